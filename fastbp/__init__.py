@@ -1,0 +1,1 @@
+"""fastbp: back-propagation, compiled."""

@@ -1,0 +1,1 @@
+"""The hot loops, by family; installed as `fastbp.kernels`."""

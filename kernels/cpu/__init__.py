@@ -1,0 +1,1 @@
+"""CPU kernels: Numba-compiled, the same serial bodies behind two doors."""

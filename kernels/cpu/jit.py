@@ -1,0 +1,125 @@
+"""The house decorators: how every CPU kernel is compiled and where the result is cached.
+
+`serial` is a body that the training loop calls; `parallel` is a public door over the same body.
+fastmath leaves out nnan and ninf (with them `isnan` is folded away and divergence hidden) and
+reassoc (it would undo the split constants of the elementary functions).
+
+Numba's own cache looks at one file: an edit in a helper of another file would leave stale code.
+Ours is salted with a hash of every source file of the kernels and kept in a directory private to
+the user; `NUMBA_CACHE_DIR` is honoured; other packages' caches are never moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import llvmlite
+import numba
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+FASTMATH: Final = {"contract", "nsz"}
+JIT_DISABLED: Final = bool(config.DISABLE_JIT)
+
+_OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy", "fastmath": FASTMATH}
+
+
+def serial(function: Callable[..., Any]) -> Any:
+    """Compile a serial body: no GIL, cached, callable from other kernels."""
+    return _cached(numba.njit(nogil=True, **_OPTIONS)(function))
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Compile a scalar helper that is only ever called from other kernels (not cached alone)."""
+    return numba.njit(nogil=True, **_OPTIONS)(function)
+
+
+def parallel(function: Callable[..., Any]) -> Any:
+    """Compile a public door: `prange` over the shares of a serial body."""
+    return _cached(numba.njit(parallel=True, **_OPTIONS)(function))
+
+
+@functools.cache
+def source_stamp() -> str:
+    """Hash of the kernel sources and of the compiler's versions: the salt of the cache."""
+    digest = hashlib.sha256()
+    for version in (numba.__version__, llvmlite.__version__, sys.version):
+        digest.update(version.encode())
+    root = Path(__file__).resolve().parent.parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def cache_directory() -> Path | None:
+    """Directory of the compiled kernels, private to the user; None where none can be written."""
+    if config.CACHE_DIR:
+        base = Path(config.CACHE_DIR)
+    elif os.environ.get("XDG_CACHE_HOME"):
+        base = Path(os.environ["XDG_CACHE_HOME"]) / "fastbp"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", "~")).expanduser() / "fastbp"
+    else:
+        base = Path("~/.cache/fastbp").expanduser()
+    path = base / f"fastbp-{source_stamp()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            raise PermissionError(f"{path} belongs to another user")
+        probe = path / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except (OSError, RuntimeError) as error:
+        warnings.warn(
+            f"fastbp cannot keep compiled kernels ({error}); they are compiled anew in every "
+            "process. Set NUMBA_CACHE_DIR to a directory you can write to.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    return path
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]
+    """Where one function's cache lies, and the stamp that tells whether it is stale."""
+
+    def __init__(self, py_func: Callable[..., Any], path: Path) -> None:
+        self._name = f"{py_func.__module__}.{py_func.__qualname__}"
+        self._path = path
+
+    def get_cache_path(self) -> str:
+        return str(self._path)
+
+    def get_source_stamp(self) -> str:
+        return source_stamp()
+
+    def get_disambiguator(self) -> str:
+        return hashlib.sha256(self._name.encode()).hexdigest()[:10]
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator | None:
+        path = cache_directory()
+        return None if path is None else cls(py_func, path)
+
+
+class _Impl(CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_Locator]  # noqa: RUF012 - the name and form Numba looks for
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    _impl_class = _Impl
+
+
+def _cached(dispatcher: Any) -> Any:
+    if not JIT_DISABLED and cache_directory() is not None:
+        dispatcher._cache = _Cache(dispatcher.py_func)
+    return dispatcher

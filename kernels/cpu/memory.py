@@ -1,0 +1,131 @@
+"""Windows into flat memory, and the floating-point mode of a thread.
+
+The training loop keeps everything in a few flat vectors. `window` views a stretch of one as a
+matrix without a reference count: Numba's counts are atomic, and threads that fight over one would
+cost more than a small layer's arithmetic. Whoever calls the loop keeps the vectors alive.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .jit import JIT_DISABLED
+
+_MACHINE = platform.machine().lower()
+_X86 = _MACHINE in {"x86_64", "amd64"}
+_ARM = _MACHINE in {"aarch64", "arm64"}
+
+
+def _view(context: Any, builder: Any, sig: Any, args: Any, shape: list[Any]) -> Any:
+    """An array struct over args[0][args[1]:], C-contiguous, owner unknown (no reference count)."""
+    flat = context.make_array(sig.args[0])(context, builder, args[0])
+    result = context.make_array(sig.return_type)(context, builder)
+    itemsize = context.get_constant(types.intp, context.get_abi_sizeof(flat.data.type.pointee))
+    strides = [itemsize]
+    for extent in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], extent))
+    context.populate_array(
+        result,
+        data=builder.gep(flat.data, [args[1]]),
+        shape=cgutils.pack_array(builder, shape),
+        strides=cgutils.pack_array(builder, strides),
+        itemsize=itemsize,
+        meminfo=None,
+    )
+    return result._getvalue()
+
+
+@intrinsic
+def _window(typingctx: Any, flat: Any, offset: Any, rows: Any, cols: Any) -> Any:
+    sig = types.Array(flat.dtype, 2, "C")(flat, types.intp, types.intp, types.intp)
+    return sig, lambda context, builder, s, args: _view(context, builder, s, args, list(args[2:]))
+
+
+@intrinsic
+def _segment(typingctx: Any, flat: Any, offset: Any, size: Any) -> Any:
+    sig = types.Array(flat.dtype, 1, "C")(flat, types.intp, types.intp)
+    return sig, lambda context, builder, s, args: _view(context, builder, s, args, [args[2]])
+
+
+def _window_python(flat: np.ndarray, offset: int, rows: int, cols: int) -> np.ndarray:
+    return flat[offset : offset + rows * cols].reshape(rows, cols)
+
+
+def _segment_python(flat: np.ndarray, offset: int, size: int) -> np.ndarray:
+    return flat[offset : offset + size]
+
+
+window: Any = _window_python if JIT_DISABLED else _window
+"""`window(flat, offset, rows, cols)`: flat[offset:][:rows * cols] as a matrix, nothing counted."""
+
+segment: Any = _segment_python if JIT_DISABLED else _segment
+"""`segment(flat, offset, size)`: flat[offset : offset + size], nothing counted."""
+
+
+def _mode_register(builder: Any, value: Any = None) -> Any:
+    """Read the floating-point control register, or write `value` into it."""
+    module, i32, i64 = builder.module, ir.IntType(32), ir.IntType(64)
+    if _X86:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer])
+        slot = cgutils.alloca_once(builder, i32)
+        name = "llvm.x86.sse.stmxcsr" if value is None else "llvm.x86.sse.ldmxcsr"
+        if value is not None:
+            builder.store(builder.trunc(value, i32), slot)
+        function = cgutils.get_or_insert_function(module, kind, name)
+        builder.call(function, [builder.bitcast(slot, pointer)])
+        return builder.zext(builder.load(slot), i64)
+    if _ARM:
+        if value is None:
+            kind = ir.FunctionType(i64, [])
+            function = cgutils.get_or_insert_function(module, kind, "llvm.aarch64.get.fpcr")
+            return builder.call(function, [])
+        kind = ir.FunctionType(ir.VoidType(), [i64])
+        function = cgutils.get_or_insert_function(module, kind, "llvm.aarch64.set.fpcr")
+        builder.call(function, [value])
+    return ir.Constant(i64, 0)
+
+
+# x86: FTZ is bit 15 and DAZ bit 6 of MXCSR; ARM: FZ is bit 24 of FPCR.
+_FLUSH_BITS = (1 << 15 | 1 << 6) if _X86 else 1 << 24
+
+
+@intrinsic
+def _flush_denormals(typingctx: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        old = _mode_register(builder)
+        _mode_register(builder, builder.or_(old, ir.Constant(old.type, _FLUSH_BITS)))
+        return old
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def _restore_mode(typingctx: Any, mode: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        _mode_register(builder, args[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+def _flush_python() -> int:
+    return 0
+
+
+def _restore_python(mode: int) -> None:
+    return None
+
+
+flush_denormals: Any = _flush_python if JIT_DISABLED else _flush_denormals
+"""Count denormals as 0 in this thread (vanishing gradients would run tenfold slower); the former
+mode is returned, and every exit hands it to `restore_mode`."""
+
+restore_mode: Any = _restore_python if JIT_DISABLED else _restore_mode

@@ -1,0 +1,109 @@
+"""The tables that every backend, test and document reads: activations, losses, optimizers.
+
+An entry is a name, the integer code that the compiled loop switches on, and the facts that the
+Python side needs to know. Adding one is a line here, a branch in each backend's kernel and a
+function in `reference/`; tests, `check_gradients` and the documents pick it up from the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What the face has to know of an activation f.
+
+    Attributes:
+        code: integer the compiled loop switches on.
+        from_output: f'(z) can be computed from a = f(z) alone, so Z need not be kept.
+        smooth: infinitely differentiable (no kink), so that gradients can be checked everywhere.
+        analytic: the complex step may be used.
+        low, high: bounds of the range, for matching with the domain of a loss.
+        init: default weight initialisation.
+    """
+
+    code: int
+    from_output: bool
+    smooth: bool
+    analytic: bool
+    low: float
+    high: float
+    init: str
+
+
+_INF = float("inf")
+
+ACTIVATIONS: Final[dict[str, Activation]] = {
+    "identity": Activation(0, True, True, True, -_INF, _INF, "glorot_uniform"),
+    "step": Activation(1, True, False, False, 0.0, 1.0, "glorot_uniform"),
+    "relu": Activation(2, True, False, False, 0.0, _INF, "he_normal"),
+    "leaky_relu": Activation(3, True, False, False, -_INF, _INF, "he_normal"),
+    "elu": Activation(4, True, False, False, -1.0, _INF, "he_normal"),
+    "sigmoid": Activation(5, True, True, True, 0.0, 1.0, "glorot_uniform"),
+    "tanh": Activation(6, True, True, True, -1.0, 1.0, "glorot_uniform"),
+    "softplus": Activation(7, True, True, True, 0.0, _INF, "he_normal"),
+    "silu": Activation(8, False, True, True, -0.2784645427610738, _INF, "he_normal"),
+    "gelu": Activation(9, False, True, True, -0.1699712, _INF, "he_normal"),
+    "softmax": Activation(10, True, True, True, 0.0, 1.0, "glorot_uniform"),
+}
+
+LEAKY_SLOPE: Final = 0.01
+ELU_ALPHA: Final = 1.0
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the face has to know of a loss L(a, y), summed over the outputs of one sample.
+
+    Attributes:
+        code: integer the compiled loop switches on.
+        low, high: the domain of a; an activation whose range leaves it is refused.
+        smooth: no kink in a.
+        pairs: activations with which dL/dZ is short and computed from the logits.
+    """
+
+    code: int
+    low: float
+    high: float
+    smooth: bool
+    pairs: tuple[str, ...]
+
+
+LOSSES: Final[dict[str, Loss]] = {
+    "squared_error": Loss(0, -_INF, _INF, True, ("identity",)),
+    "half_squared_error": Loss(1, -_INF, _INF, True, ("identity",)),
+    "absolute_error": Loss(2, -_INF, _INF, False, ()),
+    "binary_cross_entropy": Loss(3, 0.0, 1.0, True, ("sigmoid",)),
+    "cross_entropy": Loss(4, 0.0, 1.0, True, ("softmax",)),
+}
+
+LOSS_ALIASES: Final = {"nll": "binary_cross_entropy", "nllm": "cross_entropy"}
+
+
+@dataclass(frozen=True)
+class Update:
+    """One optimizer's update rule.
+
+    Attributes:
+        code: integer the compiled loop switches on.
+        rows: names of its state rows, each as long as the parameters.
+    """
+
+    code: int
+    rows: tuple[str, ...]
+
+
+UPDATES: Final[dict[str, Update]] = {
+    "sgd": Update(0, ()),
+    "momentum": Update(1, ("velocity",)),
+    "nesterov": Update(2, ("velocity",)),
+    "adagrad": Update(3, ("square_sum",)),
+    "adadelta": Update(4, ("square_average", "delta_average")),
+    "rmsprop": Update(5, ("square_average",)),
+    "adam": Update(6, ("first_moment", "second_moment")),
+}
+
+# Purposes of random numbers: one stream of counters each (Philox key words and counters).
+SHUFFLE, DROPOUT, NOISE, SAMPLE, INIT, SPLIT = range(6)
