@@ -1,0 +1,207 @@
+"""What bad input gets: errors that name the argument, the value, what is allowed and the way out.
+
+Every `check_*` returns the value in its plain Python type, so that a NumPy scalar or a 0-d array
+never travels further in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+_LONGEST = 60
+
+
+def shown(value: object) -> str:
+    """`repr(value)` for a message: one line, cut where it grows long.
+
+    >>> shown("relu"), len(shown(list(range(1000))))
+    ("'relu'", 60)
+    """
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun.
+
+    >>> plural(1, "row"), plural(2, "row")
+    ('1 row', '2 rows')
+    """
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def nearest(value: str, known: Iterable[str]) -> str | None:
+    """The known name most like `value`, or None where none is like it.
+
+    >>> nearest("ReLU", ["relu", "elu", "tanh"])
+    'relu'
+    """
+    names = list(known)
+    folded = {name.lower().replace("-", "_"): name for name in names}
+    wanted = value.strip().lower().replace("-", "_").replace(" ", "_")
+    found = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
+    return folded[found[0]] if found else None
+
+
+def unknown_name(argument: str, value: object, known: Iterable[str]) -> ValueError | TypeError:
+    """The error for a name that is not in a table; to be raised by the caller.
+
+    Args:
+        argument: the argument's name as the user wrote it.
+        value: what was given. Anything but a string makes it a TypeError.
+        known: the names that are allowed, in the order to print them.
+
+    >>> print(unknown_name("activation", "rellu", ["relu", "tanh"]))
+    activation='rellu' is not known; did you mean 'relu'? Allowed: 'relu', 'tanh'.
+    """
+    names = list(known)
+    allowed = ", ".join(repr(name) for name in names)
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        return TypeError(
+            f"{argument}={shown(value)} is of type {kind}; give a name, one of {allowed}."
+        )
+    guess = nearest(value, names)
+    hint = f"; did you mean {guess!r}?" if guess else "."
+    return ValueError(f"{argument}={shown(value)} is not known{hint} Allowed: {allowed}.")
+
+
+def check_name(argument: str, value: object, known: Iterable[str]) -> str:
+    """`value` if it is one of the known names.
+
+    Raises:
+        ValueError: an unknown name; the nearest known one is suggested.
+        TypeError: not a string.
+
+    >>> check_name("loss", "cross_entropy", ["cross_entropy"])
+    'cross_entropy'
+    """
+    names = list(known)
+    if isinstance(value, str) and value in names:
+        return value
+    raise unknown_name(argument, value, names)
+
+
+def check_real(argument: str, value: Any, way_out: str = "") -> float:
+    """`value` as a finite float. Booleans, strings and NaN are refused.
+
+    >>> check_real("eps", 1)
+    1.0
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        value = _scalar(argument, value, "a number", way_out)
+    number = float(value)
+    if not math.isfinite(number):
+        raise _refuse(argument, value, "a finite number", way_out)
+    return number
+
+
+def check_positive(argument: str, value: Any, way_out: str = "") -> float:
+    """`value` as a float above 0.
+
+    >>> check_positive("eps", 1e-8)
+    1e-08
+    """
+    number = check_real(argument, value, way_out)
+    if number <= 0.0:
+        raise _refuse(argument, value, "a number above 0", way_out)
+    return number
+
+
+def check_not_negative(argument: str, value: Any, way_out: str = "") -> float:
+    """`value` as a float of 0 or more.
+
+    >>> check_not_negative("weight_decay", 0)
+    0.0
+    """
+    number = check_real(argument, value, way_out)
+    if number < 0.0:
+        raise _refuse(argument, value, "0 or more", way_out)
+    return number
+
+
+def check_probability(argument: str, value: Any, way_out: str = "") -> float:
+    """`value` as a float in [0, 1): a probability of dropping, a coefficient of a running mean.
+
+    >>> check_probability("dropout", 0.2)
+    0.2
+    """
+    number = check_real(argument, value, way_out)
+    if not 0.0 <= number < 1.0:
+        raise _refuse(argument, value, "0 or more and below 1", way_out)
+    return number
+
+
+def check_fraction(argument: str, value: Any, way_out: str = "") -> float:
+    """`value` as a float strictly between 0 and 1: a share to hold out, a factor that shrinks.
+
+    >>> check_fraction("validation", 0.1)
+    0.1
+    """
+    number = check_real(argument, value, way_out)
+    if not 0.0 < number < 1.0:
+        raise _refuse(argument, value, "above 0 and below 1", way_out)
+    return number
+
+
+def check_integer(
+    argument: str, value: Any, least: int | None = None, most: int | None = None, way_out: str = ""
+) -> int:
+    """`value` as an int within [least, most]. 3.0, True and "3" are refused.
+
+    >>> check_integer("epochs", 20, least=1)
+    20
+    """
+    allowed = _integers(least, most)
+    if isinstance(value, bool):
+        raise _refuse(argument, value, allowed, way_out, TypeError)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise _refuse(argument, value, allowed, way_out, TypeError) from None
+    if (least is not None and number < least) or (most is not None and number > most):
+        raise _refuse(argument, value, allowed, way_out)
+    return number
+
+
+def check_flag(argument: str, value: Any) -> bool:
+    """`value` as a bool; only True and False (NumPy's too) will do.
+
+    >>> check_flag("nesterov", True)
+    True
+    """
+    if type(value).__name__ not in {"bool", "bool_"}:
+        raise _refuse(argument, value, "True or False", "", TypeError)
+    return bool(value)
+
+
+def _integers(least: int | None, most: int | None) -> str:
+    if least is None:
+        return "an integer" if most is None else f"an integer of at most {most}"
+    return f"an integer of at least {least}" if most is None else f"an integer, {least} to {most}"
+
+
+def _scalar(argument: str, value: Any, allowed: str, way_out: str) -> float:
+    """A 0-d array or NumPy scalar as a float; everything else is a TypeError."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind not in {"f", "i", "u"} or getattr(value, "ndim", 1) != 0:
+        raise _refuse(argument, value, allowed, way_out, TypeError)
+    return float(value)
+
+
+def _refuse(
+    argument: str,
+    value: object,
+    allowed: str,
+    way_out: str,
+    kind: type[ValueError] | type[TypeError] = ValueError,
+) -> ValueError | TypeError:
+    given = f"{argument}={shown(value)}"
+    if kind is TypeError:
+        given += f" is of type {type(value).__name__}; it"
+    return kind(f"{given} must be {allowed}." + (f" {way_out}" if way_out else ""))
