@@ -1,0 +1,20 @@
+"""How the public doors cut work: shares of whole blocks, whose sizes no thread count changes."""
+
+from __future__ import annotations
+
+from .jit import inline
+
+COLUMNS = 16
+"""Columns are cut at multiples of this: a cache line of float32."""
+
+FLAT = 4096
+"""Flat vectors are cut at multiples of this: 16 KB of float32, and `square_sum`'s block."""
+
+
+@inline
+def share(total: int, grain: int, part: int, parts: int) -> tuple[int, int]:
+    """The range [lo, hi) of share `part` of `parts` when [0, total) is cut at multiples of `grain`."""
+    blocks = (total + grain - 1) // grain
+    lo = blocks * part // parts * grain
+    hi = blocks * (part + 1) // parts * grain
+    return min(lo, total), min(hi, total)
