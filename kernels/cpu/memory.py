@@ -59,14 +59,16 @@ def _window_python(flat: np.ndarray, offset: int, rows: int, cols: int) -> np.nd
 
 
 def _segment_python(flat: np.ndarray, offset: int, size: int) -> np.ndarray:
-    return flat[offset : offset + size]
+    return flat.reshape(-1)[offset : offset + size]
 
 
 window: Any = _window_python if JIT_DISABLED else _window
 """`window(flat, offset, rows, cols)`: flat[offset:][:rows * cols] as a matrix, nothing counted."""
 
 segment: Any = _segment_python if JIT_DISABLED else _segment
-"""`segment(flat, offset, size)`: flat[offset : offset + size], nothing counted."""
+"""`segment(array, offset, size)`: `size` elements of a C-contiguous array of any rank from its flat
+element `offset` on, nothing counted. A loop over `range(size)` of a segment vectorises: Numba sees
+that the index cannot be negative."""
 
 
 def _mode_register(builder: Any, value: Any = None) -> Any:
