@@ -33,7 +33,7 @@ _OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy", "fastmath": FASTMATH}
 
 def serial(function: Callable[..., Any]) -> Any:
     """Compile a serial body: no GIL, cached, callable from other kernels."""
-    return _cached(numba.njit(nogil=True, **_OPTIONS)(function))
+    return cached(numba.njit(nogil=True, **_OPTIONS)(function), function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -43,7 +43,7 @@ def inline(function: Callable[..., Any]) -> Any:
 
 def parallel(function: Callable[..., Any]) -> Any:
     """Compile a public door: `prange` over the shares of a serial body."""
-    return _cached(numba.njit(parallel=True, **_OPTIONS)(function))
+    return cached(numba.njit(parallel=True, **_OPTIONS)(function), function)
 
 
 @functools.cache
@@ -119,7 +119,8 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     _impl_class = _Impl
 
 
-def _cached(dispatcher: Any) -> Any:
+def cached(dispatcher: Any, py_func: Callable[..., Any]) -> Any:
+    """Give a dispatcher (or C function) of `py_func` the salted cache."""
     if not JIT_DISABLED and cache_directory() is not None:
-        dispatcher._cache = _Cache(dispatcher.py_func)
+        dispatcher._cache = _Cache(py_func)
     return dispatcher

@@ -1,0 +1,150 @@
+"""Packing: copies of B's panels, contiguous and, for a transposed operand, turned in registers.
+
+A panel whose rows lie far apart shares few sets of the L1 cache and a page a row; packed, it is
+read in order. Copies are vector code: Numba's scalar loops cost about 2 ns an element.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+
+from .tiles import I32, I64, POINTER, VOID, TileSet, Vectors
+
+# (target, source, source_row, depth, columns): target is (depth, width), zero beyond `columns`.
+PACK_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
+
+
+class _Loop:
+    """`for counter in range(0, stop, step)` as blocks; the body is emitted inside `with`."""
+
+    def __init__(self, builder: ir.IRBuilder, stop: Any, step: int) -> None:
+        self.builder, self.stop, self.step = builder, stop, step
+
+    def __enter__(self) -> Any:
+        builder = self.builder
+        function = builder.function
+        before = builder.block
+        self.head, body, self.after = (
+            function.append_basic_block(n) for n in ("loop", "body", "after")
+        )
+        builder.branch(self.head)
+        builder.position_at_end(self.head)
+        self.counter = builder.phi(I64)
+        self.counter.add_incoming(ir.Constant(I64, 0), before)
+        inside = builder.icmp_signed("<", self.counter, self.stop)
+        builder.cbranch(inside, body, self.after)
+        builder.position_at_end(body)
+        return self.counter
+
+    def __exit__(self, *_: object) -> None:
+        builder = self.builder
+        following = builder.add(self.counter, ir.Constant(I64, self.step))
+        self.counter.add_incoming(following, builder.block)
+        builder.branch(self.head)
+        builder.position_at_end(self.after)
+
+
+def _begin(module: ir.Module, name: str) -> ir.Function:
+    function = ir.Function(module, PACK_TYPE, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    return function
+
+
+def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
+    """target[p, j] = source[p * source_row + j] for j < columns, 0 up to the panel's width."""
+    name = f"fastbp_copy_{tiles.name}_{itemsize}_{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    function = _begin(module, name)
+    target, source, source_row, depth, columns = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
+    width = vectors * simd.lanes
+    rest = builder.sub(columns, ir.Constant(I64, width - simd.lanes))
+    mask = simd.first(rest)
+    with _Loop(builder, depth, 1) as p:
+        into = simd.at(target, builder.mul(p, ir.Constant(I64, width)))
+        out_of = simd.at(source, builder.mul(p, source_row))
+        for v in range(vectors):
+            guard = mask if v == vectors - 1 else None
+            value = simd.load(simd.at(out_of, v * simd.lanes), guard)
+            simd.store(value, simd.at(into, v * simd.lanes))
+    builder.ret_void()
+    return function
+
+
+def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
+    """target[p, j] = source[j * source_row + p] for j < columns, by blocks of lanes x lanes."""
+    name = f"fastbp_turn_{tiles.name}_{itemsize}_{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    function = _begin(module, name)
+    target, source, source_row, depth, columns = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
+    lanes, width = simd.lanes, vectors * simd.lanes
+    with _Loop(builder, ir.Constant(I64, width), lanes) as j0:
+        with _Loop(builder, depth, lanes) as p0:
+            left = builder.sub(depth, p0)
+            full = builder.and_(
+                builder.icmp_signed(">=", left, ir.Constant(I64, lanes)),
+                builder.icmp_signed(
+                    ">=", builder.sub(columns, j0), ir.Constant(I64, lanes)
+                ),
+            )
+            corner = simd.at(source, builder.add(builder.mul(j0, source_row), p0))
+            into = simd.at(target, builder.add(builder.mul(p0, ir.Constant(I64, width)), j0))
+            with builder.if_else(full) as (whole, edge):
+                with whole:
+                    rows = [
+                        simd.load(simd.at(corner, builder.mul(source_row, ir.Constant(I64, r))))
+                        for r in range(lanes)
+                    ]
+                    for r, value in enumerate(turned(simd, rows)):
+                        simd.store(value, simd.at(into, r * width))
+                with edge:
+                    _turn_edge(simd, corner, source_row, into, width, left, columns, j0)
+    builder.ret_void()
+    return function
+
+
+def _turn_edge(
+    simd: Vectors, corner: Any, source_row: Any, into: Any, width: int, left: Any,
+    columns: Any, j0: Any,
+) -> None:
+    """An incomplete block: lanes beyond the operand count as 0, rows beyond it are not stored."""
+    builder = simd.builder
+    here, nowhere = simd.first(left), simd.first(ir.Constant(I64, 0))
+    rows = []
+    for r in range(simd.lanes):
+        present = builder.icmp_signed("<", builder.add(j0, ir.Constant(I64, r)), columns)
+        guard = builder.select(present, here, nowhere)
+        place = simd.at(corner, builder.mul(source_row, ir.Constant(I64, r)))
+        rows.append(simd.load(place, guard))
+    everywhere = simd.first(ir.Constant(I64, simd.lanes))
+    for r, value in enumerate(turned(simd, rows)):
+        guard = builder.select(
+            builder.icmp_signed("<", ir.Constant(I64, r), left), everywhere, nowhere
+        )
+        simd.store(value, simd.at(into, r * width), guard)
+
+
+def turned(simd: Vectors, rows: list[Any]) -> list[Any]:
+    """Transpose a square block held in registers: log2(lanes) rounds of two-source shuffles."""
+    lanes, builder = simd.lanes, simd.builder
+    kind = ir.VectorType(I32, lanes)
+    step = 1
+    while step < lanes:
+        low = [e if not e & step else e - step + lanes for e in range(lanes)]
+        high = [e + step if not e & step else e + lanes for e in range(lanes)]
+        result = list(rows)
+        for r in range(lanes):
+            if not r & step:
+                pair = rows[r], rows[r + step]
+                result[r] = builder.shuffle_vector(*pair, ir.Constant(kind, low))
+                result[r + step] = builder.shuffle_vector(*pair, ir.Constant(kind, high))
+        rows, step = result, 2 * step
+    return rows

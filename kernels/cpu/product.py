@@ -1,0 +1,320 @@
+"""The matrix product every layer stands on, over register tiles or plain loops.
+
+    C = finish(start + A B)       or  A B^T where `turned`
+
+A is read through two strides, so A and A^T are the same operand; B is read in place, or packed
+panel by panel when its rows lie too far apart or when it is transposed. The tiles are compiled
+once a dtype as a C function and reached through a table of addresses that compiled code finds by
+name: callers stay small, nothing is re-optimised in them, and writing 0 into the table (or
+switching the JIT off) selects the plain loops.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+from .jit import JIT_DISABLED, cached, inline, serial
+from .packing import build_copy, build_turn
+from .tiles import (
+    FINISH_MASK,
+    FINISH_NONE,
+    FINISH_RELU,
+    I64,
+    POINTER,
+    START_BIAS,
+    START_C,
+    START_ZERO,
+    TILE_SETS,
+    TileSet,
+    build_panel,
+)
+
+DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
+PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed ...
+PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy
+SCRATCH_BYTES: Final = DEPTH_BLOCK_BYTES * 64  # of one thread
+
+
+def host_tiles() -> TileSet | None:
+    """The tiles this CPU can run; None where only plain loops are left."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return TILE_SETS["avx512"]
+    if features.get("avx2") and features.get("fma"):
+        return TILE_SETS["avx2"]
+    if platform.machine().lower() in {"aarch64", "arm64"}:
+        return TILE_SETS["neon"]
+    return None
+
+
+# --- the tiles, as one C function a dtype -----------------------------------------------------
+
+_ARGUMENTS: Final = (
+    "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
+    "bias", "judge", "judge_row", "start", "finish", "scratch",
+)  # fmt: skip
+_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
+
+
+def _by_width(build: Callable[..., Any], tiles: TileSet, itemsize: int, pointers: int) -> Any:
+    """An intrinsic f(vectors, arguments...) that calls the function `build` emits for the width.
+
+    The first `pointers` arguments are addresses.
+    """
+
+    @intrinsic
+    def call(typingctx: Any, vectors: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            values = cgutils.unpack_tuple(builder, args[1])
+            values = [
+                builder.inttoptr(v, POINTER) if i < pointers else v for i, v in enumerate(values)
+            ]
+            done = builder.append_basic_block("chosen")
+            choice = builder.switch(args[0], done)
+            for width in sorted(tiles.heights):
+                function = build(builder.module, tiles, itemsize, width)
+                block = builder.append_basic_block(f"width{width}")
+                choice.add_case(ir.Constant(I64, width), block)
+                builder.position_at_end(block)
+                builder.call(function, values)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, arguments), codegen
+
+    return call
+
+
+def make_product(tiles: TileSet, itemsize: int) -> Any:
+    """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`)."""
+    panel = _by_width(build_panel, tiles, itemsize, 5)
+    copy = _by_width(build_copy, tiles, itemsize, 2)
+    turn = _by_width(build_turn, tiles, itemsize, 2)
+    lanes, widest = tiles.lanes(itemsize), tiles.widest
+    depth_block = DEPTH_BLOCK_BYTES // itemsize
+    far = PACK_STRIDE_BYTES // itemsize
+
+    def product(
+        rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
+        bias, judge, judge_row, start, finish, scratch,
+    ):  # type: ignore[no-untyped-def]  # fmt: skip
+        pack = turned != 0 or (b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes)
+        if not pack:
+            block = max(depth, 1)
+        else:
+            block = depth_block
+        done = 0
+        while done < depth or done == 0:
+            part = min(block, depth - done)
+            begin = start if done == 0 else START_C
+            end = finish if done + part >= depth else FINISH_NONE
+            column = 0
+            while column < columns:
+                vectors = min(widest, (columns - column + lanes - 1) // lanes)
+                here = min(columns - column, vectors * lanes)
+                at, step = b + (done * b_row + column) * itemsize, b_row
+                if pack:
+                    at = scratch
+                    step = vectors * lanes
+                    if turned != 0:
+                        source = b + (column * b_row + done) * itemsize
+                        turn(vectors, (scratch, source, b_row, part, here))
+                    else:
+                        source = b + (done * b_row + column) * itemsize
+                        copy(vectors, (scratch, source, b_row, part, here))
+                panel(
+                    vectors,
+                    (
+                        a + done * a_step * itemsize,
+                        at,
+                        c + column * itemsize,
+                        bias + column * itemsize,
+                        judge + column * itemsize,
+                        rows, part, a_row, a_step, step, c_row, judge_row,
+                        here - (vectors - 1) * lanes, begin, end,
+                    ),
+                )  # fmt: skip
+                column += here
+            done += max(part, 1)
+
+    product.__qualname__ = f"product_{tiles.name}_{itemsize}"
+    signature = (_SIGNATURE.args, _SIGNATURE.return_type)
+    function = CFunc(product, signature, {}, {"nopython": True, "error_model": "numpy"})
+    cached(function, product).compile()
+    return function
+
+
+# --- the table of addresses -------------------------------------------------------------------
+
+TILE_TABLE: Final = np.zeros(2, np.int64)  # product of float32, of float64; 0: plain loops
+_TABLE_NAME: Final = "fastbp_tile_table"
+llvm.add_symbol(_TABLE_NAME, TILE_TABLE.ctypes.data)
+_lock = threading.Lock()
+
+
+@functools.cache
+def _compiled(itemsize: int) -> Any:
+    tiles = host_tiles()
+    return None if tiles is None else make_product(tiles, itemsize)
+
+
+def bind_tiles(dtype: Any, *, plain: bool = False) -> None:
+    """Put the product of `dtype` (float32 or float64) into the table.
+
+    Called by every public door and by the trainer; `plain=True` selects the plain loops.
+    """
+    itemsize = np.dtype(dtype).itemsize
+    slot = 0 if itemsize == 4 else 1
+    if JIT_DISABLED or plain:
+        TILE_TABLE[slot] = 0
+    elif TILE_TABLE[slot] == 0:
+        with _lock:
+            function = _compiled(itemsize)
+            TILE_TABLE[slot] = 0 if function is None else function.address
+
+
+@intrinsic
+def _tile_address_compiled(typingctx: Any, slot: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        name = _TABLE_NAME
+        table = builder.module.globals.get(name)
+        if table is None:
+            table = ir.GlobalVariable(builder.module, ir.ArrayType(I64, 2), name)
+            table.linkage = "external"
+        place = builder.gep(table, [args[0]], source_etype=I64)
+        return builder.load(place, typ=I64)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic
+def _call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = cgutils.unpack_tuple(builder, args[1])
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(values))
+        function = builder.inttoptr(args[0], kind.as_pointer())
+        builder.call(function, values)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, arguments), codegen
+
+
+@intrinsic
+def _address(typingctx: Any, array: Any, index: Any) -> Any:
+    """Address of element `index` of a C-contiguous array, counted flat."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        return builder.ptrtoint(builder.gep(data, [args[1]]), I64)
+
+    return types.int64(array, types.int64), codegen
+
+
+def _no_tiles(slot: int) -> int:
+    return 0
+
+
+_tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled
+
+
+# --- the three products of a layer, rows lo..hi of the result -----------------------------------
+
+
+@inline
+def _address_of_tiles(array):  # type: ignore[no-untyped-def]
+    return _tile_address(0 if array.itemsize == 4 else 1)
+
+
+@serial
+def linear_rows(A, W, bias, C, lo, hi, m, n, finish, scratch):  # type: ignore[no-untyped-def]
+    """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty."""
+    biased = bias.size > 0
+    tiles = _address_of_tiles(C)
+    if tiles != 0:
+        a, c = _address(A, lo * A.shape[1]), _address(C, lo * C.shape[1])
+        _call_product(
+            tiles,
+            (
+                hi - lo, n, m, a, A.shape[1], 1, _address(W, 0), W.shape[1], 0, c, C.shape[1],
+                _address(bias, 0), c, 0, START_BIAS if biased else START_ZERO, finish,
+                _address(scratch, 0),
+            ),
+        )  # fmt: skip
+        return
+    zero = C.dtype.type(0)
+    for i in range(lo, hi):
+        for j in range(n):
+            C[i, j] = bias[j] if biased else zero
+        for p in range(m):
+            a_ip = A[i, p]
+            for j in range(n):
+                C[i, j] += a_ip * W[p, j]
+        if finish == FINISH_RELU:
+            for j in range(n):
+                if C[i, j] <= zero:
+                    C[i, j] = zero
+
+
+@serial
+def gradient_rows(A, D, G, first, lo, hi, batch, n, scratch):  # type: ignore[no-untyped-def]
+    """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n]."""
+    tiles = _address_of_tiles(G)
+    if tiles != 0:
+        g = _address(G, (lo - first) * G.shape[1])
+        _call_product(
+            tiles,
+            (
+                hi - lo, n, batch, _address(A, lo), 1, A.shape[1], _address(D, 0), D.shape[1], 0,
+                g, G.shape[1], g, g, 0, START_ZERO, FINISH_NONE, _address(scratch, 0),
+            ),
+        )  # fmt: skip
+        return
+    zero = G.dtype.type(0)
+    for i in range(lo, hi):
+        for j in range(n):
+            G[i - first, j] = zero
+        for p in range(batch):
+            a_pi = A[p, i]
+            for j in range(n):
+                G[i - first, j] += a_pi * D[p, j]
+
+
+@serial
+def input_rows(D, W, judge, C, lo, hi, n, m, finish, scratch):  # type: ignore[no-untyped-def]
+    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0 if asked."""
+    tiles = _address_of_tiles(C)
+    if tiles != 0:
+        _call_product(
+            tiles,
+            (
+                hi - lo, m, n, _address(D, lo * D.shape[1]), D.shape[1], 1, _address(W, 0),
+                W.shape[1], 1, _address(C, lo * C.shape[1]), C.shape[1], _address(W, 0),
+                _address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
+                _address(scratch, 0),
+            ),
+        )  # fmt: skip
+        return
+    zero = C.dtype.type(0)
+    for i in range(lo, hi):
+        for k in range(m):
+            total = zero
+            for j in range(n):
+                total += D[i, j] * W[k, j]
+            C[i, k] = total
+        if finish == FINISH_MASK:
+            for k in range(m):
+                if judge[i, k] <= zero:
+                    C[i, k] = zero

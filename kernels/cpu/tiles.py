@@ -1,0 +1,298 @@
+"""Register tiles: micro-kernels of the matrix product, emitted as LLVM vector IR.
+
+A *panel* function multiplies many rows of A by one panel of B that is `vectors` SIMD vectors wide:
+
+    C[i, :] = finish(start + sum_p A[i, p] * B[p, :])        for all rows i
+
+in tiles of `height` rows whose accumulators never leave the registers. Every element is one chain
+of fused multiply-adds in the order of p, whatever tile computes it: so neither the shape of the
+tiles nor the cut of the rows among threads changes a bit.
+
+The last vector of a panel is masked; a panel is as narrow as the columns that are left. Heights
+and widths come from the register file: 32 registers hold 24 accumulators (AVX-512, NEON), 16 hold
+12 (AVX2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from llvmlite import ir
+
+# How a tile's accumulators start, and what is done to them before they are stored.
+START_ZERO, START_BIAS, START_C = range(3)
+FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
+
+POINTER: Final = ir.PointerType()
+I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
+
+
+@dataclass(frozen=True)
+class TileSet:
+    """The tiles of one kind of CPU: bytes of a vector and, by width, the heights from tall to 1."""
+
+    name: str
+    vector_bytes: int
+    heights: dict[int, tuple[int, ...]]
+
+    def lanes(self, itemsize: int) -> int:
+        return self.vector_bytes // itemsize
+
+    @property
+    def widest(self) -> int:
+        return max(self.heights)
+
+
+_WIDE: Final = {4: (6, 4, 2, 1), 3: (8, 4, 2, 1), 2: (12, 8, 4, 2, 1), 1: (12, 8, 4, 2, 1)}
+
+TILE_SETS: Final = {
+    "avx512": TileSet("avx512", 64, _WIDE),
+    "avx2": TileSet("avx2", 32, {2: (6, 4, 2, 1), 1: (10, 4, 2, 1)}),
+    "neon": TileSet("neon", 16, _WIDE),
+}
+
+
+def element_type(itemsize: int) -> ir.Type:
+    return ir.FloatType() if itemsize == 4 else ir.DoubleType()
+
+
+class Vectors:
+    """One vector type and the few operations a tile needs of it."""
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int, itemsize: int) -> None:
+        self.builder, self.lanes, self.itemsize = builder, lanes, itemsize
+        self.element = element_type(itemsize)
+        self.type = ir.VectorType(self.element, lanes)
+        self.suffix = f"v{lanes}f{8 * itemsize}"
+        self.zero = ir.Constant(self.type, [ir.Constant(self.element, 0.0)] * lanes)
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+        module = self.builder.module
+        found = module.globals.get(name)
+        return found or ir.Function(module, ir.FunctionType(result, arguments), name)
+
+    def at(self, pointer: Any, index: Any) -> Any:
+        """Address of element `index` behind `pointer`."""
+        if isinstance(index, int):
+            index = ir.Constant(I64, index)
+        return self.builder.gep(pointer, [index], source_etype=self.element)
+
+    def splat(self, scalar: Any, kind: ir.Type | None = None) -> Any:
+        kind = kind or self.type
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        order = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, order)
+
+    def broadcast(self, pointer: Any) -> Any:
+        return self.splat(self.builder.load(pointer, typ=self.element, align=self.itemsize))
+
+    def first(self, count: Any) -> Any:
+        """Mask of the lanes below `count` (an i64)."""
+        kind = ir.VectorType(I64, self.lanes)
+        numbers = ir.Constant(kind, list(range(self.lanes)))
+        return self.builder.icmp_unsigned("<", numbers, self.splat(count, kind))
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return self.builder.load(pointer, typ=self.type, align=self.itemsize)
+        function = self.intrinsic(
+            f"llvm.masked.load.{self.suffix}.p0", self.type, [POINTER, I32, mask.type, self.type]
+        )
+        align = ir.Constant(I32, self.itemsize)
+        return self.builder.call(function, [pointer, align, mask, self.zero])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        if mask is None:
+            self.builder.store(value, pointer, align=self.itemsize)
+            return
+        function = self.intrinsic(
+            f"llvm.masked.store.{self.suffix}.p0", VOID, [self.type, POINTER, I32, mask.type]
+        )
+        align = ir.Constant(I32, self.itemsize)
+        self.builder.call(function, [value, pointer, align, mask])
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        function = self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3)
+        return self.builder.call(function, [a, b, c])
+
+    def unless_at_most_zero(self, judge: Any, value: Any) -> Any:
+        """value where judge > 0 or judge is NaN, else 0 (an ordered max would swallow NaN)."""
+        low = self.builder.fcmp_ordered("<=", judge, self.zero)
+        return self.builder.select(low, self.zero, value)
+
+
+# Arguments of a panel function, in order.
+_POINTERS = ("a", "b", "c", "bias", "judge")
+_NUMBERS = ("rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest")
+PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
+PANEL_TYPE: Final = ir.FunctionType(
+    VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2)
+)
+
+
+@dataclass
+class _Tile:
+    """What the pieces of one tile share while it is emitted."""
+
+    simd: Vectors
+    height: int
+    vectors: int
+    arg: dict[str, Any]
+    mask: Any
+
+    def cells(self) -> list[tuple[int, int]]:
+        return [(i, v) for i in range(self.height) for v in range(self.vectors)]
+
+    def guard(self, v: int) -> Any:
+        return self.mask if v == self.vectors - 1 else None
+
+    def row(self, pointer: Any, stride: Any, i: int) -> Any:
+        return self.simd.at(pointer, self.simd.builder.mul(stride, ir.Constant(I64, i)))
+
+
+def build_panel(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
+    """Emit (once a module) the panel function for panels of `vectors` vectors."""
+    name = f"fastbp_panel_{tiles.name}_{itemsize}_{vectors}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, PANEL_TYPE, name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
+    arg = dict(zip(PANEL_ARGUMENTS, function.args, strict=True))
+    mask = simd.first(arg["rest"])
+    row: Any = ir.Constant(I64, 0)
+    for height in tiles.heights[vectors]:
+        row = _row_loop(function, _Tile(simd, height, vectors, arg, mask), row)
+    builder.ret_void()
+    return function
+
+
+def _row_loop(function: ir.Function, tile: _Tile, first: Any) -> Any:
+    """Emit `while rows - row >= height: one tile; row += height`; the row after it is returned."""
+    builder, arg = tile.simd.builder, tile.arg
+    before = builder.block
+    head, body, after = (
+        function.append_basic_block(f"{part}{tile.height}") for part in ("head", "body", "after")
+    )
+    builder.branch(head)
+    builder.position_at_end(head)
+    row = builder.phi(I64)
+    row.add_incoming(first, before)
+    following = builder.add(row, ir.Constant(I64, tile.height))
+    builder.cbranch(builder.icmp_signed("<=", following, arg["rows"]), body, after)
+    builder.position_at_end(body)
+    _one_tile(function, tile, row)
+    row.add_incoming(following, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return row
+
+
+def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
+    simd, arg = tile.simd, tile.arg
+    builder = simd.builder
+    a = simd.at(arg["a"], builder.mul(row, arg["a_row"]))
+    c = simd.at(arg["c"], builder.mul(row, arg["c_row"]))
+    starts = _start(function, tile, c)
+    totals = _depth_loop(function, tile, a, starts)
+    _finish(function, tile, c, row, totals)
+
+
+def _start(function: ir.Function, tile: _Tile, c: Any) -> list[Any]:
+    """Accumulators: zero, the bias row, or what C holds."""
+    simd, arg = tile.simd, tile.arg
+    builder = simd.builder
+    done = function.append_basic_block("started")
+    zero, bias, old = (function.append_basic_block(n) for n in ("zero", "bias", "old"))
+    choice = builder.switch(arg["start"], zero)
+    choice.add_case(START_BIAS, bias)
+    choice.add_case(START_C, old)
+    arrivals = []
+    for block in (zero, bias, old):
+        builder.position_at_end(block)
+        if block is zero:
+            values = [simd.zero] * len(tile.cells())
+        elif block is bias:
+            parts = [
+                simd.load(simd.at(arg["bias"], v * simd.lanes), tile.guard(v))
+                for v in range(tile.vectors)
+            ]
+            values = [parts[v] for _, v in tile.cells()]
+        else:
+            values = [
+                simd.load(simd.at(tile.row(c, arg["c_row"], i), v * simd.lanes), tile.guard(v))
+                for i, v in tile.cells()
+            ]
+        builder.branch(done)
+        arrivals.append((values, block))
+    builder.position_at_end(done)
+    accumulators = [builder.phi(simd.type) for _ in tile.cells()]
+    for values, block in arrivals:
+        for phi, value in zip(accumulators, values, strict=True):
+            phi.add_incoming(value, block)
+    return accumulators
+
+
+def _depth_loop(function: ir.Function, tile: _Tile, a: Any, starts: list[Any]) -> list[Any]:
+    """for p in range(depth): accumulators += A[:, p] * B[p, :]."""
+    simd, arg = tile.simd, tile.arg
+    builder = simd.builder
+    before = builder.block
+    head, body, after = (function.append_basic_block(n) for n in ("depth", "multiply", "summed"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    p, a_here, b_here = builder.phi(I64), builder.phi(POINTER), builder.phi(POINTER)
+    sums = [builder.phi(simd.type) for _ in starts]
+    firsts = (ir.Constant(I64, 0), a, arg["b"], *starts)
+    for phi, value in zip((p, a_here, b_here, *sums), firsts, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", p, arg["depth"]), body, after)
+    builder.position_at_end(body)
+    row_b = [
+        simd.load(simd.at(b_here, v * simd.lanes), tile.guard(v)) for v in range(tile.vectors)
+    ]
+    column_a = [simd.broadcast(tile.row(a_here, arg["a_row"], i)) for i in range(tile.height)]
+    products = [
+        simd.fma(column_a[i], row_b[v], s) for (i, v), s in zip(tile.cells(), sums, strict=True)
+    ]
+    nexts = (
+        builder.add(p, ir.Constant(I64, 1)),
+        simd.at(a_here, arg["a_step"]),
+        simd.at(b_here, arg["b_step"]),
+        *products,
+    )
+    for phi, value in zip((p, a_here, b_here, *sums), nexts, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return sums
+
+
+def _finish(function: ir.Function, tile: _Tile, c: Any, row: Any, totals: list[Any]) -> None:
+    """Apply the epilogue and store: nothing, relu, or the mask of relu's derivative."""
+    simd, arg = tile.simd, tile.arg
+    builder = simd.builder
+    judge = simd.at(arg["judge"], builder.mul(row, arg["judge_row"]))
+    plain, relu, mask, done = (
+        function.append_basic_block(n) for n in ("plain", "relu", "mask", "done")
+    )
+    choice = builder.switch(arg["finish"], plain)
+    choice.add_case(FINISH_RELU, relu)
+    choice.add_case(FINISH_MASK, mask)
+    for block in (plain, relu, mask):
+        builder.position_at_end(block)
+        for (i, v), total in zip(tile.cells(), totals, strict=True):
+            value, guard = total, tile.guard(v)
+            if block is relu:
+                value = simd.unless_at_most_zero(total, total)
+            elif block is mask:
+                place = simd.at(tile.row(judge, arg["judge_row"], i), v * simd.lanes)
+                value = simd.unless_at_most_zero(simd.load(place, guard), total)
+            place = simd.at(tile.row(c, arg["c_row"], i), v * simd.lanes)
+            simd.store(value, place, guard)
+        builder.branch(done)
+    builder.position_at_end(done)
