@@ -1,0 +1,416 @@
+"""The step size eta(t) as a function of the step t, which counts from 0.
+
+A schedule is frozen and may be shared: what changes (only `ReduceOnPlateau` has any) is a small
+dict that `initial_state` makes, the Trainer keeps and checkpoints, and `observe` updates. Rates
+are handed out for many steps at once; however the steps are cut, each gets the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import (
+    check_fraction,
+    check_integer,
+    check_name,
+    check_not_negative,
+    check_positive,
+    shown,
+)
+from .metrics import improves, monitored
+
+Rates = NDArray[np.float64]
+State = dict[str, Any]
+
+# A vector body and its remainder may round differently: rates are computed in whole blocks of
+# steps, so that a step's lane does not depend on where the Trainer cut its chunks.
+_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Base of the schedules. To write one, subclass it and define `at`."""
+
+    @property
+    def blocked(self) -> bool:
+        """`at` may be asked for whole blocks of steps, steps that are never made among them."""
+        return True
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        """Rates at `steps`, element by element.
+
+        Args:
+            steps: float64 array of whole numbers, counting from 0.
+            total: the number of steps made when this `fit` ends, earlier fits included; None
+                where it is not known.
+            state: what `initial_state` made; not to be changed here.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define at(steps, total, state)")
+
+    def rates(
+        self, first: int, count: int, total: int | None = None, state: State | None = None
+    ) -> Rates:
+        """eta(t) for t = first ... first + count - 1, a float64 array of shape (count,).
+
+        Args:
+            first: the first step, counting from 0.
+            count: how many steps.
+            total: the number of steps made when this `fit` ends, earlier fits included; None
+                where it is not known.
+            state: what `initial_state` made and `observe` changed; a fresh one if None.
+
+        >>> InverseTime(0.1, decay=1.0).rates(0, 4).round(4).tolist()
+        [0.1, 0.05, 0.0333, 0.025]
+        """
+        block = _BLOCK if self.blocked else 1
+        low = first // block * block
+        high = -(-(first + count) // block) * block
+        steps = np.arange(low, high, dtype=np.float64)
+        rates = self.at(steps, total, self.initial_state() if state is None else state)
+        return np.ascontiguousarray(rates[first - low : first - low + count])
+
+    def initial_state(self) -> State:
+        """What changes during training, as a dict of plain values; empty for most schedules."""
+        return {}
+
+    def observe(self, state: State, record: Mapping[str, Any]) -> None:
+        """Take note of a finished epoch: change `state` in place by the epoch's values, by name."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same rate at every step: what a plain float means.
+
+    >>> Constant(0.1).rates(0, 2).tolist()
+    [0.1, 0.1]
+    """
+
+    lr: float
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        return np.full(len(steps), float(self.lr))
+
+
+@dataclass(frozen=True)
+class InverseTime(Schedule):
+    """lr / (1 + decay t)^power.
+
+    With 1/2 < power <= 1 the rates sum to infinity and their squares do not: the conditions of
+    Robbins and Monro, "A stochastic approximation method" (1951), under which stochastic gradient
+    descent converges. decay = 1 and power = 0.5 is scikit-learn's "invscaling", where t counts
+    samples instead of steps.
+
+    >>> InverseTime(1.0, decay=0.5).rates(0, 3).round(4).tolist()
+    [1.0, 0.6667, 0.5]
+    """
+
+    lr: float
+    decay: float
+    power: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+        check_not_negative("decay", self.decay)
+        check_not_negative("power", self.power)
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        rates: Rates = self.lr / (1.0 + self.decay * steps) ** self.power
+        return rates
+
+
+@dataclass(frozen=True)
+class StepDecay(Schedule):
+    """lr times `factor` for each time that `every` steps have passed.
+
+    `every` is a number of steps, or an increasing tuple of the steps at which the rate falls. An
+    epoch has ceil(n / batch_size) of them. PyTorch's StepLR and MultiStepLR, which count epochs.
+
+    >>> StepDecay(1.0, every=2, factor=0.5).rates(0, 5).tolist()
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    >>> StepDecay(1.0, every=(1, 3), factor=0.5).rates(0, 5).tolist()
+    [1.0, 0.5, 0.5, 0.25, 0.25]
+    """
+
+    lr: float
+    every: int | tuple[int, ...]
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+        check_not_negative("factor", self.factor)
+        if not isinstance(self.every, tuple | list):
+            check_integer("every", self.every, least=1)
+            return
+        steps = tuple(check_integer("every", step, least=1) for step in self.every)
+        if list(steps) != sorted(set(steps)):
+            raise ValueError(f"every={shown(self.every)} must be increasing.")
+        object.__setattr__(self, "every", steps)
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        if isinstance(self.every, tuple):
+            falls = np.searchsorted(np.asarray(self.every, dtype=np.float64), steps, side="right")
+        else:
+            falls = (steps // self.every).astype(np.int64)
+        rates: Rates = self.lr * np.float64(self.factor) ** falls
+        return rates
+
+
+@dataclass(frozen=True)
+class Exponential(Schedule):
+    """lr factor^(t / every): the rate falls by `factor` over each `every` steps, smoothly.
+
+    PyTorch's ExponentialLR (which counts epochs) and Keras' ExponentialDecay.
+
+    >>> Exponential(1.0, factor=0.25, every=2).rates(0, 4).tolist()
+    [1.0, 0.5, 0.25, 0.125]
+    """
+
+    lr: float
+    factor: float
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+        if check_positive("factor", self.factor) > 1.0:
+            raise ValueError(f"factor={self.factor!r} must be at most 1: the rate would explode.")
+        check_integer("every", self.every, least=1)
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        rates: Rates = self.lr * np.float64(self.factor) ** (steps / self.every)
+        return rates
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """From lr to `final` along half a cosine over `steps` steps, and `final` ever after.
+
+    final + (lr - final) (1 + cos(pi t / steps)) / 2: Loshchilov and Hutter, "SGDR" (2017), without
+    restarts. With steps=None it spans the whole training up to the end of the `fit` at hand; give
+    `steps` if training is to be the same however it is cut into fits.
+
+    >>> Cosine(1.0, steps=4).rates(0, 5).round(4).tolist()
+    [1.0, 0.8536, 0.5, 0.1464, 0.0]
+    """
+
+    lr: float
+    steps: int | None = None
+    final: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+        check_not_negative("final", self.final)
+        if self.steps is not None:
+            check_integer("steps", self.steps, least=1)
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        span = _span("Cosine", self.steps, total)
+        return _half_cosine(self.lr, self.final, steps / span)
+
+
+@dataclass(frozen=True)
+class OneCycle(Schedule):
+    """Up from lr / start_divisor to lr, then down to that / final_divisor, along cosines.
+
+    Smith and Topin, "Super-convergence" (2018), in PyTorch's form (OneCycleLR), without its cycle
+    of the momentum. The rise takes the share `rise` of `steps`; with steps=None the cycle spans
+    the whole training up to the end of the `fit` at hand.
+
+    >>> OneCycle(1.0, steps=11, rise=0.5, start_divisor=10).rates(0, 11).round(3).tolist()
+    [0.1, 0.205, 0.472, 0.775, 0.973, 0.98, 0.827, 0.571, 0.292, 0.079, 0.0]
+    """
+
+    lr: float
+    steps: int | None = None
+    rise: float = 0.3
+    start_divisor: float = 25.0
+    final_divisor: float = 1e4
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+        check_fraction("rise", self.rise)
+        check_positive("start_divisor", self.start_divisor)
+        check_positive("final_divisor", self.final_divisor)
+        if self.steps is not None:
+            check_integer("steps", self.steps, least=1)
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        span = _span("OneCycle", self.steps, total)
+        start = self.lr / self.start_divisor
+        peak = self.rise * span - 1.0
+        up = _half_cosine(start, self.lr, steps / max(peak, 1.0))
+        down = _half_cosine(
+            self.lr, start / self.final_divisor, (steps - peak) / max(span - 1.0 - peak, 1.0)
+        )
+        return np.where(steps <= peak, up, down)
+
+
+@dataclass(frozen=True)
+class Warmup(Schedule):
+    """A linear climb over `steps` steps to the first rate of `schedule`, which then starts.
+
+    At t < steps the rate is (t + 1) / steps of it. `schedule` may be a float or a callable.
+
+    >>> Warmup(Cosine(1.0, steps=2), steps=4).rates(0, 6).round(4).tolist()
+    [0.25, 0.5, 0.75, 1.0, 1.0, 0.5]
+    """
+
+    schedule: Schedule
+    steps: int
+
+    def __post_init__(self) -> None:
+        check_integer("steps", self.steps, least=1)
+        object.__setattr__(self, "schedule", as_schedule(self.schedule, "schedule"))
+
+    @property
+    def blocked(self) -> bool:
+        return self.schedule.blocked
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        rest = None if total is None else max(total - self.steps, 1)
+        later = self.schedule.at(np.maximum(steps - self.steps, 0.0), rest, state)
+        rates: Rates = later * np.minimum((steps + 1.0) / self.steps, 1.0)
+        return rates
+
+    def initial_state(self) -> State:
+        return self.schedule.initial_state()
+
+    def observe(self, state: State, record: Mapping[str, Any]) -> None:
+        self.schedule.observe(state, record)
+
+
+@dataclass(frozen=True)
+class ReduceOnPlateau(Schedule):
+    """lr, multiplied by `factor` each time `patience` epochs in a row bring no improvement.
+
+    Args:
+        lr: the first rate.
+        factor: what the rate is multiplied by, between 0 and 1.
+        patience: how many epochs without improvement it takes (Keras' meaning; PyTorch's waits
+            one epoch more).
+        threshold: share of the best value by which a better one must differ, as in PyTorch.
+        least: the rate never falls below it.
+        monitor: the name of what is watched in `History`; None: the validation loss where there
+            is one, the loss otherwise.
+        mode: "min" or "max": which way is up; None: as the table of metrics says.
+
+    >>> schedule = ReduceOnPlateau(1.0, factor=0.5, patience=2)
+    >>> state = schedule.initial_state()
+    >>> for loss in (3.0, 2.0, 2.0, 2.0):
+    ...     schedule.observe(state, {"loss": loss})
+    >>> schedule.rates(0, 1, state=state).tolist()
+    [0.5]
+    """
+
+    lr: float
+    factor: float = 0.1
+    patience: int = 10
+    threshold: float = 1e-4
+    least: float = 0.0
+    monitor: str | None = None
+    mode: str | None = None
+
+    def __post_init__(self) -> None:
+        check_not_negative("lr", self.lr)
+        check_fraction("factor", self.factor)
+        check_integer("patience", self.patience, least=1)
+        check_not_negative("threshold", self.threshold)
+        check_not_negative("least", self.least)
+        if self.mode is not None:
+            check_name("mode", self.mode, ("min", "max"))
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        rate = self.lr * self.factor ** state["reductions"]
+        return np.full(len(steps), max(rate, min(self.least, self.lr)))
+
+    def initial_state(self) -> State:
+        return {"best": None, "waited": 0, "reductions": 0}
+
+    def observe(self, state: State, record: Mapping[str, Any]) -> None:
+        name, value = monitored(record, self.monitor)
+        best = state["best"]
+        margin = 0.0 if best is None else self.threshold * abs(best)
+        if improves(name, value, best, margin, self.mode):
+            state.update(best=value, waited=0)
+            return
+        state["waited"] += 1
+        if state["waited"] >= self.patience:
+            state.update(waited=0, reductions=state["reductions"] + 1)
+
+
+@dataclass(frozen=True)
+class Called(Schedule):
+    """A Python callable of the step, evaluated ahead for the steps of a chunk.
+
+    Each result must be finite and 0 or more.
+
+    >>> Called(lambda step: 0.1 / (step + 1)).rates(0, 2).tolist()
+    [0.1, 0.05]
+    """
+
+    function: Callable[[int], float]
+
+    @property
+    def blocked(self) -> bool:
+        return False  # the callable may count its calls, or know no rate beyond the last step
+
+    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+        rates = np.empty(len(steps), dtype=np.float64)
+        for i, step in enumerate(steps.tolist()):
+            rate = self.function(int(step))
+            rates[i] = check_not_negative(f"lr({step:.0f})", rate, _CALLABLE)
+        return rates
+
+
+_CALLABLE = "A callable lr gets the step, counting from 0, and returns the rate as a number."
+
+
+def as_schedule(lr: object, argument: str = "lr") -> Schedule:
+    """The schedule that `lr` means: a float is `Constant`, a callable of the step is `Called`.
+
+    Raises:
+        ValueError: a rate that is negative, NaN or inf.
+        TypeError: anything but a number, a Schedule or a callable.
+
+    >>> as_schedule(0.1)
+    Constant(lr=0.1)
+    """
+    if isinstance(lr, Schedule):
+        return lr
+    if isinstance(lr, type) and issubclass(lr, Schedule):
+        raise TypeError(
+            f"{argument}={lr.__name__} is the class; give an object of it: {lr.__name__}(...)."
+        )
+    if callable(lr):
+        return Called(lr)
+    try:
+        return Constant(check_not_negative(argument, lr))
+    except TypeError:
+        kind = type(lr).__name__
+        raise TypeError(
+            f"{argument}={shown(lr)} is of type {kind}; give a number of 0 or more, a schedule "
+            "such as Cosine(0.1), or a callable of the step."
+        ) from None
+
+
+def _span(name: str, steps: int | None, total: int | None) -> float:
+    if steps is None and total is None:
+        raise ValueError(
+            f"{name}(steps=None) spans the training, whose length is not known here: "
+            f"give {name}(..., steps=...) or fit(..., epochs=...)."
+        )
+    return float(steps if steps is not None else max(total or 1, 1))
+
+
+def _half_cosine(start: float, end: float, share: Rates) -> Rates:
+    """From start (share 0) to end (share 1) along half a cosine; beyond, the nearer of them."""
+    wave = 0.5 * (1.0 + np.cos(np.pi * np.clip(share, 0.0, 1.0)))
+    rates: Rates = end + (start - end) * wave
+    return rates
