@@ -1,0 +1,113 @@
+"""The networks that are timed: six named shapes, and any other written as `784-128-10:128`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A repeat trains for about this much arithmetic, within limits.
+_WORK, _LEAST, _MOST = 2e9, 4, 2000
+
+_PATTERN = re.compile(r"(\d+(?:-\d+)+):(\d+)")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A network (widths from the inputs to the outputs) and the size of its batches.
+
+    Example:
+        >>> SHAPES["mnist"].flops
+        52363264
+    """
+
+    name: str
+    widths: tuple[int, ...]
+    batch: int
+
+    @cached_property
+    def flops(self) -> int:
+        """Floating-point operations of a training step's products.
+
+        Each weight is met by every sample in the forward product, in the gradient of the weights
+        and, but for the first layer, in the gradient of the inputs.
+        """
+        weights = [m * k for m, k in zip(self.widths, self.widths[1:], strict=False)]
+        return 2 * self.batch * (3 * sum(weights) - weights[0])
+
+    @cached_property
+    def steps(self) -> int:
+        """Training steps in one timed repeat: an epoch of the data."""
+        return int(min(max(_WORK / self.flops, _LEAST), _MOST))
+
+    def __str__(self) -> str:
+        """The widths and the batch, as `parse` reads them."""
+        return f"{'-'.join(map(str, self.widths))}:{self.batch}"
+
+
+_NAMED: Final = {
+    "online": "784-30-10:1",
+    "notes": "784-10-10:32",
+    "tabular": "20-64-64-2:32",
+    "mnist": "784-128-10:128",
+    "wide": "784-512-512-10:256",
+    "large": "1024-2048-2048-10:512",
+}
+
+
+def parse(text: str) -> Shape:
+    """A named shape, or one written as `inputs-units-...-classes:batch`.
+
+    Raises:
+        ValueError: neither a name nor such a text.
+
+    Example:
+        >>> parse("20-16-3:8")
+        Shape(name='20-16-3:8', widths=(20, 16, 3), batch=8)
+    """
+    found = _PATTERN.fullmatch(_NAMED.get(text, text))
+    widths = tuple(map(int, found[1].split("-"))) if found else ()
+    if not found or min(widths) < 1 or widths[-1] < 2 or int(found[2]) < 1:
+        raise ValueError(
+            f"shape {text!r} is neither one of {', '.join(_NAMED)} nor widths and batch such as "
+            "784-128-10:128 (positive, with at least two classes)"
+        )
+    return Shape(text, widths, int(found[2]))
+
+
+SHAPES: Final = {name: parse(name) for name in _NAMED}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every peer trains on: start weights, data in the order of the batches, and rates."""
+
+    shape: Shape
+    weights: list[NDArray[np.float32]]
+    biases: list[NDArray[np.float32]]
+    X: NDArray[np.float32]
+    y: NDArray[np.int64]
+    lr: float = 0.01
+    momentum: float = 0.9
+
+
+def make_task(shape: Shape) -> Task:
+    """The same task in every process: drawn from one seed."""
+    rng = np.random.default_rng(0)
+    pairs = list(zip(shape.widths, shape.widths[1:], strict=False))
+    rows = shape.steps * shape.batch
+    y = rng.integers(shape.widths[-1], size=rows)
+    X: NDArray[Any] = rng.random((rows, shape.widths[0]), dtype=np.float32)
+    X[np.arange(rows), y % shape.widths[0]] += 1  # something to learn
+    weights = [(rng.standard_normal(pair) * (2 / pair[0]) ** 0.5) for pair in pairs]
+    return Task(
+        shape,
+        [weight.astype(np.float32) for weight in weights],
+        [np.zeros(k, np.float32) for _, k in pairs],
+        X,
+        y.astype(np.int64),
+    )
