@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .jit import inline
+from .memory import segment
 
 COLUMNS = 16
 """Columns are cut at multiples of this: a cache line of float32."""
@@ -18,3 +21,9 @@ def share(total: int, grain: int, part: int, parts: int) -> tuple[int, int]:
     lo = blocks * part // parts * grain
     hi = blocks * (part + 1) // parts * grain
     return min(lo, total), min(hi, total)
+
+
+@inline
+def row_of(table: Any, index: int) -> Any:
+    """Row `index` of a matrix, nothing counted."""
+    return segment(table, index * table.shape[1], table.shape[1])

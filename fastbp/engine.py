@@ -1,0 +1,156 @@
+"""The one way from Python into the compiled loop: buffers for a batch, and calls on them.
+
+A `Workspace` owns what one batch of a network needs; `Workspace.run` is the only caller of
+`run_steps`. Training, losses, gradients and the forward pass in training mode are all this call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import threads
+from .kernels.cpu import epoch as loop
+from .kernels.cpu.barrier import SYNC_SIZE
+from .kernels.cpu.learn import FIGURES
+from .kernels.cpu.product import SCRATCH_BYTES, bind_tiles
+from .kernels.cpu.shares import FLAT
+from .kernels.layout import LayerSpec, build_plan
+from .kernels.tables import ACTIVATIONS, LOSSES
+
+Array = np.ndarray[Any, Any]
+
+CONSTANTS = 64  # elements at the end of a thread's scratch: the step's optimizer constants
+
+
+def aligned(size: int, dtype: Any) -> Array:
+    """Zeros on a 64-byte boundary: a vector load then never straddles two cache lines."""
+    itemsize = np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64 // itemsize, dtype)
+    start = -raw.ctypes.data % 64 // itemsize
+    return raw[start : start + size]
+
+
+@dataclass
+class Batch:
+    """What `run` trains on or measures: canonical arrays and the order to take them in.
+
+    Attributes:
+        X: (samples, inputs) of the network's dtype.
+        labels: (samples,) int64 classes, or empty.
+        targets: (samples, outputs) of the network's dtype; (0, outputs) where there are labels.
+        weights: (samples,) of the network's dtype, or empty for ones.
+        order: int64 indices of samples.
+        bounds: int64; step s takes order[bounds[s]:bounds[s + 1]].
+    """
+
+    X: Array
+    labels: Array
+    targets: Array
+    weights: Array
+    order: Array
+    bounds: Array
+
+
+@dataclass
+class Recipe:
+    """How `run` learns: the optimizer's code and constants, and the random addresses."""
+
+    code: int = 0
+    hyper: tuple[float, ...] = ()
+    l2: float = 0.0
+    decoupled: float = 0.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+    epoch: int = 0
+    first_step: int = 0
+    first_update: int = 0
+    record: bool = False
+    rates: Array = field(default_factory=lambda: np.zeros(1))
+
+
+class Workspace:
+    """Buffers of one network for batches of up to `rows` samples."""
+
+    def __init__(
+        self,
+        layers: list[LayerSpec],
+        loss: str,
+        reduction: str,
+        dtype: Any,
+        rows: int,
+        parameters: int,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.layers = layers
+        self.plan = build_plan(layers, rows, self.dtype.itemsize)
+        last = layers[-1]
+        plain_end = last.dropout == 0 and last.batch_norm != 2
+        self.from_logits = plain_end and last.activation in LOSSES[loss].pairs
+        self.loss, self.mean = LOSSES[loss].code, reduction == "mean"
+        self.arena = aligned(self.plan.arena, dtype)
+        self.masks = aligned(max(self.plan.masks, 1), np.uint8)
+        self.losses = np.zeros(rows)
+        self.unit = np.ones(2 * rows, dtype)
+        self.figures = np.zeros((len(layers), FIGURES))
+        self.partial = np.zeros(parameters // FLAT + 1)
+        self.results = np.zeros(loop.RESULTS)
+        self.sync = aligned(SYNC_SIZE, np.int64)
+        self.settings = np.zeros(loop.SETTINGS, np.int64)
+        self.factors = np.zeros(loop.FACTORS)
+        self._scratches = aligned(0, dtype).reshape(1, 0)
+
+    def scratches(self, count: int) -> Array:
+        """One row of scratch memory a thread."""
+        if len(self._scratches) < count:
+            size = SCRATCH_BYTES // self.dtype.itemsize + CONSTANTS
+            self._scratches = aligned(count * size, self.dtype).reshape(count, size)
+        return self._scratches
+
+    def run(
+        self,
+        mode: int,
+        batch: Batch,
+        recipe: Recipe,
+        parameters: Array,
+        gradient: Array,
+        state: Array,
+        running: Array,
+        *,
+        training: bool,
+        n_threads: int,
+    ) -> int:
+        """Run the steps of `batch.bounds`; the number of steps done is returned.
+
+        Fewer than asked means that the next batch's loss was not finite and nothing of that step
+        was applied. `results`, `figures`, `losses` and the arena hold what was met on the way.
+        """
+        s, f = self.settings, self.factors
+        s[loop.MODE], s[loop.TRAINING], s[loop.LOSS_CODE] = mode, training, self.loss
+        s[loop.FROM_LOGITS], s[loop.MEAN], s[loop.CODE] = self.from_logits, self.mean, recipe.code
+        s[loop.SEED], s[loop.EPOCH], s[loop.RECORD] = recipe.seed, recipe.epoch, recipe.record
+        s[loop.FIRST_STEP], s[loop.FIRST_UPDATE] = recipe.first_step, recipe.first_update
+        s[loop.TARGETS], s[loop.TARGETS_LD] = self.plan.targets, self.plan.targets_ld
+        s[loop.LABELLED] = batch.labels.size > 0
+        f[loop.L2], f[loop.DECOUPLED] = recipe.l2, recipe.decoupled
+        f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
+        f[loop.NOISE] = recipe.noise
+        f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
+        bind_tiles(self.dtype)
+        args = (
+            self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
+            batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
+            running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
+            self.results, self.scratches(n_threads), self.sync,
+        )  # fmt: skip
+        return int(threads.run(loop.run_steps, n_threads, args))
+
+
+def output_range(activation: str) -> tuple[float, float]:
+    """Bounds of what an activation returns."""
+    entry = ACTIVATIONS[activation]
+    return entry.low, entry.high

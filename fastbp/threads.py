@@ -1,0 +1,117 @@
+"""Threads that run compiled code side by side: a crew that waits in Python and works without GIL.
+
+They are ordinary Python threads, so they are real under every Numba threading layer, and the
+training loop never opens a parallel region. They are daemons (an exit waits for none), a fork
+starts a new crew, and a call holds its workers until every one of them has returned.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class _Worker(threading.Thread):
+    """Waits for a task, runs it, says so."""
+
+    def __init__(self) -> None:
+        super().__init__(name="fastbp-worker", daemon=True)
+        self.tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        while True:
+            function, args, done = self.tasks.get()
+            try:
+                function(*args)
+                done.put(None)
+            except BaseException as error:  # handed to the caller, who raises it
+                done.put(error)
+            del function, args, done
+
+
+_idle: list[_Worker] = []
+_lock = threading.Lock()
+
+
+def _reset() -> None:
+    """After a fork: the parent's threads do not exist here."""
+    global _lock
+    _idle.clear()
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset)
+
+
+def _take(count: int) -> list[_Worker]:
+    """`count` workers, or fewer where the system starts no more threads."""
+    with _lock:
+        taken = [_idle.pop() for _ in range(min(count, len(_idle)))]
+    try:
+        while len(taken) < count:
+            taken.append(_Worker())
+    except RuntimeError:  # "can't start new thread": results do not depend on the number
+        pass
+    return taken
+
+
+def run(function: Callable[..., Any], threads: int, args: tuple[Any, ...]) -> Any:
+    """Call `function(t, T, *args)` for t = 0 .. T-1 at once and return what t = 0 returned.
+
+    The calling thread is t = 0. An interrupt (Ctrl-C) is raised only when all have returned, so
+    nothing still writes into the arrays then.
+    """
+    if threads == 1:
+        return function(0, 1, *args)
+    workers = _take(threads - 1)
+    team = len(workers) + 1
+    done: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    pending, failure, result = len(workers), None, None
+    for t, worker in enumerate(workers, 1):
+        worker.tasks.put((function, (t, team, *args), done))
+    try:
+        result = function(0, team, *args)
+    except BaseException as error:
+        failure = error
+    while pending:
+        try:
+            failure = done.get() or failure
+            pending -= 1
+        except KeyboardInterrupt as error:
+            failure = error
+    with _lock:
+        _idle.extend(workers)
+    if failure is not None:
+        raise failure
+    return result
+
+
+def available_cores() -> int:
+    """Cores this process may really use: affinity, and a container's quota where one is set."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _quota()))
+
+
+def _quota() -> int:
+    """Whole cores of a Linux control group's CPU quota (version 2, then 1); large where none."""
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            return max(1, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    try:
+        base = "/sys/fs/cgroup/cpu/cpu.cfs_"
+        with open(base + "quota_us") as first, open(base + "period_us") as second:
+            quota_us, period_us = int(first.read()), int(second.read())
+        if quota_us > 0:
+            return max(1, -(-quota_us // period_us))
+    except (OSError, ValueError):
+        pass
+    return 1 << 20

@@ -1,0 +1,135 @@
+"""The backward pass: dL/dZ of every layer by rows, then the gradients by rows of W."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..layout import (
+    ACT,
+    BETA,
+    BN,
+    BN_AFTER,
+    BN_BEFORE,
+    DROP,
+    GAMMA,
+    IN,
+    IN_LD,
+    LD,
+    MASK,
+    NOUGHT,
+    P_DROP,
+    RATIO,
+    SCALE,
+    STATS,
+    B,
+    D,
+    F,
+    H,
+    M,
+    N,
+    W,
+    Z,
+)
+from ..tables import ACTIVATIONS
+from .activation import derivative_rows
+from .barrier import barrier
+from .batchnorm import batchnorm_backward_rows, batchnorm_sums_columns
+from .jit import serial
+from .memory import segment, window
+from .product import gradient_rows, input_rows
+from .random import dropout_backward_rows
+from .shares import COLUMNS, row_of, share
+from .tiles import FINISH_MASK, FINISH_NONE
+
+RELU: Final = ACTIVATIONS["relu"].code
+IDENTITY: Final = ACTIVATIONS["identity"].code
+ROWS: Final = 24
+"""Rows of W are cut at multiples of this: whole tiles of every height but 1."""
+
+
+@serial
+def backward_rows(
+    t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, parameters: Any,
+    gradient: Any, arena: Any, masks: Any, sync: Any, training: bool, from_logits: bool,
+    scratch: Any,
+) -> None:  # fmt: skip
+    """dL/dZ of every layer, rows [lo, hi); the last layer's D window holds dL/dA (or dL/dZ)."""
+    layers = plan.shape[0]
+    masked = from_logits  # the derivative of this layer's activation has been applied already
+    for layer in range(layers - 1, -1, -1):
+        p = row_of(plan, layer)
+        n, ld = p[N], p[LD]
+        delta = window(arena, p[D], rows, ld)
+        if training and p[DROP] != 0:
+            mask = window(masks, p[MASK], rows, ld)
+            dropout_backward_rows(delta, mask, reals[layer, P_DROP], lo, hi, n)
+        if p[BN] == BN_AFTER:
+            normalize_backward(
+                t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta
+            )
+        if not (masked or p[ACT] == IDENTITY):
+            output, linear = window(arena, p[F], rows, ld), window(arena, p[Z], rows, ld)
+            derivative_rows(p[ACT], delta, output, linear, delta, lo, hi, n)
+        if p[BN] == BN_BEFORE:
+            normalize_backward(
+                t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta
+            )
+        if layer > 0:
+            q = row_of(plan, layer - 1)
+            m = p[M]
+            masked = q[ACT] == RELU and q[BN] != BN_AFTER and q[DROP] == 0
+            input_rows(
+                delta, window(parameters, p[W], m, n), window(arena, q[F], rows, q[LD]),
+                window(arena, q[D], rows, q[LD]), lo, hi, n, m,
+                FINISH_MASK if masked else FINISH_NONE, scratch,
+            )  # fmt: skip
+
+
+@serial
+def normalize_backward(
+    t: int, T: int, rows: int, lo: int, hi: int, p: Any, parameters: Any, gradient: Any,
+    arena: Any, sync: Any, training: bool, delta: Any,
+) -> None:  # fmt: skip
+    """Batch norm's backward pass in place: dgamma and dbeta by columns, then delta by rows."""
+    n, at = p[N], p[STATS]
+    scale, ratio = segment(arena, at + SCALE * n, n), segment(arena, at + RATIO * n, n)
+    dgamma, dbeta = segment(gradient, p[GAMMA], n), segment(gradient, p[BETA], n)
+    gamma = segment(parameters, p[GAMMA], n)
+    normalized = window(arena, p[H], rows, p[LD])
+    first, last = share(n, COLUMNS, t, T)
+    barrier(sync, T)
+    batchnorm_sums_columns(delta, normalized, dgamma, dbeta, rows, first, last)
+    barrier(sync, T)
+    if not training:  # constant statistics: nothing flows back through them
+        dgamma = dbeta = segment(arena, at + NOUGHT * n, n)
+    batchnorm_backward_rows(
+        delta, normalized, gamma, scale, ratio, dgamma, dbeta, rows, delta, lo, hi, n
+    )
+
+
+@serial
+def column_sums(D: Any, out: Any, rows: int, lo: int, hi: int) -> None:
+    """out[j] = sum over the rows of D[:, j], in the order of the rows, for columns [lo, hi)."""
+    n = hi - lo
+    total = segment(out, lo, n)
+    for j in range(n):
+        total[j] = 0
+    for i in range(rows):
+        row = segment(D, i * D.shape[1] + lo, n)
+        for j in range(n):
+            total[j] += row[j]
+
+
+@serial
+def layer_gradient(
+    p: Any, rows: int, arena: Any, gradient: Any, lo: int, hi: int, first: int, last: int,
+    scratch: Any,
+) -> None:  # fmt: skip
+    """dL/dW rows [lo, hi) and dL/db columns [first, last) of one layer into the flat gradient."""
+    m, n = p[M], p[N]
+    delta = window(arena, p[D], rows, p[LD])
+    if hi > lo:
+        A = window(arena, p[IN], rows, p[IN_LD])
+        gradient_rows(A, delta, window(gradient, p[W], m, n), 0, lo, hi, rows, n, scratch)
+    if p[B] >= 0 and last > first:
+        column_sums(delta, segment(gradient, p[B], n), rows, first, last)

@@ -1,0 +1,192 @@
+"""The compiled loop: many training steps in one call, by T threads that run it side by side.
+
+A step is: gather the batch, forward, loss, backward (each thread its own rows of the batch), one
+meeting, gradient and update (each thread its own rows of every W), one meeting. Every element has
+one owner and one order of summation, so the bits do not depend on T.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ..layout import IN, IN_LD, LD, D, N, O, Z
+from .backward import backward_rows
+from .barrier import barrier
+from .forward import forward_rows
+from .jit import serial
+from .learn import learn_fused, learn_whole, whole_gradient
+from .loss import loss_gradient_rows, loss_rows, pair_rows
+from .memory import flush_denormals, restore_mode, segment, window
+from .random import perturb_rows
+from .shares import row_of, share
+from .update import prepare_rates
+
+# What a call does with each batch.
+TRAIN, GRADIENT, LOSS = range(3)
+# Entries of `settings` (int64) and of `factors` (float64).
+(
+    MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, FIRST_UPDATE,
+    RECORD, TARGETS, TARGETS_LD, LABELLED,
+) = range(14)  # fmt: skip
+SETTINGS: Final = 14
+L2, DECOUPLED, CLIP_VALUE, CLIP_NORM, NOISE = range(5)
+HYPER: Final = 5  # the optimizer's four constants start here
+FACTORS: Final = 9
+# Entries of `results` (float64).
+LOSS_SUM, WEIGHT_SUM, LAST_LOSS = range(3)
+RESULTS: Final = 3
+BATCH_GRAIN: Final = 4
+"""Rows of a batch are cut at multiples of this: whole tiles."""
+
+
+@serial
+def run_steps(
+    t: int, T: int, plan: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any,
+    targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
+    gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
+    figures: Any, partial: Any, results: Any, scratches: Any, sync: Any,
+) -> int:  # fmt: skip
+    """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
+
+    Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
+    then that step has changed nothing. results gathers the weighted losses and their weights.
+    """
+    mode = flush_denormals()
+    scratch = segment(scratches, t * scratches.shape[1], scratches.shape[1])
+    constants = segment(scratch, scratch.size - 64, 64)
+    training = settings[TRAINING] != 0
+    from_logits = settings[FROM_LOGITS] != 0
+    train = settings[MODE] == TRAIN
+    code = settings[CODE]
+    steps = bounds.size - 1
+    for s in range(steps):
+        start, rows = bounds[s], bounds[s + 1] - bounds[s]
+        lo, hi = share(rows, BATCH_GRAIN, t, T)
+        batch_weights, scale = gather(
+            settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows, arena,
+            settings[FIRST_STEP] + s, unit, losses, lo, hi,
+        )  # fmt: skip
+        forward_rows(
+            t, T, rows, lo, hi, plan, reals, parameters, running, arena, masks, sync,
+            settings[SEED], settings[EPOCH], settings[FIRST_STEP] + s, training, train,
+            from_logits, scratch,
+        )  # fmt: skip
+        measure(settings, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale, losses, lo, hi)
+        if settings[MODE] != LOSS:
+            backward_rows(
+                t, T, rows, lo, hi, plan, reals, parameters, gradient, arena, masks, sync,
+                training, from_logits, scratch,
+            )  # fmt: skip
+        barrier(sync, T)
+        loss = ordered_sum(losses, rows)
+        if t == 0:
+            results[LAST_LOSS] = loss * scale
+        if train and not np.isfinite(loss):
+            restore_mode(mode)
+            return s
+        if t == 0:
+            results[LOSS_SUM] += loss
+            results[WEIGHT_SUM] += ordered_sum(batch_weights, rows)
+        if train:
+            prepare_rates(
+                code, segment(factors, HYPER, 4), rates[s], settings[FIRST_UPDATE] + s + 1,
+                constants,
+            )  # fmt: skip
+            shrink = 1.0 - rates[s] * factors[DECOUPLED]
+            record = settings[RECORD] != 0 and s == steps - 1
+            if record or factors[CLIP_NORM] > 0:
+                learn_whole(
+                    t, T, rows, plan, parameters, gradient, state, arena, code, constants,
+                    factors[L2], shrink, factors[CLIP_VALUE], factors[CLIP_NORM], record, figures,
+                    partial, sync, scratch,
+                )  # fmt: skip
+            else:
+                learn_fused(
+                    t, T, rows, plan, parameters, gradient, state, arena, code, constants,
+                    factors[L2], shrink, factors[CLIP_VALUE], scratch,
+                )  # fmt: skip
+        elif settings[MODE] == GRADIENT:
+            whole_gradient(t, T, rows, plan, gradient, arena, scratch)
+        barrier(sync, T)
+    restore_mode(mode)
+    return steps
+
+
+@serial
+def gather(
+    settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
+    order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
+    hi: int,
+) -> Any:  # fmt: skip
+    """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
+
+    `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
+    losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum.
+    """
+    m, k = X.shape[1], targets.shape[1]
+    into = window(arena, p[IN], rows, p[IN_LD])
+    wanted = window(arena, settings[TARGETS], rows, settings[TARGETS_LD])
+    for i in range(lo, hi):
+        sample = order[start + i]
+        source, target = segment(X, sample * m, m), segment(into, i * p[IN_LD], m)
+        for j in range(m):
+            target[j] = source[j]
+        y = segment(wanted, i * settings[TARGETS_LD], k)
+        if settings[LABELLED] != 0:
+            for j in range(k):
+                y[j] = 0
+            y[labels[sample]] = 1
+        else:
+            source = segment(targets, sample * k, k)
+            for j in range(k):
+                y[j] = source[j]
+    if factors[NOISE] > 0:
+        perturb_rows(
+            into, factors[NOISE], settings[SEED], settings[EPOCH], step, 0, lo, hi, m
+        )
+    half = unit.size // 2
+    batch_weights = segment(unit, 0, rows)
+    total = float(rows)
+    if weights.size > 0:  # every thread gathers all of them: each needs their sum
+        batch_weights = segment(unit, half, rows)
+        total = 0.0
+        for i in range(rows):
+            total += weights[order[start + i]]
+        for i in range(lo, hi):
+            batch_weights[i] = weights[order[start + i]]
+    if settings[MEAN] == 0:
+        return batch_weights, 1.0
+    return batch_weights, 1.0 / total if total > 0 else 0.0
+
+
+@serial
+def measure(
+    settings: Any, p: Any, rows: int, arena: Any, weights: Any, scale: float, losses: Any, lo: int,
+    hi: int,
+) -> None:  # fmt: skip
+    """Losses of the rows [lo, hi) and what the backward pass starts from."""
+    n, ld = p[N], p[LD]
+    delta, output = window(arena, p[D], rows, ld), window(arena, p[O], rows, ld)
+    wanted = window(arena, settings[TARGETS], rows, settings[TARGETS_LD])
+    if settings[FROM_LOGITS] != 0:
+        logits = window(arena, p[Z], rows, ld)
+        pair_rows(
+            settings[LOSS_CODE], logits, output, wanted, weights, scale, losses, delta, lo, hi, n
+        )
+        return
+    loss_rows(settings[LOSS_CODE], output, wanted, weights, losses, lo, hi, n)
+    if settings[MODE] != LOSS:
+        loss_gradient_rows(
+            settings[LOSS_CODE], output, wanted, weights, scale, delta, lo, hi, n
+        )
+
+
+@serial
+def ordered_sum(x: Any, size: int) -> float:
+    """Sum of x[:size] in float64, in the order of the samples."""
+    total = 0.0
+    for i in range(size):
+        total += x[i]
+    return total

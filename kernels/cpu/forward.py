@@ -1,0 +1,136 @@
+"""The forward pass of a batch as one thread sees it: its own rows, through every layer.
+
+Without batch norm the rows of a batch never meet, so a thread takes its rows from the first layer
+to the loss without waiting for anyone. Batch norm makes all threads meet twice: when Z is there,
+and when its columns' statistics are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..layout import (
+    ACT,
+    BETA,
+    BN,
+    BN_AFTER,
+    BN_BEFORE,
+    DROP,
+    EPS,
+    FORM,
+    GAMMA,
+    IN,
+    IN_LD,
+    LD,
+    MASK,
+    MEAN,
+    MOMENTUM,
+    NOUGHT,
+    P_DROP,
+    RATIO,
+    RUNNING,
+    SCALE,
+    STATS,
+    VARIANCE,
+    B,
+    F,
+    H,
+    M,
+    N,
+    O,
+    W,
+    Z,
+)
+from ..tables import ACTIVATIONS
+from .activation import activate_rows
+from .barrier import barrier
+from .batchnorm import normalize_rows, running_columns, scale_columns, statistics_columns
+from .jit import serial
+from .memory import segment, window
+from .product import linear_rows
+from .random import dropout_rows
+from .shares import COLUMNS, row_of, share
+from .tiles import FINISH_NONE, FINISH_RELU
+
+RELU: Final = ACTIVATIONS["relu"].code
+IDENTITY: Final = ACTIVATIONS["identity"].code
+
+
+@serial
+def forward_rows(
+    t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, parameters: Any,
+    running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int, step: int,
+    training: bool, learn: bool, to_logits: bool, scratch: Any,
+) -> None:  # fmt: skip
+    """Rows [lo, hi) of a batch of `rows` from the input window to the last layer's output.
+
+    training: batch statistics and dropout; learn: the running statistics follow; to_logits: stop
+    before the last activation, whose loss is computed from logits.
+    """
+    layers = plan.shape[0]
+    for layer in range(layers):
+        p = row_of(plan, layer)
+        m, n, ld = p[M], p[N], p[LD]
+        pair = to_logits and layer == layers - 1
+        A = window(arena, p[IN], rows, p[IN_LD])
+        weights = window(parameters, p[W], m, n)
+        bias = segment(parameters, max(p[B], 0), n if p[B] >= 0 else 0)
+        linear = window(arena, p[Z], rows, ld)
+        output = window(arena, p[F], rows, ld)
+        final = window(arena, p[O], rows, ld)
+        fused = p[ACT] == RELU and p[BN] != BN_BEFORE
+        finish = FINISH_RELU if fused else FINISH_NONE
+        linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, scratch)
+        if p[BN] == BN_BEFORE:
+            normalize_batch(
+                t, T, rows, lo, hi, p, row_of(reals, layer), parameters, running, arena, sync,
+                training, learn, linear, linear,
+            )  # fmt: skip
+        if not (pair or fused or p[ACT] == IDENTITY):
+            activate_rows(p[ACT], linear, output, lo, hi, n)
+        if p[BN] == BN_AFTER:
+            normalize_batch(
+                t, T, rows, lo, hi, p, row_of(reals, layer), parameters, running, arena, sync,
+                training, learn, output, final,
+            )  # fmt: skip
+        elif p[O] != p[F]:
+            for i in range(lo, hi):
+                source, target = segment(output, i * ld, n), segment(final, i * ld, n)
+                for j in range(n):
+                    target[j] = source[j]
+        if training and p[DROP] != 0:
+            mask = window(masks, p[MASK], rows, ld)
+            dropout_rows(final, mask, reals[layer, P_DROP], seed, epoch, step, layer, 0, lo, hi, n)
+
+
+@serial
+def normalize_batch(
+    t: int, T: int, rows: int, lo: int, hi: int, p: Any, real: Any, parameters: Any,
+    running: Any, arena: Any, sync: Any, training: bool, learn: bool, source: Any, target: Any,
+) -> None:  # fmt: skip
+    """Batch norm of `source` into `target`; statistics by columns, the rest by rows."""
+    n, at = p[N], p[STATS]
+    mean, variance = segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n)
+    scale, ratio = segment(arena, at + SCALE * n, n), segment(arena, at + RATIO * n, n)
+    nought = segment(arena, at + NOUGHT * n, n)
+    running_mean = segment(running, p[RUNNING], n)
+    running_variance = segment(running, p[RUNNING] + n, n)
+    first, last = share(n, COLUMNS, t, T)
+    if training:
+        barrier(sync, T)
+        statistics_columns(source, mean, variance, rows, first, last)
+        if learn:
+            running_columns(
+                mean, variance, running_mean, running_variance, rows, real[MOMENTUM], first, last
+            )
+    else:
+        for j in range(first, last):
+            mean[j] = running_mean[j]
+            variance[j] = running_variance[j]
+    for j in range(first, last):
+        nought[j] = 0
+    scale_columns(variance, real[EPS], p[FORM], scale, ratio, first, last)
+    barrier(sync, T)
+    gamma, beta = segment(parameters, p[GAMMA], n), segment(parameters, p[BETA], n)
+    normalized = window(arena, p[H], rows, p[LD])
+    normalize_rows(source, mean, scale, gamma, beta, normalized, target, lo, hi, n)

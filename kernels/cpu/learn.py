@@ -1,0 +1,188 @@
+"""From gradients to parameters: the weight phase of a training step.
+
+Fused, each thread forms a block of rows of dL/dW and updates those rows of W while both are in its
+cache. Where a global norm is needed first (clip_norm) or the step's figures are recorded for the
+history, the gradient is completed, summed in fixed blocks, and then applied. Both ways round alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ..layout import ACT, BETA, GAMMA, LD, B, D, F, M, N, W
+from ..tables import ACTIVATIONS
+from .backward import ROWS, layer_gradient
+from .barrier import barrier
+from .jit import serial
+from .memory import segment, window
+from .shares import COLUMNS, FLAT, row_of, share
+from .update import clip_value_span, scale_span, square_sum_block, update_span
+
+RELU: Final = ACTIVATIONS["relu"].code
+BLOCK: Final = 16384
+"""Elements of dL/dW formed before they are applied: 64 KB of float32, a small part of the L2."""
+
+# Columns of the figures recorded a layer.
+GRADIENT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(5)
+FIGURES: Final = 5
+
+
+@serial
+def learn_fused(
+    t: int, T: int, rows: int, plan: Any, parameters: Any, gradient: Any, state: Any, arena: Any,
+    code: int, rates: Any, l2: float, shrink: float, clip_value: float, scratch: Any,
+) -> None:  # fmt: skip
+    """Gradient and update of thread t's rows of every W, block by block while they are hot."""
+    for layer in range(plan.shape[0]):
+        p = row_of(plan, layer)
+        m, n = p[M], p[N]
+        lo, hi = share(m, ROWS, t, T)
+        first, last = share(n, COLUMNS, t, T)
+        rows_a_block = max(BLOCK // n // ROWS, 1) * ROWS
+        for start in range(lo, hi, rows_a_block):
+            stop = min(start + rows_a_block, hi)
+            layer_gradient(p, rows, arena, gradient, start, stop, 0, 0, scratch)
+            a, b = p[W] + start * n, p[W] + stop * n
+            if clip_value > 0:
+                clip_value_span(gradient, clip_value, a, b)
+            update_span(code, parameters, gradient, 0, state, rates, l2, shrink, a, b)
+        layer_gradient(p, rows, arena, gradient, 0, 0, first, last, scratch)
+        for at in (p[B], p[GAMMA], p[BETA]):
+            if at >= 0 and last > first:
+                if clip_value > 0:
+                    clip_value_span(gradient, clip_value, at + first, at + last)
+                update_span(
+                    code, parameters, gradient, 0, state, rates, 0.0, 1.0, at + first, at + last
+                )
+
+
+@serial
+def whole_gradient(
+    t: int, T: int, rows: int, plan: Any, gradient: Any, arena: Any, scratch: Any
+) -> None:
+    """Thread t's rows of every dL/dW and columns of every dL/db."""
+    for layer in range(plan.shape[0]):
+        p = row_of(plan, layer)
+        lo, hi = share(p[M], ROWS, t, T)
+        first, last = share(p[N], COLUMNS, t, T)
+        layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch)
+
+
+@serial
+def blocked_square_sums(x: Any, lo: int, hi: int, partial: Any, t: int, T: int) -> None:
+    """partial[k] = sum of the squares of x's k-th block of FLAT elements in [lo, hi)."""
+    first, last = share(hi - lo, FLAT, t, T)
+    for start in range(first, last, FLAT):
+        stop = min(start + FLAT, last)
+        partial[start // FLAT] = square_sum_block(x, lo + start, lo + stop)
+
+
+@serial
+def total_of(partial: Any, size: int) -> float:
+    """Sum of the partial sums of `size` elements, in order."""
+    total = 0.0
+    for k in range((size + FLAT - 1) // FLAT):
+        total += partial[k]
+    return total
+
+
+@serial
+def learn_whole(
+    t: int, T: int, rows: int, plan: Any, parameters: Any, gradient: Any, state: Any, arena: Any,
+    code: int, rates: Any, l2: float, shrink: float, clip_value: float, clip_norm: float,
+    record: bool, figures: Any, partial: Any, sync: Any, scratch: Any,
+) -> None:  # fmt: skip
+    """The gradient completed, clipped and recorded, then the update in fixed blocks."""
+    whole_gradient(t, T, rows, plan, gradient, arena, scratch)
+    barrier(sync, T)
+    size = gradient.size
+    if clip_norm > 0:
+        blocked_square_sums(gradient, 0, size, partial, t, T)
+        barrier(sync, T)
+        norm = np.sqrt(total_of(partial, size))
+        first, last = share(size, FLAT, t, T)
+        if norm > clip_norm:
+            scale_span(gradient, clip_norm / norm, first, last)
+        barrier(sync, T)
+    if clip_value > 0:
+        first, last = share(size, FLAT, t, T)
+        clip_value_span(gradient, clip_value, first, last)
+        barrier(sync, T)
+    if record and t == 0:
+        for layer in range(plan.shape[0]):
+            activity(row_of(plan, layer), rows, arena, row_of(figures, layer))
+    for layer in range(plan.shape[0]):
+        p = row_of(plan, layer)
+        m, n = p[M], p[N]
+        apply_weights(
+            t, T, p[W], m * n, parameters, gradient, state, code, rates, l2, shrink, record,
+            row_of(figures, layer), partial, sync, scratch,
+        )  # fmt: skip
+        first, last = share(n, COLUMNS, t, T)
+        for at in (p[B], p[GAMMA], p[BETA]):
+            if at >= 0 and last > first:
+                update_span(
+                    code, parameters, gradient, 0, state, rates, 0.0, 1.0, at + first, at + last
+                )
+
+
+@serial
+def apply_weights(
+    t: int, T: int, at: int, size: int, parameters: Any, gradient: Any, state: Any, code: int,
+    rates: Any, l2: float, shrink: float, record: bool, figure: Any, partial: Any, sync: Any,
+    scratch: Any,
+) -> None:  # fmt: skip
+    """Update one layer's W in blocks of FLAT; recorded, with the norms of dL/dW, W and the step."""
+    if record:
+        blocked_square_sums(gradient, at, at + size, partial, t, T)
+        barrier(sync, T)
+        if t == 0:
+            figure[GRADIENT_NORM] = np.sqrt(total_of(partial, size))
+        barrier(sync, T)
+    first, last = share(size, FLAT, t, T)
+    for start in range(first, last, FLAT):
+        lo, hi = at + start, at + min(start + FLAT, last)
+        if not record:
+            update_span(code, parameters, gradient, 0, state, rates, l2, shrink, lo, hi)
+            continue
+        change = segment(scratch, 0, hi - lo)
+        for i in range(hi - lo):
+            change[i] = parameters[lo + i]
+        update_span(code, parameters, gradient, 0, state, rates, l2, shrink, lo, hi)
+        for i in range(hi - lo):
+            change[i] = parameters[lo + i] - change[i]
+        partial[start // FLAT] = square_sum_block(change, 0, hi - lo)
+    if record:
+        barrier(sync, T)
+        if t == 0:
+            figure[UPDATE_NORM] = np.sqrt(total_of(partial, size))
+        barrier(sync, T)
+        blocked_square_sums(parameters, at, at + size, partial, t, T)
+        barrier(sync, T)
+        if t == 0:
+            figure[WEIGHT_NORM] = np.sqrt(total_of(partial, size))
+        barrier(sync, T)
+
+
+@serial
+def activity(p: Any, rows: int, arena: Any, figure: Any) -> None:
+    """Share of relu units that no sample of the batch woke (NaN elsewhere); rms of dL/dZ."""
+    n, ld = p[N], p[LD]
+    output, delta = window(arena, p[F], rows, ld), window(arena, p[D], rows, ld)
+    squares = 0.0
+    for i in range(rows):
+        squares += square_sum_block(delta, i * ld, i * ld + n)
+    figure[DELTA_RMS] = np.sqrt(squares / (rows * n))
+    figure[DEAD] = np.nan
+    if p[ACT] == RELU:
+        dead = 0
+        for j in range(n):
+            awake = False
+            for i in range(rows):
+                if output[i, j] > 0:
+                    awake = True
+                    break
+            dead += 0 if awake else 1
+        figure[DEAD] = dead / n
