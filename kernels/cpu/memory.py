@@ -62,6 +62,39 @@ def _segment_python(flat: np.ndarray, offset: int, size: int) -> np.ndarray:
     return flat.reshape(-1)[offset : offset + size]
 
 
+@intrinsic(prefer_literal=True)
+def _local(typingctx: Any, zero: Any, size: Any) -> Any:
+    dtype = types.unliteral(zero)
+    extent = size.literal_value
+    sig = types.Array(dtype, 1, "C")(zero, size)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = context.get_data_type(dtype)
+        data = cgutils.alloca_once(builder, element, ir.Constant(ir.IntType(64), extent))
+        data.align = 64
+        result = context.make_array(sig.return_type)(context, builder)
+        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(element))
+        context.populate_array(
+            result,
+            data=data,
+            shape=cgutils.pack_array(builder, [context.get_constant(types.intp, extent)]),
+            strides=cgutils.pack_array(builder, [itemsize]),
+            itemsize=itemsize,
+            meminfo=None,
+        )
+        return result._getvalue()
+
+    return sig, codegen
+
+
+def _local_python(zero: Any, size: int) -> np.ndarray:
+    return np.empty(size, zero.dtype)
+
+
+local: Any = _local_python if JIT_DISABLED else _local
+"""`local(zero, size)`: an uninitialised vector on the stack, of the type of the scalar `zero` and a
+constant size, aligned to 64 bytes. It lives as long as the function's frame: never return it."""
+
 window: Any = _window_python if JIT_DISABLED else _window
 """`window(flat, offset, rows, cols)`: flat[offset:][:rows * cols] as a matrix, nothing counted."""
 
