@@ -102,7 +102,7 @@ class Workspace:
         self.sync = aligned(SYNC_SIZE, np.int64)
         self.settings = np.zeros(loop.SETTINGS, np.int64)
         self.factors = np.zeros(loop.FACTORS)
-        self._scratches = aligned(0, dtype).reshape(1, 0)
+        self._scratches: Array = np.zeros((0, 0), dtype)
 
     def scratches(self, count: int) -> Array:
         """One row of scratch memory a thread."""
