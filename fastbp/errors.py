@@ -17,12 +17,15 @@ _LONGEST = 60
 
 
 def shown(value: object) -> str:
-    """`repr(value)` for a message: one line, cut where it grows long.
+    """`repr(value)` for a message: one line, cut where it grows long; NumPy's scalars as Python's.
 
     >>> shown("relu"), len(shown(list(range(1000))))
     ("'relu'", 60)
     """
-    text = " ".join(repr(value).split())
+    plain: Any = value
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
+        plain = plain.item()
+    text = " ".join(repr(plain).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 

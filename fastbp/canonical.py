@@ -1,0 +1,180 @@
+"""One canonical form of numbers: C-contiguous, native byte order, float32 or float64, writable.
+
+Numba compiles anew for every layout and for read-only arrays; one form means one compilation. An
+array that has it is passed on as it is, memory maps included; all else is copied once.
+"""
+
+from __future__ import annotations
+
+import mmap
+import numbers
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import shown
+from .kernels.cpu.screen import first_not_finite
+
+Array = NDArray[Any]
+
+
+class _Alias:
+    """A read-only array's memory under a writable type; keeps the array alive.
+
+    Nobody may write through it: it exists so that Numba sees one type.
+    """
+
+    def __init__(self, base: Array) -> None:
+        self.base = base
+        self.__array_interface__ = {**base.__array_interface__, "data": (_address(base), False)}
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def writable_type(array: Array) -> Array:
+    """`array` itself, or an alias of its memory that NumPy and Numba take for writable.
+
+    >>> a = np.zeros(3); a.flags.writeable = False
+    >>> b = writable_type(a); bool(b.flags.writeable), np.shares_memory(a, b)
+    (True, True)
+    """
+    return array if array.flags.writeable else np.asarray(_Alias(array))
+
+
+def needs_screening(array: Array) -> bool:
+    """False for arrays over a memory-mapped file: those are screened row by row as they are read.
+
+    >>> needs_screening(np.zeros(3))
+    True
+    """
+    base: Any = array
+    while base is not None:
+        if isinstance(base, mmap.mmap):
+            return False
+        base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+    return True
+
+
+def as_array(value: Any, name: str) -> Array:
+    """Anything array-like as an ndarray of numbers of whatever dtype and layout.
+
+    Raises:
+        TypeError: complex numbers, text, dates, a sparse matrix, None, an object that is no number.
+        ValueError: rows of different lengths, masked values.
+    """
+    if type(value) is np.ndarray and value.dtype.kind in "fiub":
+        return value
+    if value is None:
+        raise TypeError(f"{name}=None; give an array of numbers, one row a sample.")
+    if hasattr(value, "tocsr") or type(value).__module__.startswith("scipy.sparse"):
+        raise TypeError(
+            f"{name} is sparse ({type(value).__name__}); give {name}.toarray() where memory allows."
+        )
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise ValueError(
+            f"{name} has masked values; fill them ({name}.filled(value)) or leave those rows out."
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(_ragged(value, name)) from None
+    kind = array.dtype.kind
+    if kind == "c":
+        raise TypeError(
+            f"{name} is complex ({array.dtype}); give real numbers, such as {name}.real and "
+            f"{name}.imag side by side."
+        )
+    if kind in "USTMmV":
+        raise TypeError(
+            f"{name} holds {_KINDS[kind]} (dtype {array.dtype}); encode it as numbers first."
+        )
+    return _from_objects(array, name) if kind == "O" else array
+
+
+_KINDS = {"U": "text", "S": "bytes", "T": "text", "M": "dates", "m": "times", "V": "records"}
+
+
+def _ragged(value: Any, name: str) -> str:
+    lengths = [len(row) if hasattr(row, "__len__") else 0 for row in value]
+    for i, length in enumerate(lengths):
+        if length != lengths[0]:
+            return (
+                f"{name}: row {i} has length {length} and row 0 has {lengths[0]}; "
+                "all rows must have as many values."
+            )
+    return f"{name} cannot be made an array: its rows differ in shape."
+
+
+def _from_objects(array: Array, name: str) -> Array:
+    """float64 from an object array of numbers; the first thing that is no number is named."""
+    result = np.empty(array.shape, dtype=np.float64)
+    for place in np.ndindex(array.shape):
+        item = array[place]
+        where = f"{name}[{', '.join(map(str, place))}]" if place else name
+        if isinstance(item, numbers.Real | Decimal | np.bool_):
+            try:
+                result[place] = float(item)
+            except OverflowError:
+                raise ValueError(f"{where}={shown(item)} is too large for float64.") from None
+        elif isinstance(item, numbers.Complex):
+            raise TypeError(f"{where}={shown(item)} is complex; give real numbers.")
+        else:
+            kind = type(item).__name__
+            raise TypeError(
+                f"{where}={shown(item)} ({kind}) is no number; encode or fill such values first."
+            )
+    return result
+
+
+def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
+    """`array` in canonical form: itself where it has it, else an alias or one copy.
+
+    Raises:
+        ValueError: a finite number that `dtype` cannot hold.
+    """
+    if array.dtype == dtype and array.flags.c_contiguous and array.flags.aligned:
+        return writable_type(np.asarray(array))
+    with np.errstate(over="ignore", invalid="ignore"):
+        result = np.array(array, dtype=dtype, order="C", copy=True, subok=False)
+    narrowed = array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize
+    if narrowed and result.size and (place := first_not_finite(result)) is not None:
+        place = place if array.ndim == 2 else place[:1]
+        if np.isfinite(array[place]):
+            most = float(np.finfo(dtype).max)
+            raise ValueError(
+                f"{_where(name, place)}={array[place]} is too large for {dtype} (at most "
+                f"{most:.3g}); scale {name}, or use Network(..., dtype='float64')."
+            )
+    return result
+
+
+def check_finite(array: Array, name: str, n_threads: int | None = None) -> None:
+    """Refuse NaN and inf in a canonical array (n, k) or (n,), naming the first.
+
+    Memory-mapped arrays are let through: they are screened as they are read.
+
+    Raises:
+        ValueError: an element is NaN or inf.
+
+    >>> check_finite(np.array([[0.0, np.nan]]), "X")
+    Traceback (most recent call last):
+    ...
+    ValueError: X[0, 1]=nan is not finite; leave such rows out or fill them first.
+    """
+    if not needs_screening(array):
+        return
+    place = first_not_finite(array, n_threads)
+    if place is not None:
+        place = place if array.ndim == 2 else place[:1]
+        raise ValueError(
+            f"{_where(name, place)}={array[place]} is not finite; leave such rows out or fill "
+            "them first."
+        )
+
+
+def _where(name: str, place: tuple[int, ...]) -> str:
+    return f"{name}[{', '.join(map(str, place))}]"

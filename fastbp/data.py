@@ -1,0 +1,238 @@
+"""The door for data: whatever holds numbers becomes one canonical form, or one clear error.
+
+X becomes (n, m) in the network's dtype. y becomes class labels, int64 (n,), or targets (n, k) in
+the network's dtype. In-memory arrays are screened for NaN and inf here; memory-mapped ones row by
+row, as they are read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .canonical import Array, as_array, as_floats, check_finite, needs_screening, writable_type
+from .errors import plural, shown
+
+__all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
+
+PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
+"""Losses whose targets are probabilities."""
+
+
+def as_matrix(
+    X: Any,
+    columns: int | None,
+    dtype: DTypeLike,
+    name: str = "X",
+    *,
+    finite: bool = True,
+    n_threads: int | None = None,
+) -> Array:
+    """X as a C-contiguous (n, m) array of `dtype`, n at least 1.
+
+    An array that has this form already is not copied, memory-mapped ones included; a read-only one
+    is aliased, so that it has a writable type, and must not be written through. Anything else
+    (lists, data frames, integers, booleans, objects, Fortran order, strides, another byte order or
+    precision) is copied once.
+
+    Args:
+        X: array-like of shape (n, m).
+        columns: m, the network's inputs; None: any number.
+        dtype: float32 or float64, the network's.
+        name: what messages call it.
+        finite: refuse NaN and inf (but in memory maps, which are screened as they are read).
+        n_threads: threads to screen with.
+
+    Raises:
+        ValueError: not 2-D, another number of columns, no rows, NaN or inf, or a number that
+            `dtype` cannot hold.
+        TypeError: complex numbers, text, dates, sparse matrices.
+
+    >>> as_matrix([[1, 2], [3, 4]], 2, "float32").dtype
+    dtype('float32')
+    """
+    kind = np.dtype(dtype)
+    array = as_array(X, name)
+    if array.ndim != 2:
+        raise ValueError(_not_a_matrix(array, columns, name))
+    if columns is not None and array.shape[1] != columns:
+        raise ValueError(
+            f"{name} has {plural(array.shape[1], 'column')} but the network has "
+            f"{plural(columns, 'input')}; {name} must be of shape (n, {columns}), one row a sample."
+        )
+    if array.size == 0:
+        raise ValueError(f"{name} is empty (shape {array.shape}); at least one row is needed.")
+    result = as_floats(array, kind, name)
+    if finite:
+        check_finite(result, name, n_threads)
+    return result
+
+
+def _not_a_matrix(array: Array, columns: int | None, name: str) -> str:
+    if array.ndim == 0:
+        return f"{name}={shown(array[()])} is a single number; give shape (n, m), one row a sample."
+    if array.ndim > 2:
+        return (
+            f"{name} has {array.ndim} dimensions, shape {array.shape}; give two, one row a sample: "
+            f"{name}.reshape(len({name}), -1)."
+        )
+    row, column = f"{name}.reshape(1, -1)", f"{name}.reshape(-1, 1)"
+    text = f"{name} has one dimension, shape {array.shape}; give two: "
+    if columns == 1:
+        return f"{text}{column} for {plural(len(array), 'sample')} of one feature."
+    if columns is None or columns == len(array):
+        return f"{text}{row} for one sample of {plural(len(array), 'feature')}."
+    return f"{text}shape (n, {columns}), one row a sample."
+
+
+def as_targets(
+    y: Any,
+    rows: int,
+    outputs: int,
+    dtype: DTypeLike,
+    loss: str,
+    name: str = "y",
+    n_threads: int | None = None,
+) -> Array:
+    """y as class labels, int64 of shape (n,), or as targets, (n, k) of `dtype`, C-contiguous.
+
+    - k = 1 output: (n,) or (n, 1) of numbers or booleans gives targets (n, 1).
+    - k > 1 outputs and y of shape (n,) or (n, 1): class labels 0 ... k - 1, as integers, booleans,
+      or floats that are whole numbers. With any loss they stand for their one-hot rows.
+    - k > 1 outputs and y of shape (n, k): targets as they are, one-hot among them.
+
+    As with X, an array that has the form is not copied; the values of memory-mapped targets (n, k)
+    are not looked at here.
+
+    Args:
+        y: array-like.
+        rows: n, the rows of X.
+        outputs: k, the network's outputs.
+        dtype: float32 or float64, the network's.
+        loss: name in `LOSSES`; with those of probabilities targets must be in [0, 1].
+        name: what messages call it.
+        n_threads: threads to screen with.
+
+    Raises:
+        ValueError: another shape, labels out of range, NaN or inf, targets outside [0, 1].
+        TypeError: complex numbers, text, dates, sparse matrices.
+
+    >>> as_targets([0, 2, 1], 3, 3, "float32", "cross_entropy")
+    array([0, 2, 1])
+    >>> as_targets([True, False], 2, 1, "float32", "binary_cross_entropy").tolist()
+    [[1.0], [0.0]]
+    """
+    kind = np.dtype(dtype)
+    array = _text_classes(y, name)
+    if array.ndim not in (1, 2):
+        raise ValueError(
+            f"{name} has shape {array.shape}; give (n,) or (n, {outputs}), one row a sample."
+        )
+    if len(array) != rows:
+        raise ValueError(
+            f"{name} has {plural(len(array), 'row')} but X has {rows}; they must have as many."
+        )
+    if outputs > 1 and array.size == rows:
+        return _labels(array.reshape(rows), outputs, name)
+    if array.size != rows * outputs:
+        raise ValueError(
+            f"{name} has shape {array.shape} but the network has {plural(outputs, 'output')}; "
+            f"give {_shapes(outputs)}."
+        )
+    targets = as_floats(array.reshape(rows, outputs), kind, name)
+    check_finite(targets, name, n_threads)
+    if loss in PROBABILITIES and needs_screening(targets):
+        _check_probabilities(targets, loss, name)
+    return targets
+
+
+def _text_classes(y: Any, name: str) -> Array:
+    """`as_array`, whose way out for text is the one for class names."""
+    try:
+        return as_array(y, name)
+    except TypeError as error:
+        array = np.asarray(y)
+        first = array.flat[0] if array.ndim == 1 and array.size else None
+        if not isinstance(first, str | bytes):
+            raise
+        hint = f"classes, {name} = numpy.unique({name}, return_inverse=True)"
+        raise TypeError(f"{error} For class names: {hint}.") from None
+
+
+def _shapes(outputs: int) -> str:
+    if outputs == 1:
+        return "(n,) or (n, 1)"
+    return f"(n,) with class labels 0 ... {outputs - 1}, or (n, {outputs}) with targets"
+
+
+def _labels(array: Array, classes: int, name: str) -> Array:
+    """int64 labels of a vector that must hold 0 ... classes - 1."""
+    bad = ~((array >= 0) & (array < classes))  # NaN too
+    if array.dtype.kind == "f":
+        bad |= array != np.floor(array)
+    if bad.any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"{name}[{row}]={array[row]} is not a class of a network with {classes} outputs: "
+            f"labels are whole numbers, 0 ... {classes - 1}.{_label_hint(array, classes, name)}"
+        )
+    if array.dtype == np.int64 and array.flags.c_contiguous and array.flags.aligned:
+        return writable_type(np.asarray(array))
+    return np.array(array, dtype=np.int64, order="C", subok=False)
+
+
+def _label_hint(array: Array, classes: int, name: str) -> str:
+    low, high = array.min(), array.max()
+    if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
+        return f" For a regression give {name} of shape (n, {classes})."
+    if low == 1 and high == classes:
+        return f" They start at 1 here: give {name} - 1."
+    if low >= 0:
+        return f" Give the network {int(high) + 1} outputs, or number the classes from 0 on."
+    return f" Number them from 0 on: classes, {name} = numpy.unique({name}, return_inverse=True)."
+
+
+def _check_probabilities(targets: Array, loss: str, name: str) -> None:
+    if targets.min() >= 0.0 and targets.max() <= 1.0:
+        return
+    bad = (targets < 0.0) | (targets > 1.0)
+    row, column = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+    hint = ""
+    if set(np.unique(targets[:1000])) <= {-1.0, 1.0}:
+        hint = f" For classes -1 and 1 give ({name} + 1) / 2."
+    elif targets.shape[1] == 1:
+        hint = " For more than two classes the network needs an output for each."
+    where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"
+    raise ValueError(
+        f"{where}={targets[row, column]} is outside [0, 1], the range of targets of {loss}.{hint}"
+    )
+
+
+def as_weights(sample_weight: Any, rows: int, dtype: DTypeLike) -> Array:
+    """Weights of the samples as a C-contiguous (n,) array of `dtype`: finite, 0 or more, not all 0.
+
+    They are not normalised here.
+
+    Raises:
+        ValueError: another shape, a weight that is negative, NaN or inf, or all of them 0.
+        TypeError: complex numbers, text, dates, sparse matrices.
+
+    >>> as_weights([1, 2], 2, "float32").tolist()
+    [1.0, 2.0]
+    """
+    name, kind = "sample_weight", np.dtype(dtype)
+    array = as_array(sample_weight, name)
+    if array.shape not in {(rows,), (rows, 1)}:
+        raise ValueError(
+            f"{name} has shape {array.shape} but X has {plural(rows, 'row')}; give one weight a "
+            f"row, shape ({rows},)."
+        )
+    weights = as_floats(array.reshape(rows), kind, name)
+    if not np.isfinite(weights).all() or weights.min() < 0.0:
+        row = int((~(np.isfinite(weights) & (weights >= 0.0))).argmax())
+        raise ValueError(f"{name}[{row}]={weights[row]} must be finite and 0 or more.")
+    if not weights.any():
+        raise ValueError(f"{name} is 0 for every row; at least one must count.")
+    return weights
