@@ -44,6 +44,7 @@ class Batch:
         weights: (samples,) of the network's dtype, or empty for ones.
         order: int64 indices of samples.
         bounds: int64; step s takes order[bounds[s]:bounds[s + 1]].
+        out: (samples, outputs) to receive outputs; (0, outputs) where none are wanted.
     """
 
     X: Array
@@ -52,6 +53,7 @@ class Batch:
     weights: Array
     order: Array
     bounds: Array
+    out: Array
 
 
 @dataclass
@@ -145,7 +147,7 @@ class Workspace:
             self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
-            self.results, self.scratches(n_threads), self.sync,
+            self.results, batch.out, self.scratches(n_threads), self.sync,
         )  # fmt: skip
         return int(threads.run(loop.run_steps, n_threads, args))
 

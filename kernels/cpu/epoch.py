@@ -24,7 +24,7 @@ from .shares import row_of, share
 from .update import prepare_rates
 
 # What a call does with each batch.
-TRAIN, GRADIENT, LOSS = range(3)
+TRAIN, GRADIENT, LOSS, INFER = range(4)
 # Entries of `settings` (int64) and of `factors` (float64).
 (
     MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, FIRST_UPDATE,
@@ -46,9 +46,11 @@ def run_steps(
     t: int, T: int, plan: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any,
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
-    figures: Any, partial: Any, results: Any, scratches: Any, sync: Any,
+    figures: Any, partial: Any, results: Any, out: Any, scratches: Any, sync: Any,
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
+
+    INFER takes the rows of X as they lie and writes the outputs (or logits) into `out`.
 
     Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
     then that step has changed nothing. results gathers the weighted losses and their weights.
@@ -64,14 +66,21 @@ def run_steps(
     for s in range(steps):
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
         lo, hi = share(rows, BATCH_GRAIN, t, T)
+        if settings[MODE] == INFER:
+            infer_rows(
+                t, T, rows, lo, hi, plan, reals, window(X, start * X.shape[1], rows, X.shape[1]),
+                parameters, running, arena, masks, sync, from_logits, scratch,
+                window(out, start * out.shape[1], rows, out.shape[1]),
+            )  # fmt: skip
+            continue
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows, arena,
             settings[FIRST_STEP] + s, unit, losses, lo, hi,
         )  # fmt: skip
         forward_rows(
-            t, T, rows, lo, hi, plan, reals, parameters, running, arena, masks, sync,
-            settings[SEED], settings[EPOCH], settings[FIRST_STEP] + s, training, train,
-            from_logits, scratch,
+            t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
+            parameters, running, arena, masks, sync, settings[SEED], settings[EPOCH],
+            settings[FIRST_STEP] + s, training, train, from_logits, scratch,
         )  # fmt: skip
         measure(settings, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale, losses, lo, hi)
         if settings[MODE] != LOSS:
@@ -112,6 +121,26 @@ def run_steps(
         barrier(sync, T)
     restore_mode(mode)
     return steps
+
+
+@serial
+def infer_rows(
+    t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
+    parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, to_logits: bool,
+    scratch: Any, out: Any,
+) -> None:  # fmt: skip
+    """Outputs (or logits) of the rows [lo, hi) of `source` into `out`; running statistics."""
+    forward_rows(
+        t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0, 0,
+        0, False, False, to_logits, scratch,
+    )  # fmt: skip
+    p = row_of(plan, plan.shape[0] - 1)
+    n, ld = p[N], p[LD]
+    final = p[Z] if to_logits else p[O]
+    for i in range(lo, hi):
+        result, target = segment(arena, final + i * ld, n), segment(out, i * n, n)
+        for j in range(n):
+            target[j] = result[j]
 
 
 @serial

@@ -58,11 +58,11 @@ IDENTITY: Final = ACTIVATIONS["identity"].code
 
 @serial
 def forward_rows(
-    t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, parameters: Any,
-    running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int, step: int,
-    training: bool, learn: bool, to_logits: bool, scratch: Any,
+    t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
+    parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int,
+    step: int, training: bool, learn: bool, to_logits: bool, scratch: Any,
 ) -> None:  # fmt: skip
-    """Rows [lo, hi) of a batch of `rows` from the input window to the last layer's output.
+    """Rows [lo, hi) of a batch of `rows` from the inputs `source` to the last layer's output.
 
     training: batch statistics and dropout; learn: the running statistics follow; to_logits: stop
     before the last activation, whose loss is computed from logits.
@@ -72,7 +72,7 @@ def forward_rows(
         p = row_of(plan, layer)
         m, n, ld = p[M], p[N], p[LD]
         pair = to_logits and layer == layers - 1
-        A = window(arena, p[IN], rows, p[IN_LD])
+        A = source if layer == 0 else window(arena, p[IN], rows, p[IN_LD])
         weights = window(parameters, p[W], m, n)
         bias = segment(parameters, max(p[B], 0), n if p[B] >= 0 else 0)
         linear = window(arena, p[Z], rows, ld)
@@ -95,9 +95,9 @@ def forward_rows(
             )  # fmt: skip
         elif p[O] != p[F]:
             for i in range(lo, hi):
-                source, target = segment(output, i * ld, n), segment(final, i * ld, n)
+                kept, target = segment(output, i * ld, n), segment(final, i * ld, n)
                 for j in range(n):
-                    target[j] = source[j]
+                    target[j] = kept[j]
         if training and p[DROP] != 0:
             mask = window(masks, p[MASK], rows, ld)
             dropout_rows(final, mask, reals[layer, P_DROP], seed, epoch, step, layer, 0, lo, hi, n)
