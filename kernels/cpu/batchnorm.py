@@ -12,32 +12,46 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from .arith import fma
-from .jit import inline, serial
+from .jit import serial
+from .lanes import fma, like, select
 from .memory import segment
+from .stream import root, stream
 
 BLOCK = 64  # columns a pass: 4 cache lines of float32, so 128 rows of it stay in a 32 KB L1
 
 
-@inline
-def _add_shifted(total: Any, shift: Any, a: Any, b: Any, c: Any, d: Any, n: int) -> None:
-    for j in range(n):
-        k = shift[j]
-        total[j] += ((a[j] - k) + (b[j] - k)) + ((c[j] - k) + (d[j] - k))
+def _sum_4(m: Any, k: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    return m + (((a - k) + (b - k)) + ((c - k) + (d - k)))
 
 
-@inline
-def _add_squares(total: Any, mean: Any, shift: Any, a: Any, b: Any, c: Any, d: Any, n: int) -> None:
-    for j in range(n):
-        k = shift[j]
-        m = mean[j]
-        p = (a[j] - k) - m
-        q = (b[j] - k) - m
-        r = (c[j] - k) - m
-        s = (d[j] - k) - m
-        total[j] += fma(p, p, q * q) + fma(r, r, s * s)
+def _sum_1(m: Any, k: Any, a: Any) -> Any:
+    return m + (a - k)
+
+
+def _squares_4(v: Any, m: Any, k: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    p, q, r, s = ((x - k) - m for x in (a, b, c, d))
+    return v + (fma(p, p, q * q) + fma(r, r, s * s))
+
+
+def _squares_1(v: Any, m: Any, k: Any, a: Any) -> Any:
+    p = (a - k) - m
+    return fma(p, p, v)
+
+
+def _quotient(m: Any, count: Any) -> Any:
+    return m / count
+
+
+def _finish(m: Any, v: Any, k: Any, count: Any) -> Any:
+    return m + k, v / count
+
+
+_add_rows = stream({4: _sum_4}, 1)
+_add_row = stream({1: _sum_1}, 1)
+_square_rows = stream({4: _squares_4}, 1)
+_square_row = stream({1: _squares_1}, 1)
+_divide = stream({0: _quotient}, 1)
+_complete = stream({0: _finish}, 2)
 
 
 @serial
@@ -48,42 +62,39 @@ def statistics_columns(Z: Any, mean: Any, variance: Any, rows: int, lo: int, hi:
     exact, so neither sum cancels, and the variance is taken about the mean before that is rounded.
     """
     ld = Z.shape[1]
-    count = Z.dtype.type(rows)
     full = rows - rows % 4
     for start in range(lo, hi, BLOCK):
         n = min(BLOCK, hi - start)
-        shift = segment(Z, start, n)
+        k = segment(Z, start, n)
         m = segment(mean, start, n)
         v = segment(variance, start, n)
         for j in range(n):
             m[j] = 0
+        for j in range(n):
             v[j] = 0
         for i in range(0, full, 4):
-            a = segment(Z, i * ld + start, n)
-            b = segment(Z, (i + 1) * ld + start, n)
-            c = segment(Z, (i + 2) * ld + start, n)
-            d = segment(Z, (i + 3) * ld + start, n)
-            _add_shifted(m, shift, a, b, c, d, n)
+            at = i * ld + start
+            a, b = segment(Z, at, n), segment(Z, at + ld, n)
+            c, d = segment(Z, at + 2 * ld, n), segment(Z, at + 3 * ld, n)
+            _add_rows(4, (m, k, a, b, c, d), n, ())
         for i in range(full, rows):
-            a = segment(Z, i * ld + start, n)
-            for j in range(n):
-                m[j] += a[j] - shift[j]
-        for j in range(n):
-            m[j] = m[j] / count
+            _add_row(1, (m, k, segment(Z, i * ld + start, n)), n, ())
+        _divide(0, (m,), n, (rows,))
         for i in range(0, full, 4):
-            a = segment(Z, i * ld + start, n)
-            b = segment(Z, (i + 1) * ld + start, n)
-            c = segment(Z, (i + 2) * ld + start, n)
-            d = segment(Z, (i + 3) * ld + start, n)
-            _add_squares(v, m, shift, a, b, c, d, n)
+            at = i * ld + start
+            a, b = segment(Z, at, n), segment(Z, at + ld, n)
+            c, d = segment(Z, at + 2 * ld, n), segment(Z, at + 3 * ld, n)
+            _square_rows(4, (v, m, k, a, b, c, d), n, ())
         for i in range(full, rows):
-            a = segment(Z, i * ld + start, n)
-            for j in range(n):
-                p = (a[j] - shift[j]) - m[j]
-                v[j] = fma(p, p, v[j])
-        for j in range(n):
-            m[j] = m[j] + shift[j]
-            v[j] = v[j] / count
+            _square_row(1, (v, m, k, segment(Z, i * ld + start, n)), n, ())
+        _complete(0, (m, v, k), n, (rows,))
+
+
+def _mix(running: Any, new: Any, weight: Any, keep: Any) -> Any:
+    return fma(weight, new, keep * running)
+
+
+_blend = stream({0: _mix}, 1)
 
 
 @serial
@@ -98,18 +109,24 @@ def running_columns(
     hi: int,
 ) -> None:
     """running = (1 - momentum) running + momentum new; the variance unbiased: rows / (rows - 1)."""
-    new = mean.dtype.type(momentum)
-    old = mean.dtype.type(1.0 - momentum)
-    unbiased = mean.dtype.type(momentum * rows / max(rows - 1, 1))
     n = hi - lo
-    m = segment(mean, lo, n)
-    rm = segment(running_mean, lo, n)
-    for j in range(n):
-        rm[j] = fma(new, m[j], old * rm[j])
-    v = segment(variance, lo, n)
-    rv = segment(running_variance, lo, n)
-    for j in range(n):
-        rv[j] = fma(unbiased, v[j], old * rv[j])
+    keep = 1.0 - momentum
+    m, rm = segment(mean, lo, n), segment(running_mean, lo, n)
+    _blend(0, (rm, m), n, (momentum, keep))
+    v, rv = segment(variance, lo, n), segment(running_variance, lo, n)
+    _blend(0, (rv, v), n, (momentum * rows / max(rows - 1, 1), keep))
+
+
+def _sqrt_form(s: Any, r: Any, v: Any, eps: Any) -> Any:
+    return like(v, 1.0) / root(v + eps), like(v, 1.0)
+
+
+def _sigma_form(s: Any, r: Any, v: Any, eps: Any) -> Any:
+    sigma = root(v)
+    return like(v, 1.0) / (sigma + eps), select(sigma == 0.0, 0.0, (sigma + eps) / sigma)
+
+
+_factors = stream({0: _sqrt_form, 1: _sigma_form}, 2)
 
 
 @serial
@@ -119,23 +136,17 @@ def scale_columns(
     """What the row passes multiply by: scale = 1 / sqrt(variance + eps) and ratio = 1 for form 0;
     scale = 1 / (sigma + eps) and ratio = (sigma + eps) / sigma, 0 where sigma = 0, for form 1.
     """
-    kind = variance.dtype.type
-    one = kind(1)
-    zero = kind(0)
-    small = kind(eps)
     n = hi - lo
-    v = segment(variance, lo, n)
-    s = segment(scale, lo, n)
-    r = segment(ratio, lo, n)
-    if form == 0:
-        for j in range(n):
-            s[j] = one / np.sqrt(v[j] + small)
-            r[j] = one
-    else:
-        for j in range(n):
-            sigma = np.sqrt(v[j])
-            s[j] = one / (sigma + small)
-            r[j] = zero if sigma == zero else (sigma + small) / sigma
+    s, r = segment(scale, lo, n), segment(ratio, lo, n)
+    _factors(form, (s, r, segment(variance, lo, n)), n, (eps,))
+
+
+def _normalize(h: Any, u: Any, z: Any, m: Any, s: Any, g: Any, b: Any) -> Any:
+    h = (z - m) * s
+    return h, fma(g, h, b)
+
+
+_normalize_row = stream({0: _normalize}, 2)
 
 
 @serial
@@ -163,10 +174,22 @@ def normalize_rows(
         z = segment(Z, i * Z.shape[1], n)
         h = segment(normalized, i * normalized.shape[1], n)
         u = segment(out, i * out.shape[1], n)
-        for j in range(n):
-            h[j] = (z[j] - m[j]) * s[j]
-        for j in range(n):
-            u[j] = fma(g[j], h[j], b[j])
+        _normalize_row(0, (h, u, z, m, s, g, b), n, ())
+
+
+def _sums_4(
+    db: Any, dg: Any, u0: Any, u1: Any, u2: Any, u3: Any, h0: Any, h1: Any, h2: Any, h3: Any
+) -> Any:
+    products = fma(u0, h0, u1 * h1) + fma(u2, h2, u3 * h3)
+    return db + ((u0 + u1) + (u2 + u3)), dg + products
+
+
+def _sums_1(db: Any, dg: Any, u: Any, h: Any) -> Any:
+    return db + u, fma(u, h, dg)
+
+
+_sum_rows = stream({4: _sums_4}, 2)
+_sum_row = stream({1: _sums_1}, 2)
 
 
 @serial
@@ -183,26 +206,30 @@ def batchnorm_sums_columns(
         db = segment(dbeta, start, n)
         for j in range(n):
             dg[j] = 0
+        for j in range(n):
             db[j] = 0
         for i in range(0, full, 4):
-            u0 = segment(dU, i * ldu + start, n)
-            u1 = segment(dU, (i + 1) * ldu + start, n)
-            u2 = segment(dU, (i + 2) * ldu + start, n)
-            u3 = segment(dU, (i + 3) * ldu + start, n)
-            for j in range(n):
-                db[j] += (u0[j] + u1[j]) + (u2[j] + u3[j])
-            h0 = segment(normalized, i * ldh + start, n)
-            h1 = segment(normalized, (i + 1) * ldh + start, n)
-            h2 = segment(normalized, (i + 2) * ldh + start, n)
-            h3 = segment(normalized, (i + 3) * ldh + start, n)
-            for j in range(n):
-                dg[j] += fma(u0[j], h0[j], u1[j] * h1[j]) + fma(u2[j], h2[j], u3[j] * h3[j])
+            at = i * ldu + start
+            u0, u1 = segment(dU, at, n), segment(dU, at + ldu, n)
+            u2, u3 = segment(dU, at + 2 * ldu, n), segment(dU, at + 3 * ldu, n)
+            at = i * ldh + start
+            h0, h1 = segment(normalized, at, n), segment(normalized, at + ldh, n)
+            h2, h3 = segment(normalized, at + 2 * ldh, n), segment(normalized, at + 3 * ldh, n)
+            _sum_rows(4, (db, dg, u0, u1, u2, u3, h0, h1, h2, h3), n, ())
         for i in range(full, rows):
             u0 = segment(dU, i * ldu + start, n)
             h0 = segment(normalized, i * ldh + start, n)
-            for j in range(n):
-                db[j] += u0[j]
-                dg[j] = fma(u0[j], h0[j], dg[j])
+            _sum_row(1, (db, dg, u0, h0), n, ())
+
+
+def _backward(
+    z: Any, u: Any, h: Any, g: Any, s: Any, r: Any, dg: Any, db: Any, inverse: Any
+) -> Any:
+    pull = fma(-(dg * r), h, -db)
+    return (g * s) * fma(inverse, pull, u)
+
+
+_backward_row = stream({0: _backward}, 1)
 
 
 @serial
@@ -234,6 +261,4 @@ def batchnorm_backward_rows(
         u = segment(dU, i * dU.shape[1], n)
         h = segment(normalized, i * normalized.shape[1], n)
         z = segment(dZ, i * dZ.shape[1], n)
-        for j in range(n):
-            pull = fma(-(dg[j] * r[j]), h[j], -db[j])
-            z[j] = (g[j] * s[j]) * fma(inverse, pull, u[j])
+        _backward_row(0, (z, u, h, g, s, r, dg, db), n, (inverse,))

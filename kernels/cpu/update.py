@@ -16,9 +16,10 @@ from typing import Any, Final
 import numpy as np
 
 from ..tables import UPDATES
-from .arith import fma
-from .jit import inline, serial
+from .jit import serial
+from .lanes import fma, select
 from .memory import segment
+from .stream import root, square_sum, stream
 
 SGD: Final = UPDATES["sgd"].code
 MOMENTUM: Final = UPDATES["momentum"].code
@@ -31,8 +32,6 @@ ADAM: Final = UPDATES["adam"].code
 RATES: Final = 6
 """Length of the vector that `prepare_rates` fills."""
 
-BLOCK: Final = 4096
-"""Elements of one partial sum of `square_sum_block`'s caller: fixed, so that no cut changes a bit."""
 
 
 @serial
@@ -62,70 +61,63 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
         rates[5] = hyper[2] * root
 
 
-@inline
-def _sgd(w: Any, g: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate = rates[0]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        w[i] = fma(rate, d, shrink * w[i])
+# The rules, as formulas for `stream`: the vectors w, state rows, g; the rates; l2 and shrink.
 
 
-@inline
-def _momentum(w: Any, g: Any, v: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate, mu = rates[0], rates[1]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        v[i] = fma(mu, v[i], d)
-        w[i] = fma(rate, v[i], shrink * w[i])
+def _sgd(w: Any, g: Any, rate: Any, l2: Any, shrink: Any) -> Any:
+    d = fma(l2, w, g)
+    return fma(rate, d, shrink * w)
 
 
-@inline
-def _nesterov(w: Any, g: Any, v: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate, mu = rates[0], rates[1]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        v[i] = fma(mu, v[i], d)
-        w[i] = fma(rate, fma(mu, v[i], d), shrink * w[i])
+def _momentum(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
+    v = fma(mu, v, fma(l2, w, g))
+    return fma(rate, v, shrink * w), v
 
 
-@inline
-def _adagrad(w: Any, g: Any, s: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate, eps = rates[0], rates[1]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        s[i] = fma(d, d, s[i])
-        w[i] = fma(rate, d / (np.sqrt(s[i]) + eps), shrink * w[i])
+def _nesterov(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
+    d = fma(l2, w, g)
+    v = fma(mu, v, d)
+    return fma(rate, fma(mu, v, d), shrink * w), v
 
 
-@inline
-def _adadelta(w: Any, g: Any, s: Any, x: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate, rho, rest, eps = rates[0], rates[1], rates[2], rates[3]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        s[i] = fma(rest * d, d, rho * s[i])
-        delta = np.sqrt((x[i] + eps) / (s[i] + eps)) * d
-        x[i] = fma(rest * delta, delta, rho * x[i])
-        w[i] = fma(rate, delta, shrink * w[i])
+def _adagrad(w: Any, s: Any, g: Any, rate: Any, eps: Any, l2: Any, shrink: Any) -> Any:
+    d = fma(l2, w, g)
+    s = fma(d, d, s)
+    return fma(rate, d / (root(s) + eps), shrink * w), s
 
 
-@inline
-def _rmsprop(w: Any, g: Any, s: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate, alpha, rest, eps = rates[0], rates[1], rates[2], rates[3]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        s[i] = fma(rest * d, d, alpha * s[i])
-        w[i] = fma(rate, d / (np.sqrt(s[i]) + eps), shrink * w[i])
+def _rmsprop(
+    w: Any, s: Any, g: Any, rate: Any, alpha: Any, rest: Any, eps: Any, l2: Any, shrink: Any
+) -> Any:
+    d = fma(l2, w, g)
+    s = fma(rest * d, d, alpha * s)
+    return fma(rate, d / (root(s) + eps), shrink * w), s
 
 
-@inline
-def _adam(w: Any, g: Any, m: Any, v: Any, rates: Any, l2: Any, shrink: Any, n: int) -> None:
-    rate, beta1, rest1 = rates[0], rates[1], rates[2]
-    beta2, rest2, eps = rates[3], rates[4], rates[5]
-    for i in range(n):
-        d = fma(l2, w[i], g[i])
-        m[i] = fma(rest1, d, beta1 * m[i])
-        v[i] = fma(rest2 * d, d, beta2 * v[i])
-        w[i] = fma(rate, m[i] / (np.sqrt(v[i]) + eps), shrink * w[i])
+def _adadelta(
+    w: Any, s: Any, x: Any, g: Any, rate: Any, rho: Any, rest: Any, eps: Any, l2: Any, shrink: Any
+) -> Any:
+    d = fma(l2, w, g)
+    s = fma(rest * d, d, rho * s)
+    delta = root((x + eps) / (s + eps)) * d
+    return fma(rate, delta, shrink * w), s, fma(rest * delta, delta, rho * x)
+
+
+def _adam(
+    w: Any, m: Any, v: Any, g: Any, rate: Any, beta1: Any, rest1: Any, beta2: Any, rest2: Any,
+    eps: Any, l2: Any, shrink: Any,
+) -> Any:  # fmt: skip
+    d = fma(l2, w, g)
+    m = fma(rest1, d, beta1 * m)
+    v = fma(rest2 * d, d, beta2 * v)
+    return fma(rate, m / (root(v) + eps), shrink * w), m, v
+
+
+_no_state = stream({SGD: _sgd}, 1)
+_one_rate = stream({MOMENTUM: _momentum, NESTEROV: _nesterov, ADAGRAD: _adagrad}, 2)
+_rms = stream({RMSPROP: _rmsprop}, 2)
+_delta = stream({ADADELTA: _adadelta}, 3)
+_moments = stream({ADAM: _adam}, 3)
 
 
 @serial
@@ -149,60 +141,54 @@ def update_span(
     size = state.shape[1]
     w = segment(parameters, lo, n)
     g = segment(gradient, lo - offset, n)
-    decay = parameters.dtype.type(l2)
-    kept = parameters.dtype.type(shrink)
+    r = rates
     if code == SGD:
-        _sgd(w, g, rates, decay, kept, n)
+        _no_state(code, (w, g), n, (r[0], l2, shrink))
         return
-    first = segment(state, lo, n)
-    if code == MOMENTUM:
-        _momentum(w, g, first, rates, decay, kept, n)
-    elif code == NESTEROV:
-        _nesterov(w, g, first, rates, decay, kept, n)
-    elif code == ADAGRAD:
-        _adagrad(w, g, first, rates, decay, kept, n)
-    elif code == RMSPROP:
-        _rmsprop(w, g, first, rates, decay, kept, n)
+    a = segment(state, lo, n)
+    if code == RMSPROP:
+        _rms(code, (w, a, g), n, (r[0], r[1], r[2], r[3], l2, shrink))
+    elif code == ADADELTA:
+        b = segment(state, size + lo, n)
+        _delta(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], l2, shrink))
+    elif code == ADAM:
+        b = segment(state, size + lo, n)
+        _moments(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], r[4], r[5], l2, shrink))
     else:
-        second = segment(state, size + lo, n)
-        if code == ADADELTA:
-            _adadelta(w, g, first, second, rates, decay, kept, n)
-        else:
-            _adam(w, g, first, second, rates, decay, kept, n)
+        _one_rate(code, (w, a, g), n, (r[0], r[1], l2, shrink))
+
+
+def _scale(g: Any, factor: Any) -> Any:
+    return g * factor
+
+
+def _clip(g: Any, high: Any) -> Any:
+    low = -high
+    g = select(g > high, high, g)
+    return select(g < low, low, g)
+
+
+_scaled = stream({0: _scale}, 1)
+_clipped = stream({0: _clip}, 1)
 
 
 @serial
 def scale_span(gradient: Any, factor: float, lo: int, hi: int) -> None:
     """gradient[lo:hi] *= factor, in place."""
-    n = hi - lo
-    g = segment(gradient, lo, n)
-    by = gradient.dtype.type(factor)
-    for i in range(n):
-        g[i] *= by
+    _scaled(0, (segment(gradient, lo, hi - lo),), hi - lo, (factor,))
 
 
 @serial
 def clip_value_span(gradient: Any, limit: float, lo: int, hi: int) -> None:
     """Clip gradient[lo:hi] to [-limit, limit] in place; NaN stays NaN."""
-    n = hi - lo
-    g = segment(gradient, lo, n)
-    high = gradient.dtype.type(limit)
-    low = -high
-    for i in range(n):
-        x = g[i]
-        x = high if x > high else x
-        g[i] = low if x < low else x
+    _clipped(0, (segment(gradient, lo, hi - lo),), hi - lo, (limit,))
 
 
 @serial
 def square_sum_block(x: Any, lo: int, hi: int) -> float:
-    """Sum of the squares of x[lo:hi] in float64, in one fixed order of 16 partial sums.
+    """Sum of the squares of x[lo:hi] in float64, in one order.
 
-    A caller that wants the same bits for any cut adds up blocks [k BLOCK, (k + 1) BLOCK).
+    The order counts from lo: a caller that wants the same bits for any cut adds up blocks whose
+    ends are multiples of `shares.FLAT`.
     """
-    n = hi - lo
-    y = segment(x, lo, n)
-    total = 0.0
-    for i in range(n):
-        total += np.float64(y[i]) * np.float64(y[i])
-    return total
+    return square_sum(segment(x, lo, hi - lo), hi - lo)
