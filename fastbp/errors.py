@@ -202,7 +202,7 @@ def _refuse(
     value: object,
     allowed: str,
     way_out: str,
-    kind: type[ValueError] | type[TypeError] = ValueError,
+    kind: type[ValueError | TypeError] = ValueError,
 ) -> ValueError | TypeError:
     given = f"{argument}={shown(value)}"
     if kind is TypeError:

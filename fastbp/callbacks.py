@@ -1,0 +1,104 @@
+"""Callbacks: Python that runs after each epoch, between compiled chunks.
+
+A callback is a function of a `State`, or an object with the method `on_epoch_end(state)`. What it
+returns stops the training if it is true; a string is the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from .errors import shown
+
+if TYPE_CHECKING:
+    from .history import History
+
+
+@dataclass
+class State:
+    """What a callback sees.
+
+    Attributes:
+        epoch: place of the finished epoch in the history, from 0; it counts on over fits.
+        history: the `History` so far, this epoch included.
+        network: the `Network`; its parameters may be read and written.
+        trainer: the `Trainer`.
+        metrics: the epoch's values by name: loss, validation_loss, lr, accuracy, ...
+    """
+
+    epoch: int
+    history: History
+    network: Any
+    trainer: Any
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Callback(Protocol):
+    """An object whose method is called after each epoch."""
+
+    def on_epoch_end(self, state: State) -> object:
+        """Look at the finished epoch; a true value stops the training, a string says why."""
+
+
+Hook = Callable[[State], object]
+
+
+def as_callbacks(callbacks: object) -> list[tuple[str, Hook]]:
+    """Names and functions of one callback, several, or None.
+
+    Raises:
+        TypeError: something that is neither a function nor has `on_epoch_end`.
+
+    >>> [(name, hook)] = as_callbacks(lambda state: state.epoch == 3)
+    >>> name, hook(State(3, None, None, None))
+    ('<lambda>', True)
+    """
+    if callbacks is None:
+        return []
+    single = callable(callbacks) or hasattr(callbacks, "on_epoch_end")
+    listed = [callbacks] if single else callbacks
+    if isinstance(listed, str) or not isinstance(listed, Iterable):
+        raise _not_a_callback(listed)
+    return [_hook(callback) for callback in listed]
+
+
+def _hook(callback: object) -> tuple[str, Hook]:
+    method = getattr(callback, "on_epoch_end", None)
+    if isinstance(callback, type):
+        raise TypeError(f"callbacks: {callback.__name__} is a class; give an object of it.")
+    if callable(method):
+        return type(callback).__name__, method
+    if callable(callback):
+        return getattr(callback, "__name__", type(callback).__name__), callback
+    raise _not_a_callback(callback)
+
+
+def _not_a_callback(value: object) -> TypeError:
+    kind = type(value).__name__
+    return TypeError(
+        f"callbacks={shown(value)} is of type {kind}; give functions of the state, or objects with "
+        "the method on_epoch_end(state)."
+    )
+
+
+def run_callbacks(callbacks: list[tuple[str, Hook]], state: State) -> str | None:
+    """Call each in turn; the reason of the first that asks to stop, or None.
+
+    All are called even so: one must not keep another from its epoch.
+
+    >>> hooks = as_callbacks([print, lambda state: "enough"])
+    >>> run_callbacks(hooks, "the state")
+    the state
+    'enough'
+    """
+    reason = None
+    for name, hook in callbacks:
+        answer = hook(state)
+        if reason is None and isinstance(answer, str) and answer:
+            reason = answer
+        elif reason is None and answer:
+            reason = f"the callback {name} asked for it"
+    return reason
