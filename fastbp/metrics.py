@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import check_name, check_real, shown, unknown_name
+from .history import BY_LAYER, SCALARS
 
 Floats = NDArray[np.float64]
 Custom = Callable[[Any, Any], float]
@@ -179,8 +180,8 @@ def resolve(metrics: Asked) -> dict[str, str | Custom]:
     for name, metric in named.items():
         if not callable(metric):
             get_metric(metric)
-        if not isinstance(name, str) or name in {"loss", "validation_loss", "lr", "seconds"}:
-            raise ValueError(f"metrics: {shown(name)} cannot be the name of a metric.")
+        if not isinstance(name, str) or name in {"epoch", *SCALARS, *BY_LAYER}:
+            raise ValueError(f"metrics: {shown(name)} names something else in the history.")
     return named
 
 

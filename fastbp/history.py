@@ -1,0 +1,224 @@
+"""What happened, epoch by epoch: plain lists by name, and ways to look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import nearest, unknown_name
+
+if TYPE_CHECKING:
+    from .diagnose import Diagnosis, LayerFacts
+
+SCALARS: Final = {
+    "loss": "mean of the losses met during the epoch, weighted as the samples",
+    "validation_loss": "mean loss of the held-out data after it",
+    "lr": "rate of its last step",
+    "seconds": "time it took",
+}
+
+BY_LAYER: Final = {
+    "gradient_norm": "||dL/dW|| of its last step",
+    "weight_norm": "||W|| after it",
+    "update_norm": "||change of W|| in its last step",
+    "delta_rms": "root mean square of dL/dZ over batch and units, in its last step",
+    "dead_relu": "share of relu units that were active for no sample",
+}
+
+
+class History:
+    """Values of each epoch: a list by name, one entry an epoch.
+
+    `history.loss`, `.validation_loss`, `.lr` and `.seconds` are lists of numbers;
+    `.gradient_norm`, `.weight_norm`, `.update_norm`, `.delta_rms` and `.dead_relu` have a list of
+    numbers by layer for each epoch. Metrics are in `history.metrics["accuracy"]`, or
+    `history["validation_accuracy"]`. A value that an epoch did not give is NaN; a name that no
+    epoch gave is an empty list if it is one of the above, and an error otherwise.
+
+    Attributes:
+        stopped: why training stopped, in words; "" where all epochs were run.
+        best_epoch: the epoch (from 0) whose weights were restored, or None.
+        layers: facts about the layers, for `diagnose`.
+
+    >>> history = History()
+    >>> history.append_epoch(loss=0.5, accuracy=0.8)
+    >>> history.append_epoch(loss=0.25, accuracy=0.9)
+    >>> history.loss, history["accuracy"], len(history)
+    ([0.5, 0.25], [0.8, 0.9], 2)
+    >>> history
+    History(2 epochs: loss 0.5 -> 0.25, accuracy 0.9)
+    """
+
+    def __init__(self, columns: Mapping[str, Iterable[Any]] | None = None) -> None:
+        self._columns: dict[str, list[Any]] = {}
+        self._epochs = 0
+        self.stopped = ""
+        self.best_epoch: int | None = None
+        self.layers: list[LayerFacts] = []
+        if columns is not None:
+            lists = {name: list(values) for name, values in columns.items()}
+            for row in zip(*lists.values(), strict=True):
+                self.append_epoch(**dict(zip(lists, row, strict=True)))
+
+    def append_epoch(self, **values: Any) -> None:
+        """Add an epoch's values by name: numbers, or sequences of them by layer; None is none."""
+        given = {name: _plain(value) for name, value in values.items() if value is not None}
+        for name, value in given.items():
+            if name not in self._columns:
+                self._columns[name] = [_missing(value) for _ in range(self._epochs)]
+        for name, column in self._columns.items():
+            del column[self._epochs :]  # an append that Ctrl-C cut short
+            column.append(given[name] if name in given else _missing(column[-1]))
+        self._epochs += 1
+
+    def extend(self, other: History) -> None:
+        """Add all epochs of another history, and take over why it stopped."""
+        for epoch in range(len(other)):
+            record = other.record(epoch)
+            del record["epoch"]
+            self.append_epoch(**record)
+        self.stopped, self.layers = other.stopped, other.layers or self.layers
+
+    def record(self, epoch: int = -1) -> dict[str, Any]:
+        """The values of one epoch by name, its place under "epoch"; the last one by default.
+
+        Raises:
+            IndexError: there is no such epoch.
+        """
+        place = epoch + self._epochs if epoch < 0 else epoch
+        if not 0 <= place < self._epochs:
+            raise IndexError(f"epoch={epoch} is not there: the history has {self._epochs}.")
+        return {"epoch": place} | {name: column[place] for name, column in self._columns.items()}
+
+    @property
+    def metrics(self) -> dict[str, list[float]]:
+        """The metrics' lists by name, those of held-out data under "validation_" + name."""
+        own = {*SCALARS, *BY_LAYER}
+        return {name: column for name, column in self._columns.items() if name not in own}
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name in self._columns:
+            return self._columns[name]
+        if name in SCALARS or name in BY_LAYER:
+            return []
+        raise KeyError(str(unknown_name("history", name, self._columns)))
+
+    def __getattr__(self, name: str) -> list[Any]:
+        # Reached only for names that are no attributes: the columns, and while unpickling.
+        if not name.startswith("_"):
+            if name in SCALARS or name in BY_LAYER or name in self._columns:
+                return self[name]
+            guess = nearest(name, [*self._columns, *SCALARS, *BY_LAYER])
+            hint = f"; did you mean {guess!r}?" if guess else "."
+            raise AttributeError(f"the history has no {name!r}{hint}")
+        raise AttributeError(name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._columns, *SCALARS, *BY_LAYER})
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return self._epochs
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        parts = []
+        for name, column in self._columns.items():
+            if name == "loss" and len(column) > 1:
+                parts.append(f"loss {column[0]:.4g} -> {column[-1]:.4g}")
+            elif name not in BY_LAYER and name not in {"lr", "seconds"}:
+                parts.append(f"{name} {column[-1]:.4g}")
+        if self.best_epoch is not None:
+            parts.append(f"best epoch {self.best_epoch}")
+        if self.stopped:
+            parts.append(f"stopped: {self.stopped}")
+        count = f"{len(self)} epoch" + ("" if len(self) == 1 else "s")
+        return f"History({count}{': ' if parts else ''}{', '.join(parts)})"
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """The lists by name, copied: plain numbers, ready for JSON or a data frame."""
+        return {
+            name: [list(value) if isinstance(value, list) else value for value in column]
+            for name, column in self._columns.items()
+        }
+
+    @classmethod
+    def from_dict(
+        cls, columns: Mapping[str, Iterable[Any]], stopped: str = "", best_epoch: int | None = None
+    ) -> History:
+        """The history that `to_dict` came from.
+
+        >>> History.from_dict({"loss": [0.5, 0.25]}).loss
+        [0.5, 0.25]
+        """
+        history = cls(columns)
+        history.stopped, history.best_epoch = stopped, best_epoch
+        return history
+
+    def to_array(self) -> NDArray[Any]:
+        """A structured array, one row an epoch: "epoch", and a float64 field for each name.
+
+        Values by layer are a field of shape (layers,).
+
+        >>> History({"loss": [0.5, 0.25]}).to_array()["loss"]
+        array([0.5 , 0.25])
+        """
+        fields: list[Any] = [("epoch", np.int64)]
+        for name, column in self._columns.items():
+            sample = column[0] if column else 0.0
+            shape = (len(sample),) if isinstance(sample, list) else ()
+            fields.append((name, np.float64, shape))
+        array = np.zeros(len(self), dtype=fields)
+        array["epoch"] = np.arange(len(self))
+        for name, column in self._columns.items():
+            array[name] = column
+        return array
+
+    def diagnose(self) -> Diagnosis:
+        """Which layers vanish, explode or are dead, and what to try: to be printed, or read.
+
+        See `fastbp.diagnose`.
+        """
+        from .diagnose import diagnose
+
+        return diagnose(self, self.layers)
+
+    def plot(self, path: str | Path | None = None) -> Any:
+        """Draw loss, metrics, rate and the layers' gradient norms against the epochs.
+
+        Args:
+            path: where to write the picture; its ending gives the format. None: write nothing.
+
+        Returns:
+            The matplotlib figure.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+            ValueError: there are no epochs to draw.
+        """
+        from .plotting import plot_history
+
+        return plot_history(self, path)
+
+
+def _plain(value: Any) -> Any:
+    """A float, or a list of floats for values by layer."""
+    if np.ndim(value) == 0:
+        return float(value)
+    return [float(item) for item in value]
+
+
+def _missing(alike: Any) -> Any:
+    """NaN in the form of another plain value."""
+    return [float("nan")] * len(alike) if isinstance(alike, list) else float("nan")
