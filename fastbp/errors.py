@@ -48,6 +48,8 @@ def nearest(value: str, known: Iterable[str]) -> str | None:
     folded = {name.lower().replace("-", "_"): name for name in names}
     wanted = value.strip().lower().replace("-", "_").replace(" ", "_")
     found = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
+    if not found and len(wanted) > 1:
+        found = [name for name in folded if name.startswith(wanted)]
     return folded[found[0]] if found else None
 
 

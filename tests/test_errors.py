@@ -18,7 +18,7 @@ NAMES = ["relu", "leaky_relu", "tanh", "cross_entropy"]
 @pytest.mark.parametrize(
     ("value", "guess"),
     [("ReLU", "relu"), ("leakyrelu", "leaky_relu"), ("crossentropy", "cross_entropy"),
-     ("cross-entropy", "cross_entropy"), ("Tanh", "tanh"), ("tan", "tanh")],
+     ("cross-entropy", "cross_entropy"), ("Tanh", "tanh"), ("tan", "tanh"), ("le", "leaky_relu")],
 )  # fmt: skip
 def test_unknown_name_suggests_the_nearest(value: str, guess: str) -> None:
     error = errors.unknown_name("activation", value, NAMES)
