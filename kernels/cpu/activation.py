@@ -11,18 +11,25 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+import numpy as np
+from numba import prange
+
+from ..checks import array, code_of, name_of, output
 from ..tables import ACTIVATIONS, LEAKY_SLOPE
+from .doors import launch
 from .elementary import clip, erf, exp, expm1, sigmoid, softplus, tanh
-from .jit import serial
+from .jit import parallel, serial
 from .lanes import fma, like, select
+from .memory import flush_denormals, restore_mode
+from .shares import share
 from .spans import Formula, span
 
 SOFTMAX: Final = ACTIVATIONS["softmax"].code
 SILU: Final = ACTIVATIONS["silu"].code
 GELU: Final = ACTIVATIONS["gelu"].code
 
-# silu, gelu and their derivatives have reached their limits long before, in either dtype; held here,
-# inf * 0 cannot turn up.
+# silu, gelu and their derivatives have reached their limits long before, in either dtype; held
+# here, inf * 0 cannot turn up.
 _FAR = 1e4
 
 
@@ -188,3 +195,95 @@ def derivative_rows(code: int, dA: Any, A: Any, Z: Any, dZ: Any, lo: int, hi: in
     rows = hi - lo if dense else 1
     for i in range(lo, hi, max(rows, 1)):
         _backward(code, dZ, dA, X, i, rows * n, ())
+
+
+@serial
+def _activate_share(code: int, Z: Any, A: Any, part: int, parts: int) -> None:
+    mode = flush_denormals()
+    lo, hi = share(Z.shape[0], 1, part, parts)
+    activate_rows(code, Z, A, lo, hi, Z.shape[1])
+    restore_mode(mode)
+
+
+@parallel
+def _activate_shares(code: int, Z: Any, A: Any, parts: int) -> None:
+    for t in prange(parts):
+        _activate_share(code, Z, A, t, parts)
+
+
+@serial
+def _derivative_share(code: int, dA: Any, A: Any, Z: Any, dZ: Any, part: int, parts: int) -> None:
+    mode = flush_denormals()
+    lo, hi = share(dA.shape[0], 1, part, parts)
+    derivative_rows(code, dA, A, Z, dZ, lo, hi, dA.shape[1])
+    restore_mode(mode)
+
+
+@parallel
+def _derivative_shares(code: int, dA: Any, A: Any, Z: Any, dZ: Any, parts: int) -> None:
+    for t in prange(parts):
+        _derivative_share(code, dA, A, Z, dZ, t, parts)
+
+
+def activate(activation: str | int, Z: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+    """A = f(Z), element by element; softmax row by row.
+
+    Args:
+        activation: a name of `tables.ACTIVATIONS` or its code.
+        Z: pre-activations (n, k), C-contiguous float32 or float64.
+        out: array for A, like Z; may be Z itself. Default: a new one.
+
+    Returns:
+        A (n, k). Denormals count as 0; NaN stays NaN, except that softmax spreads it over its row.
+
+    Raises:
+        ValueError, TypeError: an unknown activation, or an array of another kind.
+
+    >>> activate("relu", np.array([[-1.0, 2.0]])).tolist()
+    [[0.0, 2.0]]
+    """
+    code = code_of("activation", activation, ACTIVATIONS)
+    Z = array("Z", Z, (None, None))
+    A = output("out", out, Z.shape, Z.dtype, {"Z": Z}, in_place=("Z",))
+    launch(_activate_share, _activate_shares, Z.size, code, Z, A)
+    return A if out is None else out
+
+
+def apply_derivative(
+    activation: str | int,
+    dA: np.ndarray,
+    A: np.ndarray,
+    Z: np.ndarray | None = None,
+    *,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """dL/dZ = dL/dA * f'(Z); for softmax the Jacobian's product with each row, a (dA - sum a dA).
+
+    At the kinks step' is 0 (as everywhere), relu'(0) is 0, leaky_relu'(0) is its slope below 0.
+
+    Args:
+        activation: a name of `tables.ACTIVATIONS` or its code.
+        dA: dL/dA (n, k), C-contiguous float32 or float64.
+        A: the outputs f(Z), like dA.
+        Z: the pre-activations, like dA; needed for silu and gelu alone.
+        out: array for dL/dZ, like dA; may be dA itself. Default: a new one.
+
+    Returns:
+        dL/dZ (n, k).
+
+    Raises:
+        ValueError, TypeError: an unknown activation, a missing Z, or an array of another kind.
+
+    >>> apply_derivative("tanh", np.array([[2.0]]), np.array([[0.5]])).tolist()
+    [[1.5]]
+    """
+    code = code_of("activation", activation, ACTIVATIONS)
+    dA = array("dA", dA, (None, None))
+    A = array("A", A, dA.shape, dA.dtype)
+    name = name_of(code, ACTIVATIONS)
+    if Z is None and not ACTIVATIONS[name].from_output:
+        raise ValueError(f"Z: {name}' cannot be computed from A alone; pass the pre-activations")
+    Z = A if Z is None else array("Z", Z, dA.shape, dA.dtype)
+    dZ = output("out", out, dA.shape, dA.dtype, {"dA": dA, "A": A, "Z": Z}, in_place=("dA",))
+    launch(_derivative_share, _derivative_shares, dA.size, code, dA, A, Z, dZ)
+    return dZ if out is None else out

@@ -1,10 +1,10 @@
 """Values that a formula is traced with: one source for vector IR, scalar IR and NumPy.
 
 A formula is a plain Python function of `+ - * /`, comparisons, shifts and the operations below. It
-is called once, at compile time, on `Lanes`, which append LLVM instructions instead of computing; or,
-with the JIT off, on NumPy arrays, which compute. Thus a polynomial is written once for float32 and
-float64, for vectors and scalars, costs the compiler no type inference and no inlining, and every
-lane, tail included, rounds alike.
+is called once, at compile time, on `Lanes`, which append LLVM instructions instead of computing;
+or, with the JIT off, on NumPy arrays, which compute. Thus a polynomial is written once for float32
+and float64, for vectors and scalars, costs the compiler no type inference and no inlining, and
+every lane, tail included, rounds alike.
 
 A product must never meet a sum except in `fma`: `contract` would let LLVM fuse them in one place
 and not in another.
@@ -143,7 +143,7 @@ def like(x: Any, number: float) -> Any:
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
-    """a * b + c in one rounding where the CPU has the instruction; one of the three may be a number."""
+    """a * b + c, in one rounding where the CPU can; some of the three may be numbers."""
     traced = next((v for v in (a, b, c) if isinstance(v, Lanes)), None)
     if traced is None:
         return a * b + c

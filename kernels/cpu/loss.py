@@ -1,122 +1,27 @@
 """Losses, their derivatives, and the short dL/dZ of loss-activation pairs, over rows.
 
-The log losses hold a in [tiny, 1 - eps/2], the smallest normal number and the largest below 1: the
-loss is evaluated there, and so is its derivative's formula (dL/da of the clamped function would be 0
-outside, and training would stop where it is most wrong). NaN passes through.
+The serial bodies and the public doors; the formulas and the rule for log(0) are in `loss_terms`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from ..tables import LOSSES
+import numpy as np
+from numba import prange
+
+from ..checks import array, code_of, name_of, output
+from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
 from .activation import row_maximum
-from .elementary import absolute, clip, exp, log, log1p, scalar_log
-from .jit import serial
-from .lanes import fma, is_single, select
+from .doors import launch
+from .elementary import scalar_log
+from .jit import parallel, serial
+from .loss_terms import PAIRS, TERMS, softmax_cross_end, softmax_cross_start
+from .memory import flush_denormals, restore_mode
+from .shares import share
 from .spans import Formula, span
 
 CROSS_ENTROPY: Final = LOSSES["cross_entropy"].code
-SQUARED_ERROR: Final = LOSSES["squared_error"].code
-
-
-def _inside(a: Any) -> Any:
-    """a held where both logarithms are finite."""
-    if is_single(a):
-        return clip(a, 2.0**-126, 1.0 - 2.0**-24)
-    return clip(a, 2.0**-1022, 1.0 - 2.0**-53)
-
-
-def _squared(a: Any, y: Any) -> Any:
-    d = a - y
-    return d * d
-
-
-def _half_squared(a: Any, y: Any) -> Any:
-    return _squared(a, y) * 0.5
-
-
-def _absolute(a: Any, y: Any) -> Any:
-    return absolute(a - y)
-
-
-def _binary(a: Any, y: Any) -> Any:
-    a = _inside(a)
-    return -fma(y, log(a), (1.0 - y) * log1p(-a))
-
-
-def _cross(a: Any, y: Any) -> Any:
-    return -y * log(_inside(a))
-
-
-def _squared_slope(a: Any, y: Any, c: Any) -> Any:
-    return (a - y) * (c + c)
-
-
-def _half_squared_slope(a: Any, y: Any, c: Any) -> Any:
-    return (a - y) * c
-
-
-def _absolute_slope(a: Any, y: Any, c: Any) -> Any:
-    d = a - y
-    return c * select(d > 0.0, 1.0, select(d < 0.0, -1.0, d))
-
-
-def _binary_slope(a: Any, y: Any, c: Any) -> Any:
-    a = _inside(a)
-    return c * ((a - y) / (a * (1.0 - a)))
-
-
-def _cross_slope(a: Any, y: Any, c: Any) -> Any:
-    return c * (-y / _inside(a))
-
-
-_FORMULAS: Final[dict[str, tuple[Formula, Formula]]] = {
-    "squared_error": (_squared, _squared_slope),
-    "half_squared_error": (_half_squared, _half_squared_slope),
-    "absolute_error": (_absolute, _absolute_slope),
-    "binary_cross_entropy": (_binary, _binary_slope),
-    "cross_entropy": (_cross, _cross_slope),
-}
-"""The term of one output, and c times its derivative by a."""
-
-
-def _identity_squared(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
-    d = z - y
-    return z, d * (c + c), d * d
-
-
-def _identity_half_squared(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
-    d = z - y
-    return z, d * c, d * d * 0.5
-
-
-def _sigmoid_binary(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
-    """log(1 + e^z) - y z = max(z, 0) - y z + log1p(e^-|z|), from one exponential."""
-    e = exp(-absolute(z))
-    a = select(z < 0.0, e, 1.0) / (e + 1.0)
-    loss = fma(-y, z, select(z > 0.0, z, 0.0)) + log1p(e)
-    return a, (a - y) * c, loss
-
-
-_PAIRS: Final[dict[str, Formula]] = {
-    "squared_error": _identity_squared,
-    "half_squared_error": _identity_half_squared,
-    "binary_cross_entropy": _sigmoid_binary,
-}
-"""a, dL/dz and the loss's term from z; softmax with cross_entropy takes the whole row, below."""
-
-
-def _softmax_cross_start(z: Any, y: Any, top: Any) -> tuple[Any, Any, Any, Any]:
-    """e^(z - top), its sum, the sum of y and of y (top - z)."""
-    below = z - top
-    e = exp(below)
-    return e, e, y, -y * below
-
-
-def _softmax_cross_end(e: Any, y: Any, total: Any, mass: Any, c: Any) -> tuple[Any, Any]:
-    a = e / total
-    return a, c * fma(a, mass, -y)
 
 
 def _numbered(formulas: dict[str, Any]) -> dict[int, Formula]:
@@ -124,12 +29,12 @@ def _numbered(formulas: dict[str, Any]) -> dict[int, Formula]:
 
 
 _terms = span(
-    _numbered({name: pair[0] for name, pair in _FORMULAS.items()}), outputs=0, inputs=2, totals=1
+    _numbered({name: pair[0] for name, pair in TERMS.items()}), outputs=0, inputs=2, totals=1
 )
-_slopes = span(_numbered({name: pair[1] for name, pair in _FORMULAS.items()}), outputs=1, inputs=2)
-_pairs = span(_numbered(_PAIRS), outputs=2, inputs=2, totals=1)
-_start = span({0: _softmax_cross_start}, outputs=1, inputs=2, totals=3)
-_end = span({0: _softmax_cross_end}, outputs=2, inputs=2)
+_slopes = span(_numbered({name: pair[1] for name, pair in TERMS.items()}), outputs=1, inputs=2)
+_pairs = span(_numbered(PAIRS), outputs=2, inputs=2, totals=1)
+_start = span({0: softmax_cross_start}, outputs=1, inputs=2, totals=3)
+_end = span({0: softmax_cross_end}, outputs=2, inputs=2)
 
 
 @serial
@@ -158,7 +63,8 @@ def pair_rows(
     """From logits Z: A = f(Z), losses (float64) and dZ = scale weight[i] dL/dZ.
 
     The loss names its pair: squared errors with identity, binary_cross_entropy with sigmoid,
-    cross_entropy with softmax: dL/dz = a sum(y) - y, L = sum_j y_j (log sum exp z - z_j). A may be Z.
+    cross_entropy with softmax: dL/dz = a sum(y) - y, L = sum_j y_j (log sum exp z - z_j).
+    A may be Z; dZ may be either.
     """
     for i in range(lo, hi):
         c = scale * weight[i]
@@ -169,3 +75,176 @@ def pair_rows(
             _end(0, A, dZ, A, Y, i, n, (total, mass, c))
         else:
             losses[i] = weight[i] * _pairs(loss, A, dZ, Z, Y, i, n, (c,))
+
+
+@serial
+def _loss_share(loss: int, A: Any, Y: Any, weight: Any, losses: Any, part: int, parts: int) -> None:
+    mode = flush_denormals()
+    lo, hi = share(A.shape[0], 1, part, parts)
+    loss_rows(loss, A, Y, weight, losses, lo, hi, A.shape[1])
+    restore_mode(mode)
+
+
+@parallel
+def _loss_shares(loss: int, A: Any, Y: Any, weight: Any, losses: Any, parts: int) -> None:
+    for t in prange(parts):
+        _loss_share(loss, A, Y, weight, losses, t, parts)
+
+
+@serial
+def _gradient_share(loss: int, A: Any, Y: Any, weight: Any, dA: Any, part: int, parts: int) -> None:
+    mode = flush_denormals()
+    lo, hi = share(A.shape[0], 1, part, parts)
+    loss_gradient_rows(loss, A, Y, weight, 1.0, dA, lo, hi, A.shape[1])
+    restore_mode(mode)
+
+
+@parallel
+def _gradient_shares(loss: int, A: Any, Y: Any, weight: Any, dA: Any, parts: int) -> None:
+    for t in prange(parts):
+        _gradient_share(loss, A, Y, weight, dA, t, parts)
+
+
+@serial
+def _pair_share(
+    loss: int, Z: Any, Y: Any, weight: Any, losses: Any, dZ: Any, part: int, parts: int
+) -> None:
+    mode = flush_denormals()
+    lo, hi = share(Z.shape[0], 1, part, parts)
+    # The outputs go where dL/dZ overwrites them.
+    pair_rows(loss, Z, dZ, Y, weight, 1.0, losses, dZ, lo, hi, Z.shape[1])
+    restore_mode(mode)
+
+
+@parallel
+def _pair_shares(loss: int, Z: Any, Y: Any, weight: Any, losses: Any, dZ: Any, parts: int) -> None:
+    for t in prange(parts):
+        _pair_share(loss, Z, Y, weight, losses, dZ, t, parts)
+
+
+def _weights(weight: np.ndarray | None, like: np.ndarray) -> np.ndarray:
+    if weight is None:
+        return np.ones(like.shape[0], like.dtype)
+    return array("weight", weight, (like.shape[0],), like.dtype)
+
+
+def loss_forward(
+    loss: str | int,
+    A: np.ndarray,
+    Y: np.ndarray,
+    *,
+    weight: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """weight[i] L(A[i], Y[i]) for each sample i, L summed over its outputs.
+
+    Args:
+        loss: a name of `tables.LOSSES`, an alias, or the code.
+        A: outputs (n, k), C-contiguous float32 or float64.
+        Y: targets, like A.
+        weight: (n,), of A's dtype. Default: ones.
+        out: float64 array (n,) for the losses. Default: a new one.
+
+    Returns:
+        The losses (n,), float64; each is summed in A's dtype.
+
+    Raises:
+        ValueError, TypeError: an unknown loss, or an array of another kind.
+
+    >>> loss_forward("squared_error", np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]])).tolist()
+    [4.0]
+    """
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    A = array("A", A, (None, None))
+    Y = array("Y", Y, A.shape, A.dtype)
+    W = _weights(weight, A)
+    inputs = {"A": A, "Y": Y, "weight": W}
+    losses = output("out", out, A.shape[:1], np.float64, inputs)
+    launch(_loss_share, _loss_shares, A.size, code, A, Y, W, losses)
+    return losses if out is None else out
+
+
+def loss_gradient(
+    loss: str | int,
+    A: np.ndarray,
+    Y: np.ndarray,
+    *,
+    weight: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """dL/dA of each sample, times weight[i]. |x|'(0) is 0.
+
+    Args:
+        loss: a name of `tables.LOSSES`, an alias, or the code.
+        A: outputs (n, k), C-contiguous float32 or float64.
+        Y: targets, like A.
+        weight: (n,), of A's dtype. Default: ones.
+        out: array for dL/dA, like A; may be A itself. Default: a new one.
+
+    Returns:
+        dL/dA (n, k).
+
+    Raises:
+        ValueError, TypeError: an unknown loss, or an array of another kind.
+
+    >>> loss_gradient("nllm", np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])).tolist()
+    [[-2.0, -0.0]]
+    """
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    A = array("A", A, (None, None))
+    Y = array("Y", Y, A.shape, A.dtype)
+    W = _weights(weight, A)
+    dA = output("out", out, A.shape, A.dtype, {"A": A, "Y": Y, "weight": W}, in_place=("A",))
+    launch(_gradient_share, _gradient_shares, A.size, code, A, Y, W, dA)
+    return dA if out is None else out
+
+
+def loss_and_delta(
+    loss: str | int,
+    activation: str | int,
+    Z: np.ndarray,
+    Y: np.ndarray,
+    *,
+    weight: np.ndarray | None = None,
+    out: np.ndarray | None = None,
+    losses: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and dL/dZ from logits, for the pairs with a short dL/dZ; finite to logits of +-1e4.
+
+    Args:
+        loss: a name of `tables.LOSSES`, an alias, or the code.
+        activation: the activation of the pair (`LOSSES[loss].pairs`).
+        Z: logits (n, k), C-contiguous float32 or float64.
+        Y: targets, like Z.
+        weight: (n,), of Z's dtype. Default: ones.
+        out: array for dL/dZ, like Z; may be Z itself. Default: a new one.
+        losses: float64 array (n,) for the losses. Default: a new one.
+
+    Returns:
+        (losses (n,) float64, dL/dZ (n, k)), both times weight[i].
+
+    Raises:
+        ValueError, TypeError: an unknown name, no such pair, or an array of another kind.
+
+    >>> value, delta = loss_and_delta(
+    ...     "cross_entropy", "softmax", np.array([[0.0, 0.0]]), np.array([[1.0, 0.0]]))
+    >>> value.round(6).tolist(), delta.tolist()
+    ([0.693147], [[-0.5, 0.5]])
+    """
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    f = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
+    name = name_of(code, LOSSES)
+    if f not in LOSSES[name].pairs:
+        pairs = [f"{p} with {n}" for n, entry in LOSSES.items() for p in entry.pairs]
+        raise ValueError(
+            f"activation: {f} with {name} has no short dL/dZ; these pairs have: "
+            f"{', '.join(pairs)}; use loss_gradient and apply_derivative"
+        )
+    Z = array("Z", Z, (None, None))
+    Y = array("Y", Y, Z.shape, Z.dtype)
+    W = _weights(weight, Z)
+    inputs = {"Z": Z, "Y": Y, "weight": W}
+    dZ = output("out", out, Z.shape, Z.dtype, inputs, in_place=("Z",))
+    values = output("losses", losses, Z.shape[:1], np.float64, {**inputs, "out": dZ})
+    launch(_pair_share, _pair_shares, Z.size, code, Z, Y, W, values, dZ)
+    return values if losses is None else losses, dZ if out is None else out

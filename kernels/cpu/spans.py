@@ -172,8 +172,8 @@ def span(
     """Make {code: formula} a function f(code, *outputs, *inputs, row, count, scalars).
 
     A formula takes the inputs' values and the scalars (a tuple, cast to the arrays' dtype) and
-    returns the outputs' values, then the terms of the totals. f returns nothing, one total, or a tuple
-    of them; for a code that is not in the table it does nothing and returns the start.
+    returns the outputs' values, then the terms of the totals. f returns nothing, one total, or a
+    tuple of them; for a code that is not in the table it does nothing and returns the start.
     """
     maker = _Span(outputs, inputs, totals, reduction)
     if JIT_DISABLED:

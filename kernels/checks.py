@@ -1,0 +1,109 @@
+"""What the public doors ask of their arguments, and the errors that say what was wrong.
+
+Every message names the argument, what came, what is allowed and the way out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+_DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Coded(Protocol):
+    """An entry of one of the tables."""
+
+    @property
+    def code(self) -> int: ...
+
+
+def code_of(
+    argument: str, value: Any, table: Mapping[str, Coded], aliases: Mapping[str, str] | None = None
+) -> int:
+    """The integer code of a name, an alias or a code of the table."""
+    codes = {entry.code for entry in table.values()}
+    if isinstance(value, str):
+        name = (aliases or {}).get(value, value)
+        if name in table:
+            return table[name].code
+        known = [*table, *(aliases or {})]
+        near = difflib.get_close_matches(value.lower(), known, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+        raise ValueError(f"{argument}: unknown name {value!r}{hint}")
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        if int(value) in codes:
+            return int(value)
+        raise ValueError(f"{argument}: unknown code {value}; known: {sorted(codes)} or a name")
+    raise TypeError(f"{argument}: expected a name or an integer code, got {type(value).__name__}")
+
+
+def name_of(code: int, table: Mapping[str, Coded]) -> str:
+    """The name of a code."""
+    return next(name for name, entry in table.items() if entry.code == code)
+
+
+class _Writable:
+    """The memory of a read-only array as a writable one: to Numba it is another type otherwise."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._keep = array
+        interface = dict(array.__array_interface__)
+        self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def array(
+    argument: str, value: Any, shape: tuple[int | None, ...], dtype: Any = None
+) -> np.ndarray:
+    """A C-contiguous float32 or float64 array of the shape (None: any), as Numba wants it."""
+    if not isinstance(value, np.ndarray):
+        kind = type(value).__name__
+        raise TypeError(f"{argument}: expected a NumPy array, got {kind}; use np.asarray")
+    if value.dtype not in _DTYPES:
+        raise TypeError(
+            f"{argument}: expected float32 or float64, got {value.dtype}; use .astype(np.float32)"
+        )
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(
+            f"{argument}: expected {np.dtype(dtype)} like the other arrays, got {value.dtype}"
+        )
+    fits = len(shape) == value.ndim and all(
+        want in (None, have) for want, have in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+        raise ValueError(f"{argument}: expected shape {wanted}, got {value.shape}")
+    if not (value.flags.c_contiguous and value.flags.aligned):
+        raise ValueError(
+            f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
+            f"{value.shape}; use np.ascontiguousarray"
+        )
+    return value if value.flags.writeable else np.asarray(_Writable(value))
+
+
+def output(
+    argument: str,
+    value: Any,
+    shape: tuple[int, ...],
+    dtype: Any,
+    inputs: Mapping[str, np.ndarray],
+    in_place: tuple[str, ...] = (),
+) -> np.ndarray:
+    """The array to fill: a new one for None, else `value`, checked.
+
+    It may share no memory with an input, but may be one that `in_place` names.
+    """
+    if value is None:
+        return np.empty(shape, dtype)
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        raise ValueError(f"{argument}: is read-only; pass a writable array or None")
+    result = array(argument, value, shape, dtype)
+    for name, other in inputs.items():
+        same = result.ctypes.data == other.ctypes.data and name in in_place
+        if not same and np.may_share_memory(result, other):
+            allowed = f"; it may only be {' or '.join(in_place)} itself" if in_place else ""
+            raise ValueError(f"{argument}: shares memory with {name}{allowed}; pass another array")
+    return result

@@ -1,0 +1,113 @@
+"""The losses' formulas: the term of one output, its derivative, and the short pairs.
+
+The log losses hold a in [tiny, 1 - eps/2], the smallest normal number and the largest below 1. The
+loss is evaluated there, and so is its derivative's formula: the clamped function's own derivative
+would be 0 outside, and training would stop where it is most wrong. NaN passes through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from .elementary import absolute, clip, exp, log, log1p
+from .lanes import fma, is_single, select
+from .spans import Formula
+
+
+def _inside(a: Any) -> Any:
+    """a held where both logarithms are finite."""
+    if is_single(a):
+        return clip(a, 2.0**-126, 1.0 - 2.0**-24)
+    return clip(a, 2.0**-1022, 1.0 - 2.0**-53)
+
+
+def _squared(a: Any, y: Any) -> Any:
+    d = a - y
+    return d * d
+
+
+def _half_squared(a: Any, y: Any) -> Any:
+    return _squared(a, y) * 0.5
+
+
+def _absolute(a: Any, y: Any) -> Any:
+    return absolute(a - y)
+
+
+def _binary(a: Any, y: Any) -> Any:
+    a = _inside(a)
+    return -fma(y, log(a), (1.0 - y) * log1p(-a))
+
+
+def _cross(a: Any, y: Any) -> Any:
+    return -y * log(_inside(a))
+
+
+def _squared_slope(a: Any, y: Any, c: Any) -> Any:
+    return (a - y) * (c + c)
+
+
+def _half_squared_slope(a: Any, y: Any, c: Any) -> Any:
+    return (a - y) * c
+
+
+def _absolute_slope(a: Any, y: Any, c: Any) -> Any:
+    d = a - y
+    return c * select(d > 0.0, 1.0, select(d < 0.0, -1.0, d))
+
+
+def _binary_slope(a: Any, y: Any, c: Any) -> Any:
+    a = _inside(a)
+    return c * ((a - y) / (a * (1.0 - a)))
+
+
+def _cross_slope(a: Any, y: Any, c: Any) -> Any:
+    return c * (-y / _inside(a))
+
+
+TERMS: Final[dict[str, tuple[Formula, Formula]]] = {
+    "squared_error": (_squared, _squared_slope),
+    "half_squared_error": (_half_squared, _half_squared_slope),
+    "absolute_error": (_absolute, _absolute_slope),
+    "binary_cross_entropy": (_binary, _binary_slope),
+    "cross_entropy": (_cross, _cross_slope),
+}
+"""The term of one output, and c times its derivative by a."""
+
+
+def _identity_squared(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
+    d = z - y
+    return z, d * (c + c), d * d
+
+
+def _identity_half_squared(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
+    d = z - y
+    return z, d * c, d * d * 0.5
+
+
+def _sigmoid_binary(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
+    """log(1 + e^z) - y z = max(z, 0) - y z + log1p(e^-|z|), from one exponential."""
+    e = exp(-absolute(z))
+    a = select(z < 0.0, e, 1.0) / (e + 1.0)
+    loss = fma(-y, z, select(z > 0.0, z, 0.0)) + log1p(e)
+    return a, (a - y) * c, loss
+
+
+PAIRS: Final[dict[str, Formula]] = {
+    "squared_error": _identity_squared,
+    "half_squared_error": _identity_half_squared,
+    "binary_cross_entropy": _sigmoid_binary,
+}
+"""a, dL/dz and the loss's term from z; softmax with cross_entropy takes the whole row, below."""
+
+
+def softmax_cross_start(z: Any, y: Any, top: Any) -> tuple[Any, Any, Any, Any]:
+    """e^(z - top), its sum, the sum of y and of y (top - z)."""
+    below = z - top
+    e = exp(below)
+    return e, e, y, -y * below
+
+
+def softmax_cross_end(e: Any, y: Any, total: Any, mass: Any, c: Any) -> tuple[Any, Any]:
+    a = e / total
+    return a, c * fma(a, mass, -y)
