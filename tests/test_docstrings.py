@@ -65,6 +65,3 @@ def test_readme_gives_its_two_commands():
     assert readme["command"](text, "test").endswith("pytest")
     with pytest.raises(SystemExit, match="exactly one one-line command marked 'other'"):
         readme["command"](text, "other")
-    changed = readme["with_table"](text, "| a |")
-    assert "<!-- table:begin -->\n| a |\n<!-- table:end -->" in changed
-    assert readme["with_table"](changed, "| a |") == changed

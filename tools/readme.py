@@ -1,9 +1,7 @@
-"""What README.md says, for those who must hold it to its word: its commands and its tables.
+"""README.md's commands, for those who must hold it to its word.
 
-    python tools/readme.py command test        # prints the one-line command marked `test`
-    python tools/readme.py table FILE          # replaces the benchmark table by FILE's text
-
-A command is the only line of the fenced block that follows `<!-- command:NAME -->`.
+Run `python tools/readme.py test` or `... demo`: it prints the only line of the fenced block that
+follows `<!-- command:NAME -->`.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-_BEGIN, _END = "<!-- table:begin -->", "<!-- table:end -->"
 
 
 def command(text: str, name: str) -> str:
@@ -24,27 +21,7 @@ def command(text: str, name: str) -> str:
     return str(found[0])
 
 
-def with_table(text: str, table: str) -> str:
-    """A README's text with what stands between the table marks replaced by `table`."""
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise SystemExit(f"README.md must hold {_BEGIN} and {_END}")
-    return f"{before}{begin}\n{table.strip()}\n{end}{after}"
-
-
-def main(arguments: list[str]) -> None:
-    """Carry out one of the two commands of the module's docstring."""
-    text = README.read_text(encoding="utf-8")
-    match arguments:
-        case ["command", name]:
-            print(command(text, name))
-        case ["table", file]:
-            table = Path(file).read_text(encoding="utf-8")
-            README.write_text(with_table(text, table), encoding="utf-8")
-        case _:
-            raise SystemExit(__doc__)
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    print(command(README.read_text(encoding="utf-8"), sys.argv[1]))

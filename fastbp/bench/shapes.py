@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -36,7 +37,7 @@ class Shape:
         Each weight is met by every sample in the forward product, in the gradient of the weights
         and, but for the first layer, in the gradient of the inputs.
         """
-        weights = [m * k for m, k in zip(self.widths, self.widths[1:], strict=False)]
+        weights = [m * k for m, k in pairwise(self.widths)]
         return 2 * self.batch * (3 * sum(weights) - weights[0])
 
     @cached_property
@@ -98,9 +99,10 @@ class Task:
 def make_task(shape: Shape) -> Task:
     """The same task in every process: drawn from one seed."""
     rng = np.random.default_rng(0)
-    pairs = list(zip(shape.widths, shape.widths[1:], strict=False))
+    pairs = list(pairwise(shape.widths))
     rows = shape.steps * shape.batch
     y = rng.integers(shape.widths[-1], size=rows)
+    y[: shape.widths[-1]] = np.arange(shape.widths[-1])[:rows]  # every class, early on
     X: NDArray[Any] = rng.random((rows, shape.widths[0]), dtype=np.float32)
     X[np.arange(rows), y % shape.widths[0]] += 1  # something to learn
     weights = [(rng.standard_normal(pair) * (2 / pair[0]) ** 0.5) for pair in pairs]

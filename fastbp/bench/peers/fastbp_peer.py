@@ -1,0 +1,47 @@
+"""fastbp itself, through its public face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fastbp
+
+from ..shapes import Task
+
+
+class Implementation:
+    """`Trainer.fit` with momentum SGD; threads are those of `n_threads`."""
+
+    def __init__(self, task: Task, threads: int) -> None:
+        self._task, self._threads = task, threads
+        *hidden, classes = task.shape.widths[1:]
+        layers = [fastbp.Dense(units, "relu") for units in hidden]
+        layers.append(fastbp.Dense(classes, "softmax"))
+        self._net = fastbp.Network(task.shape.widths[0], layers, loss="cross_entropy", seed=0)
+        self._trainer = self._reset("shuffle")
+        self.epoch()
+
+    def _reset(self, sampling: str) -> Any:
+        for layer, W, b in zip(
+            self._net.layers, self._task.weights, self._task.biases, strict=True
+        ):
+            layer.W[...] = W
+            layer.b[...] = b
+        return fastbp.Trainer(
+            self._net,
+            optimizer=fastbp.SGD(self._task.lr, momentum=self._task.momentum),
+            batch_size=self._task.shape.batch,
+            sampling=sampling,
+            n_threads=self._threads,
+            progress=False,
+        )
+
+    def losses(self, steps: int) -> float:
+        """See `Peer`."""
+        rows = steps * self._task.shape.batch
+        trainer = self._reset("order")
+        return float(trainer.fit(self._task.X[:rows], self._task.y[:rows], epochs=1).loss[-1])
+
+    def epoch(self) -> None:
+        """See `Peer`."""
+        self._trainer.fit(self._task.X, self._task.y, epochs=1)

@@ -1,0 +1,86 @@
+"""A process that holds one peer at one number of threads and answers its parent's requests.
+
+Requests and replies are lines of JSON on standard input and output:
+
+    {"do": "open", "shape": "784-128-10:128"}   -> {}            built, compiled, warmed up
+    {"do": "losses", "steps": 20}               -> {"loss": ...}
+    {"do": "time"}                              -> {"us": ...}   microseconds a step, one epoch
+    {"do": "roof"}                              -> {"gflops": ...}
+
+Whatever goes wrong is a reply, too: {"error": "..."}. End of input ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from .peers import PEERS, Peer, make
+from .shapes import make_task, parse
+
+ROOF_SIZE = 2048
+
+
+class Worker:
+    """The requests, a method each."""
+
+    def __init__(self, peer: str, threads: int) -> None:
+        self._name, self._threads = peer, threads
+        self._peer: Peer | None = None
+        self._steps = 0
+
+    def open(self, shape: str) -> dict[str, Any]:
+        """Prepare a shape's task, instead of the one before."""
+        self._peer = None
+        task = make_task(parse(shape))
+        self._steps = task.shape.steps
+        self._peer = make(self._name, task, self._threads)
+        return {}
+
+    def losses(self, steps: int) -> dict[str, Any]:
+        """The mean loss of the first steps from the start weights."""
+        assert self._peer is not None
+        return {"loss": self._peer.losses(steps)}
+
+    def time(self) -> dict[str, Any]:
+        """One epoch by the clock."""
+        assert self._peer is not None
+        start = time.perf_counter()
+        self._peer.epoch()
+        return {"us": (time.perf_counter() - start) / self._steps * 1e6}
+
+    def roof(self) -> dict[str, Any]:
+        """What the machine multiplies at best: NumPy's float32 product of two large squares."""
+        rng = np.random.default_rng(0)
+        A, B = (rng.random((ROOF_SIZE, ROOF_SIZE), dtype=np.float32) for _ in range(2))
+        out = np.empty_like(A)
+        np.matmul(A, B, out=out)
+        start = time.perf_counter()
+        np.matmul(A, B, out=out)
+        return {"gflops": 2 * ROOF_SIZE**3 / (time.perf_counter() - start) / 1e9}
+
+
+def main(peer: str, threads: int) -> None:
+    """Answer requests until there are no more."""
+    # Libraries print on standard output: theirs goes to standard error, ours to the parent.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    if PEERS[peer].by_affinity and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    worker = Worker(peer, threads)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            reply = getattr(worker, request.pop("do"))(**request)
+        except Exception as error:  # noqa: BLE001 - the parent leaves this peer out and says why
+            reply = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(reply), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
