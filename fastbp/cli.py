@@ -1,0 +1,53 @@
+"""The console script `fastbp`: the commands, and what a wrong option gets."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+
+import typer
+
+from .commands import bench, demo, explain, info
+
+app = typer.Typer(
+    name="fastbp",
+    help="Back-propagation, compiled: train multilayer perceptrons as fast as the machine allows.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (demo.demo, explain.explain, bench.bench, info.info):
+    app.command()(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    show: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True
+    ),
+) -> None:
+    if show:
+        print(f"fastbp {version('fastbp')}")
+        raise typer.Exit
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line, by default this process's, and exit with its status.
+
+    Status 2 and one line on standard error for a wrong command line, 130 after Ctrl-C.
+    """
+    try:
+        status = app(arguments, prog_name="fastbp", standalone_mode=False)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        # Typer's usage errors say what they are by these two fields, wherever they come from.
+        if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+            if type(error).__name__ == "Abort":  # Ctrl-C within Typer
+                sys.exit(130)
+            raise
+        message = " ".join(error.format_message().split())
+        if message:
+            print(f"fastbp: {message} (see fastbp --help)", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(status if isinstance(status, int) else 0)

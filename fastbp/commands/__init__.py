@@ -1,0 +1,1 @@
+"""The commands of `fastbp`, a file each."""

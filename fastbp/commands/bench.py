@@ -1,0 +1,65 @@
+"""`fastbp bench`: microseconds a training step, beside every peer that is installed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import options
+
+
+def bench(
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(help="A named shape or one such as 784-128-10:128; may be repeated."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Only these peers (and fastbp); may be repeated.")
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="Numbers of threads, such as 1,2; default 1 and all cores.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Epochs timed of each.")] = 5,
+    output: Annotated[
+        Path | None, typer.Option("--json", help="Write what was measured into this file.")
+    ] = None,
+) -> None:
+    """Time training steps of fastbp and of every installed peer, interleaved in one run."""
+    from rich.console import Console
+
+    from ..bench import peers, runner, shapes, table
+    from ..threads import available_cores
+    from .info import collect
+
+    if output is not None:
+        options.check_writable("--json", output)
+    try:
+        chosen = [shapes.parse(text) for text in shape or shapes.SHAPES]
+    except ValueError as error:
+        raise options.refuse("--shape", str(error)) from None
+    names = _peers(peer, peers.installed(), list(peers.PEERS))
+    numbers = options.numbers("--threads", threads) if threads else [1, available_cores()]
+    console = Console(highlight=False, stderr=True)
+    with console.status("starting") as status:
+        result: dict[str, Any] = runner.run(
+            chosen, names, sorted(set(numbers)), repeats, lambda text: status.update(text)
+        )
+    result = {"machine": collect(), **result}
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for line in table.render(result):
+        Console(highlight=False).print(line)
+
+
+def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> list[str]:
+    from ..errors import unknown_name
+
+    for name in wanted or []:
+        if name not in known:
+            raise options.refuse("--peer", str(unknown_name("peer", name, known)))
+        if name not in installed:
+            raise options.refuse("--peer", f"{name!r} is not installed; here are {installed}.")
+    return ["fastbp", *(name for name in wanted or installed if name != "fastbp")]

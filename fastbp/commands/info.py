@@ -1,0 +1,109 @@
+"""`fastbp info`: what fastbp found on this machine, for a bug report or a puzzled look."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "matplotlib")
+_VECTORS = (("avx512f", "AVX-512", 512), ("avx2", "AVX2", 256), ("neon", "NEON", 128))
+
+
+def info() -> None:
+    """Print processor, vector width, threads, cache and versions."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for name, value in collect().items():
+        console.print(f"{name:<16} {value}", soft_wrap=True, markup=False)
+
+
+def collect() -> dict[str, str]:
+    """What `fastbp info` prints, by name."""
+    return {
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "processor": processor(),
+        "vectors": _vectors(),
+        "cores": _cores(),
+        "threading layer": _threading_layer(),
+        "compiled kernels": _cache(),
+        "versions": ", ".join(_versions()),
+    }
+
+
+def processor() -> str:
+    """The processor's name as its maker gives it, and as the compiler knows it."""
+    import llvmlite.binding as llvm
+
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name} ({llvm.get_host_cpu_name()})"
+
+
+def _vectors() -> str:
+    import llvmlite.binding as llvm
+    from numba.core import config
+
+    if config.DISABLE_JIT:
+        return "none: NUMBA_DISABLE_JIT is set, kernels run as plain Python"
+    features = llvm.get_host_cpu_features()
+    for feature, name, bits in _VECTORS:
+        if features.get(feature):
+            return f"{name}: {bits} bits, {bits // 32} float32 at a time"
+    return "no known vector instructions: plain loops"
+
+
+def _cores() -> str:
+    have, may = os.cpu_count() or 1, os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        may = len(os.sched_getaffinity(0))
+    from numba.core import config
+
+    return f"{have}, of which this process may use {may}; Numba starts {config.NUMBA_NUM_THREADS}"
+
+
+def _threading_layer() -> str:
+    """The layer in use once a kernel has run, and what asked for it."""
+    import numba
+    import numpy as np
+    from numba.core import config
+
+    from .. import kernels
+
+    if config.DISABLE_JIT:
+        return "none"
+    kernels.activate("relu", np.zeros((64, 64), np.float32))
+    try:
+        layer = numba.threading_layer()
+    except ValueError:  # no parallel kernel has run
+        layer = "none started"
+    return f"{layer} (NUMBA_THREADING_LAYER={config.THREADING_LAYER})"
+
+
+def _cache() -> str:
+    from ..kernels.cpu.jit import cache_directory
+
+    path = cache_directory()
+    if path is None:
+        return "kept nowhere: no directory can be written (set NUMBA_CACHE_DIR)"
+    files = [file for file in path.rglob("*.nbc") if file.is_file()]
+    megabytes = sum(file.stat().st_size for file in files) / 1e6
+    return f"{path}: {len(files)} compiled, {megabytes:.1f} MB"
+
+
+def _versions() -> list[str]:
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} -")
+    return found
