@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "matplotlib")
-_VECTORS = (("avx512f", "AVX-512", 512), ("avx2", "AVX2", 256), ("neon", "NEON", 128))
 
 
 def info() -> None:
@@ -49,41 +48,45 @@ def processor() -> str:
 
 
 def _vectors() -> str:
-    import llvmlite.binding as llvm
-    from numba.core import config
+    from ..kernels.cpu.jit import JIT_DISABLED
+    from ..kernels.cpu.product import host_tiles
 
-    if config.DISABLE_JIT:
+    if JIT_DISABLED:
         return "none: NUMBA_DISABLE_JIT is set, kernels run as plain Python"
-    features = llvm.get_host_cpu_features()
-    for feature, name, bits in _VECTORS:
-        if features.get(feature):
-            return f"{name}: {bits} bits, {bits // 32} float32 at a time"
-    return "no known vector instructions: plain loops"
+    tiles = host_tiles()
+    if tiles is None:
+        return "no known vector instructions: plain loops"
+    return (
+        f"{tiles.name}: {8 * tiles.vector_bytes} bits, {tiles.vector_bytes // 4} float32 a vector"
+    )
 
 
 def _cores() -> str:
-    have, may = os.cpu_count() or 1, os.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        may = len(os.sched_getaffinity(0))
     from numba.core import config
 
-    return f"{have}, of which this process may use {may}; Numba starts {config.NUMBA_NUM_THREADS}"
+    from ..threads import available_cores
+
+    return (
+        f"{os.cpu_count()}, of which this process may use {available_cores()}; "
+        f"Numba starts {config.NUMBA_NUM_THREADS} threads"
+    )
 
 
 def _threading_layer() -> str:
-    """The layer in use once a kernel has run, and what asked for it."""
+    """The layer that a parallel kernel brings up, and what asked for it."""
     import numba
     import numpy as np
     from numba.core import config
 
-    from .. import kernels
+    from ..kernels import activate
+    from ..kernels.cpu.jit import JIT_DISABLED
 
-    if config.DISABLE_JIT:
+    if JIT_DISABLED:
         return "none"
-    kernels.activate("relu", np.zeros((64, 64), np.float32))
+    activate("relu", np.zeros((64, 64), np.float32))
     try:
         layer = numba.threading_layer()
-    except ValueError:  # no parallel kernel has run
+    except ValueError:  # Numba's word for: no parallel kernel has run
         layer = "none started"
     return f"{layer} (NUMBA_THREADING_LAYER={config.THREADING_LAYER})"
 
