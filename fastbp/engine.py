@@ -18,7 +18,7 @@ from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.product import SCRATCH_BYTES, bind_tiles
 from .kernels.cpu.shares import FLAT
 from .kernels.layout import LayerSpec, build_plan
-from .kernels.tables import ACTIVATIONS, LOSSES
+from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
 
@@ -72,6 +72,7 @@ class Recipe:
     first_step: int = 0
     first_update: int = 0
     record: bool = False
+    screen: bool = False
     rates: Array = field(default_factory=lambda: np.zeros(1))
 
 
@@ -104,6 +105,9 @@ class Workspace:
         self.sync = aligned(SYNC_SIZE, np.int64)
         self.settings = np.zeros(loop.SETTINGS, np.int64)
         self.factors = np.zeros(loop.FACTORS)
+        self._whole = np.array([0, rows], np.int64)
+        self._none = np.empty(0, np.int64)
+        self._empty = np.empty((0, layers[-1].units), dtype)
         self._scratches: Array = np.zeros((0, 0), dtype)
 
     def scratches(self, count: int) -> Array:
@@ -137,7 +141,7 @@ class Workspace:
         s[loop.SEED], s[loop.EPOCH], s[loop.RECORD] = recipe.seed, recipe.epoch, recipe.record
         s[loop.FIRST_STEP], s[loop.FIRST_UPDATE] = recipe.first_step, recipe.first_update
         s[loop.TARGETS], s[loop.TARGETS_LD] = self.plan.targets, self.plan.targets_ld
-        s[loop.LABELLED] = batch.labels.size > 0
+        s[loop.LABELLED], s[loop.SCREEN] = batch.labels.size > 0, recipe.screen
         f[loop.L2], f[loop.DECOUPLED] = recipe.l2, recipe.decoupled
         f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
         f[loop.NOISE] = recipe.noise
@@ -151,8 +155,31 @@ class Workspace:
         )  # fmt: skip
         return int(threads.run(loop.run_steps, n_threads, args))
 
+    def infer(
+        self,
+        X: Array,
+        out: Array,
+        parameters: Array,
+        running: Array,
+        *,
+        logits: bool,
+        n_threads: int,
+    ) -> int:
+        """Outputs of all rows of X into `out`; the number of thread 0's rows that held NaN or inf.
 
-def output_range(activation: str) -> tuple[float, float]:
-    """Bounds of what an activation returns."""
-    entry = ACTIVATIONS[activation]
-    return entry.low, entry.high
+        logits: what goes into the last activation, where the loss is computed from it.
+        """
+        s = self.settings
+        s[loop.MODE], s[loop.TRAINING] = loop.INFER, 0
+        s[loop.FROM_LOGITS] = logits and self.from_logits
+        block = self.plan.rows
+        bounds = self._whole if len(X) == block else np.append(np.arange(0, len(X), block), len(X))
+        bind_tiles(self.dtype)
+        none, e = self._none, self._empty
+        args = (
+            self.plan.ints, self.plan.reals, s, self.factors, X, none, e, self.unit, none, bounds,
+            self.losses, parameters, self.unit, e, running, self.arena, self.masks, self.losses,
+            self.unit, self.figures, self.partial, self.results, out, self.scratches(n_threads),
+            self.sync,
+        )  # fmt: skip
+        return int(threads.run(loop.run_steps, n_threads, args))

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .kernels.cpu.jit import JIT_DISABLED
+
 
 class _Worker(threading.Thread):
     """Waits for a task, runs it, says so."""
@@ -115,3 +117,20 @@ def _quota() -> int:
     except (OSError, ValueError):
         pass
     return 1 << 20
+
+
+WORK_A_THREAD = 2_500_000  # operations of a step that pay for one more thread's meetings
+ROWS_A_THREAD = 4
+
+
+def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
+    """How many threads a step of `work` operations on `rows` samples deserves, at least 1.
+
+    A meeting of two threads costs about a microsecond, so a step has to last tens of them before
+    the second thread pays. `asked` overrides; results do not depend on the number.
+    """
+    if JIT_DISABLED:
+        return 1
+    if asked is not None:
+        return asked
+    return max(1, min(available_cores(), work // WORK_A_THREAD, rows // ROWS_A_THREAD))

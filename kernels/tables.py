@@ -45,7 +45,7 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
     "tanh": Activation(6, True, True, True, -1.0, 1.0, "glorot_uniform"),
     "softplus": Activation(7, True, True, True, 0.0, _INF, "he_normal"),
     "silu": Activation(8, False, True, True, -0.2784645427610738, _INF, "he_normal"),
-    "gelu": Activation(9, False, True, True, -0.1699712, _INF, "he_normal"),
+    "gelu": Activation(9, False, True, True, -0.16997120747990369, _INF, "he_normal"),
     "softmax": Activation(10, True, True, True, 0.0, 1.0, "glorot_uniform"),
 }
 
@@ -89,20 +89,28 @@ class Update:
     Attributes:
         code: integer the compiled loop switches on.
         rows: names of its state rows, each as long as the parameters.
+        hyper: its hyperparameters in the order of the compiled loop, with their defaults.
     """
 
     code: int
     rows: tuple[str, ...]
+    hyper: tuple[tuple[str, float], ...] = ()
 
 
 UPDATES: Final[dict[str, Update]] = {
     "sgd": Update(0, ()),
-    "momentum": Update(1, ("velocity",)),
-    "nesterov": Update(2, ("velocity",)),
-    "adagrad": Update(3, ("square_sum",)),
-    "adadelta": Update(4, ("square_average", "delta_average")),
-    "rmsprop": Update(5, ("square_average",)),
-    "adam": Update(6, ("first_moment", "second_moment")),
+    "momentum": Update(1, ("velocity",), (("momentum", 0.9),)),
+    "nesterov": Update(2, ("velocity",), (("momentum", 0.9),)),
+    "adagrad": Update(3, ("square_sum",), (("eps", 1e-10),)),
+    "adadelta": Update(
+        4, ("square_average", "delta_average"), (("rho", 0.9), ("eps", 1e-6))
+    ),
+    "rmsprop": Update(5, ("square_average",), (("alpha", 0.99), ("eps", 1e-8))),
+    "adam": Update(
+        6,
+        ("first_moment", "second_moment"),
+        (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8)),
+    ),
 }
 
 # Purposes of random numbers: one stream of counters each (Philox key words and counters).

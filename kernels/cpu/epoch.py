@@ -28,15 +28,15 @@ TRAIN, GRADIENT, LOSS, INFER = range(4)
 # Entries of `settings` (int64) and of `factors` (float64).
 (
     MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, FIRST_UPDATE,
-    RECORD, TARGETS, TARGETS_LD, LABELLED,
-) = range(14)  # fmt: skip
-SETTINGS: Final = 14
+    RECORD, TARGETS, TARGETS_LD, LABELLED, SCREEN,
+) = range(15)  # fmt: skip
+SETTINGS: Final = 15
 L2, DECOUPLED, CLIP_VALUE, CLIP_NORM, NOISE = range(5)
 HYPER: Final = 5  # the optimizer's four constants start here
 FACTORS: Final = 9
 # Entries of `results` (float64).
-LOSS_SUM, WEIGHT_SUM, LAST_LOSS = range(3)
-RESULTS: Final = 3
+LOSS_SUM, WEIGHT_SUM, LAST_LOSS, STEPS = range(4)
+RESULTS: Final = 4
 BATCH_GRAIN: Final = 4
 """Rows of a batch are cut at multiples of this: whole tiles."""
 
@@ -50,7 +50,8 @@ def run_steps(
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
 
-    INFER takes the rows of X as they lie and writes the outputs (or logits) into `out`.
+    INFER takes the rows of X as they lie and writes the outputs (or logits) into `out`; it returns
+    how many of thread t's rows held NaN or inf. With SCREEN such a row makes a batch's loss NaN.
 
     Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
     then that step has changed nothing. results gathers the weighted losses and their weights.
@@ -63,11 +64,12 @@ def run_steps(
     train = settings[MODE] == TRAIN
     code = settings[CODE]
     steps = bounds.size - 1
+    unfit = 0
     for s in range(steps):
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
         lo, hi = share(rows, BATCH_GRAIN, t, T)
         if settings[MODE] == INFER:
-            infer_rows(
+            unfit += infer_rows(
                 t, T, rows, lo, hi, plan, reals, window(X, start * X.shape[1], rows, X.shape[1]),
                 parameters, running, arena, masks, sync, from_logits, scratch,
                 window(out, start * out.shape[1], rows, out.shape[1]),
@@ -82,7 +84,15 @@ def run_steps(
             parameters, running, arena, masks, sync, settings[SEED], settings[EPOCH],
             settings[FIRST_STEP] + s, training, train, from_logits, scratch,
         )  # fmt: skip
-        measure(settings, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale, losses, lo, hi)
+        measure(
+            settings, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale, losses,
+            lo, hi,
+        )  # fmt: skip
+        if settings[SCREEN] != 0:
+            source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
+            for i in range(lo, hi):
+                if not finite_row(source, i, X.shape[1]):
+                    losses[i] = np.nan
         if settings[MODE] != LOSS:
             backward_rows(
                 t, T, rows, lo, hi, plan, reals, parameters, gradient, arena, masks, sync,
@@ -119,8 +129,21 @@ def run_steps(
         elif settings[MODE] == GRADIENT:
             whole_gradient(t, T, rows, plan, gradient, arena, scratch)
         barrier(sync, T)
+        if t == 0:
+            results[STEPS] += 1  # the caller reads it where an interrupt took the return value
     restore_mode(mode)
-    return steps
+    return unfit if settings[MODE] == INFER else steps
+
+
+@serial
+def finite_row(X: Any, i: int, n: int) -> bool:
+    """No NaN or inf in X[i, :n]: 0 times any of them is NaN."""
+    row = segment(X, i * X.shape[1], n)
+    nought = X.dtype.type(0)
+    total = nought
+    for j in range(n):
+        total += row[j] * nought
+    return total == nought
 
 
 @serial
@@ -128,8 +151,11 @@ def infer_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
     parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, to_logits: bool,
     scratch: Any, out: Any,
-) -> None:  # fmt: skip
-    """Outputs (or logits) of the rows [lo, hi) of `source` into `out`; running statistics."""
+) -> int:  # fmt: skip
+    """Outputs (or logits) of the rows [lo, hi) of `source` into `out`, by running statistics.
+
+    The number of rows of `source` that are not finite is returned.
+    """
     forward_rows(
         t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0, 0,
         0, False, False, to_logits, scratch,
@@ -141,6 +167,10 @@ def infer_rows(
         result, target = segment(arena, final + i * ld, n), segment(out, i * n, n)
         for j in range(n):
             target[j] = result[j]
+    unfit = 0
+    for i in range(lo, hi):
+        unfit += 0 if finite_row(source, i, source.shape[1]) else 1
+    return unfit
 
 
 @serial

@@ -1,0 +1,468 @@
+"""`Network`: a multilayer perceptron as one flat vector of parameters and a table of layers."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import io
+from .data import as_matrix, as_targets, as_weights
+from .engine import Array, Batch, Recipe, Workspace, aligned
+from .errors import check_integer, check_name, shown
+from .initializers import initialize, initialize_bias
+from .kernels.cpu import epoch as loop
+from .kernels.layout import LD, O, parameter_slots
+from .kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from .layers import BatchNorm, Dense, Layer
+from .metrics import compute
+from .threads import choose_threads
+
+INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
+KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
+_DEFAULT_LOSS = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
+
+
+class Network:
+    """A multilayer perceptron.
+
+    Args:
+        inputs: features of a sample, m^1.
+        layers: `Dense` descriptions, first to last.
+        loss: name of the per-sample loss (`nll` and `nllm` are aliases); None: cross_entropy after
+            softmax, binary_cross_entropy after sigmoid, squared_error otherwise.
+        dtype: "float32" or "float64", of parameters and arithmetic.
+        seed: of initial weights, and of dropout, noise and shuffles in training.
+        reduction: "mean" of the losses of a batch, or their "sum" (the notes' batch descent).
+        device: "cpu".
+        precision: None: products in `dtype`.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or unknown, or the range of the last
+            activation leaves the domain of the loss.
+
+    >>> net = Network(4, [Dense(8, "relu"), Dense(3, "softmax")], loss="cross_entropy")
+    >>> net.forward(np.zeros((2, 4))).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        layers: Sequence[Dense],
+        *,
+        loss: str | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        reduction: str = "mean",
+        device: str = "cpu",
+        precision: str | None = None,
+    ) -> None:
+        self.inputs = check_integer("inputs", inputs, least=1)
+        self.dtype = _dtype(dtype)
+        self.seed = check_integer("seed", seed, least=0, most=2**63 - 1)
+        self.reduction = check_name("reduction", reduction, ("mean", "sum"))
+        self.device = check_name("device", device, ("cpu",))
+        if precision is not None:
+            raise ValueError(f"precision={shown(precision)} is not available; give None")
+        self.precision = precision
+        self.layers = self._bind(layers)
+        self.loss_name = self._loss_name(loss)
+        self._specs = [layer.description.spec(layer.inputs) for layer in self.layers]
+        self._slots, size, running = parameter_slots(self._specs)
+        self._parameters = aligned(size, self.dtype)
+        self._running = aligned(running, self.dtype)
+        self._workspaces: list[Workspace] = []
+        self.initialize(self.seed)
+
+    # --- construction ------------------------------------------------------------------------
+
+    def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
+        if isinstance(layers, Dense):
+            layers = [layers]
+        bound, width = [], self.inputs
+        for index, layer in enumerate(layers):
+            if not isinstance(layer, Dense):
+                raise TypeError(f"layers[{index}]={shown(layer)} must be a fastbp.Dense(...)")
+            bound.append(Layer(self, index, layer, width))
+            width = layer.units
+        if not bound:
+            raise ValueError("layers is empty; give at least one Dense(...), the output layer")
+        return tuple(bound)
+
+    def _loss_name(self, loss: str | None) -> str:
+        last = self.layers[-1].description
+        if loss is None:
+            loss = _DEFAULT_LOSS.get(last.activation, "squared_error")
+        check_name("loss", loss, (*LOSSES, *LOSS_ALIASES))
+        loss = LOSS_ALIASES.get(loss, loss)
+        low, high = self._output_range(last)
+        domain = LOSSES[loss]
+        if low < domain.low or high > domain.high:
+            raise ValueError(
+                f"loss={loss!r} needs outputs in [{domain.low:g}, {domain.high:g}], but the last "
+                f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in 'sigmoid' or "
+                "'softmax' without dropout or batch norm after it, or use 'squared_error'"
+            )
+        if last.activation == "step":
+            warnings.warn(
+                f"layer {len(self.layers) - 1}, the last, is a step function: its derivative is 0 "
+                "everywhere, so every gradient is 0 and nothing can be learned; use 'sigmoid'",
+                stacklevel=4,
+            )
+        return loss
+
+    @staticmethod
+    def _output_range(last: Dense) -> tuple[float, float]:
+        entry = ACTIVATIONS[last.activation]
+        if last.batch_norm and last.batch_norm.position == "after":
+            return -np.inf, np.inf
+        return entry.low / (1.0 - last.dropout), entry.high / (1.0 - last.dropout)
+
+    def initialize(self, seed: int) -> None:
+        """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1."""
+        for index, layer in enumerate(self.layers):
+            d, m = layer.description, layer.inputs
+            init = d.init or ACTIVATIONS[d.activation].init
+            layer.W = initialize(init, m, d.units, d.init_scale, seed, index)
+            if layer.b is not None:
+                scale = d.init_scale
+                layer.b = initialize_bias(d.bias_init, m, d.units, scale, seed, index)
+            if layer.gamma is not None:
+                layer.gamma, layer.beta = 1.0, 0.0
+                layer.running_mean, layer.running_variance = 0.0, 1.0
+
+    # --- parameters --------------------------------------------------------------------------
+
+    @property
+    def parameters(self) -> Array:
+        """Every parameter in one flat, contiguous vector: by layer W, b, gamma, beta. Writable."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        array = np.asarray(values)
+        if array.shape != self._parameters.shape:
+            raise ValueError(
+                f"parameters has shape {array.shape}; this network has {self._parameters.shape}"
+            )
+        self._parameters[...] = array
+
+    def _view(self, index: int, name: str) -> NDArray[Any] | None:
+        slot, spec = self._slots[index], self._specs[index]
+        n = spec.units
+        if name == "W":
+            return self._parameters[slot.W : slot.W + spec.inputs * n].reshape(spec.inputs, n)
+        if name in {"running_mean", "running_variance"}:
+            start = slot.running + (n if name == "running_variance" else 0)
+            return None if slot.running < 0 else self._running[start : start + n]
+        start = getattr(slot, name)
+        return None if start < 0 else self._parameters[start : start + n]
+
+    def tensors(self) -> dict[str, Array]:
+        """Views of all parameters and running statistics by name: "layers.0.W", ..."""
+        views = {}
+        for index, layer in enumerate(self.layers):
+            for name in Layer._NUMBERS:
+                if (view := getattr(layer, name)) is not None:
+                    views[f"layers.{index}.{name}"] = view
+        return views
+
+    # --- the forward pass and what is measured on it ------------------------------------------
+
+    def forward(
+        self, X: ArrayLike, *, training: bool = False, seed: int | None = None
+    ) -> NDArray[Any]:
+        """Outputs A^L, shape (n, outputs).
+
+        Args:
+            X: (n, inputs).
+            training: batch statistics and dropout as in training, over X as one batch.
+            seed: of the dropout masks; None: the network's.
+
+        >>> Network(2, [Dense(1)], seed=1).forward([[0.0, 0.0]])
+        array([[0.]], dtype=float32)
+        """
+        if not training:
+            return self._infer(X, logits=False)
+        batch = self._batch(X, None, None)
+        with self._borrow(len(batch.X)) as work:
+            self._call(work, loop.LOSS, batch, self._gradient_room(), True, seed)
+            last = work.plan.ints[-1]
+            start, ld, n = last[O], last[LD], self._specs[-1].units
+            rows = len(batch.X)
+            return work.arena[start : start + rows * ld].reshape(rows, ld)[:, :n].copy()
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Class labels (n,), or the outputs of a regression: (n, k), or (n,) for one output.
+
+        A classifier is a network with a log loss: softmax and other networks with several outputs
+        under cross_entropy give the likeliest class; sigmoid under binary_cross_entropy gives 0 or
+        1 (several outputs: (n, k), one decision each).
+        """
+        outputs = self.forward(X)
+        if self.loss_name == "cross_entropy" and outputs.shape[1] > 1:
+            return outputs.argmax(axis=1)
+        if self.loss_name == "binary_cross_entropy":
+            outputs = (outputs >= 0.5).astype(np.int64)
+        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+
+    def evaluate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        metrics: Sequence[str] | Mapping[str, Any] | str = (),
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> dict[str, float]:
+        """The loss and the metrics asked for, by name, without dropout, by running statistics.
+
+        Returns:
+            {"loss": ..., metric: ...}.
+        """
+        batch = self._batch(X, y, sample_weight)
+        values = {"loss": self._loss(batch, None)}
+        if metrics:
+            truth = batch.labels if batch.labels.size else batch.targets
+            weights = batch.weights if batch.weights.size else None
+            values |= compute(metrics, truth, self._infer(batch.X, logits=False), weights)
+        return values
+
+    def loss(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        training: bool = False,
+        seed: int | None = None,
+    ) -> float:
+        """The data term of the objective over X as one batch: no weight decay.
+
+        Args:
+            X: (n, inputs).
+            y: labels (n,) or targets (n, outputs).
+            sample_weight: (n,); the mean is normalised by its sum.
+            training: batch statistics and dropout as in training.
+            seed: of the dropout masks; None: the network's.
+        """
+        batch = self._batch(X, y, sample_weight)
+        return self._loss(batch, seed if training else None, training)
+
+    def gradients(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        training: bool = True,
+        seed: int | None = None,
+    ) -> NDArray[Any]:
+        """Gradient of `loss(X, y, training=training, seed=seed)`, laid out as `parameters`."""
+        batch = self._batch(X, y, sample_weight)
+        gradient = self._gradient_room()
+        with self._borrow(len(batch.X)) as work:
+            self._call(work, loop.GRADIENT, batch, gradient, training, seed)
+        return gradient
+
+    def trace(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        training: bool = False,
+        seed: int | None = None,
+    ) -> Any:
+        """Every quantity of the notes by name and layer; see `fastbp.trace.trace`."""
+        from .trace import trace
+
+        return trace(self, X, y, training=training, seed=seed)
+
+    def _infer(self, X: ArrayLike, *, logits: bool) -> NDArray[Any]:
+        ready = (
+            type(X) is np.ndarray
+            and X.dtype == self.dtype
+            and X.ndim == 2
+            and X.shape[1] == self.inputs
+            and X.shape[0] > 0
+            and X.flags.carray
+        )
+        matrix: Array = X if ready else as_matrix(X, self.inputs, self.dtype, finite=False)  # type: ignore[assignment]
+        rows = len(matrix)
+        threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
+        out = np.empty((rows, self._specs[-1].units), self.dtype)
+        with self._borrow(min(rows, INFERENCE_ROWS)) as work:
+            unfit = work.infer(
+                matrix, out, self._parameters, self._running, logits=logits, n_threads=threads
+            )
+        if unfit or threads > 1:
+            as_matrix(matrix, self.inputs, self.dtype)  # names the row and column
+        return out
+
+    def _loss(self, batch: Batch, seed: int | None, training: bool = False) -> float:
+        """The data term over a batch; in blocks of rows where nothing ties them together."""
+        rows = len(batch.order)
+        block = rows if training else min(rows, INFERENCE_ROWS)
+        bounds = np.append(np.arange(0, rows, block), rows)
+        with self._borrow(block) as work:
+            work.results[:] = 0.0
+            self._call(
+                work, loop.LOSS, replace(batch, bounds=bounds), self._gradient_room(0), training, seed
+            )
+            total, weight = work.results[loop.LOSS_SUM], work.results[loop.WEIGHT_SUM]
+        return float(total if self.reduction == "sum" else total / weight)
+
+    def _mean_loss(self, data: Any) -> float:
+        """Mean loss of canonical data, whatever the reduction of the objective."""
+        batch = data.batch(data.indices, np.empty(0, np.int64))
+        loss = self._loss(batch, None)
+        if self.reduction == "sum":
+            weights = data.weights[data.indices] if data.weights.size else None
+            loss /= data.samples if weights is None else float(weights.sum(dtype=np.float64))
+        return loss
+
+    def _call(
+        self,
+        work: Workspace,
+        mode: int,
+        batch: Batch,
+        gradient: Array,
+        training: bool,
+        seed: int | None,
+    ) -> None:
+        rows = int(batch.bounds[1] - batch.bounds[0])
+        recipe = Recipe(seed=self.seed if seed is None else check_integer("seed", seed, least=0))
+        work.run(
+            mode,
+            batch,
+            recipe,
+            self._parameters,
+            gradient,
+            np.empty((0, self._parameters.size), self.dtype),
+            self._running,
+            training=training,
+            n_threads=choose_threads(self._work(rows), rows),
+        )
+
+    def _gradient_room(self, size: int | None = None) -> Array:
+        return aligned(self._parameters.size if size is None else size, self.dtype)
+
+    def _batch(self, X: Any, y: Any, sample_weight: Any) -> Batch:
+        """The whole of X and y as one canonical batch."""
+        matrix = as_matrix(X, self.inputs, self.dtype)
+        rows, k = len(matrix), self._specs[-1].units
+        if rows == 1 and any(spec.batch_norm for spec in self._specs) and y is None:
+            raise ValueError("X has 1 row; batch norm in training needs at least 2")
+        labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
+        if y is None:
+            targets = np.zeros((rows, k), self.dtype)
+        else:
+            found = as_targets(y, rows, k, self.dtype, self.loss_name)
+            labels, targets = (found, targets) if found.ndim == 1 else (labels, found)
+        weights = np.empty(0, self.dtype)
+        if sample_weight is not None:
+            weights = as_weights(sample_weight, rows, self.dtype)
+        bounds = np.array([0, rows], np.int64)
+        out = np.empty((0, k), self.dtype)
+        return Batch(matrix, labels, targets, weights, np.arange(rows), bounds, out)
+
+    def _work(self, rows: int) -> int:
+        """Floating-point operations of a training step on `rows` samples, about."""
+        return 6 * rows * sum(spec.inputs * spec.units for spec in self._specs)
+
+    @contextmanager
+    def _borrow(self, rows: int) -> Iterator[Workspace]:
+        """A workspace for `rows` samples that no other thread uses meanwhile."""
+        try:
+            work = self._workspaces.pop()
+        except IndexError:
+            work = None
+        if work is None or not rows <= work.plan.rows:
+            work = self._workspace(rows)
+        yield work
+        if work.arena.size <= KEEP_ELEMENTS:
+            self._workspaces.append(work)
+
+    def _workspace(self, rows: int) -> Workspace:
+        size = self._parameters.size
+        return Workspace(self._specs, self.loss_name, self.reduction, self.dtype, rows, size)
+
+    # --- description, files, copies ------------------------------------------------------------
+
+    def architecture(self) -> dict[str, Any]:
+        """The network without its numbers, as plain JSON types; `from_architecture` reads it."""
+        layers = []
+        for layer in self.layers:
+            fields = asdict(layer.description)
+            layers.append(fields)
+        return {
+            "inputs": self.inputs,
+            "layers": layers,
+            "loss": self.loss_name,
+            "reduction": self.reduction,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_architecture(cls, architecture: Mapping[str, Any]) -> Self:
+        """A network with fresh weights from what `architecture()` gave."""
+        fields = dict(architecture)
+        layers = []
+        for entry in fields.pop("layers"):
+            entry = dict(entry)
+            norm = entry.get("batch_norm", False)
+            if isinstance(norm, Mapping):
+                entry["batch_norm"] = BatchNorm(**norm)
+            layers.append(Dense(**entry))
+        return cls(fields.pop("inputs"), layers, **fields)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Store architecture, parameters and running statistics as safetensors, whole or not."""
+        io.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """A network that `save` wrote; the file is distrusted and runs no code."""
+        return io.load(path, cls)
+
+    def summary(self) -> Any:
+        """A table of layers, shapes and parameters, for terminals and notebooks."""
+        from .summary import summarize
+
+        return summarize(self)
+
+    def __repr__(self) -> str:
+        widths = "-".join(str(w) for w in (self.inputs, *(s.units for s in self._specs)))
+        return (
+            f"Network({widths}, {', '.join(s.activation for s in self._specs)}, "
+            f"loss={self.loss_name!r}, {self.dtype.name}, {self._parameters.size:,} parameters)"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workspaces": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Copies own aligned memory of their own.
+        for name in ("_parameters", "_running"):
+            old = self.__dict__[name]
+            self.__dict__[name] = fresh = aligned(old.size, self.dtype)
+            fresh[...] = old
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = None
+    if kind not in (np.dtype("float32"), np.dtype("float64")) or dtype is None:
+        raise ValueError(f"dtype={shown(dtype)} must be 'float32' or 'float64'")
+    assert kind is not None
+    return kind

@@ -1,0 +1,161 @@
+"""Every quantity of the notes, computed one kernel at a time: for looking, not for speed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kernels
+from .data import as_matrix, as_targets
+from .errors import check_integer
+from .kernels.tables import ACTIVATIONS, LOSSES
+
+if TYPE_CHECKING:
+    from .network import Network
+
+Array = NDArray[Any]
+
+
+class Trace(dict[str, list[Any]]):
+    """Quantities by the notes' name, each a list over the layers; index 0 is the first layer.
+
+    With n samples, m inputs and k units of a layer: "Z", "A", "dL/dA", "dL/dZ" (n, k); "dA/dZ"
+    (n, k) where f is element-wise (the diagonal of the Jacobian), (n, k, k) for softmax;
+    "dL/dW" (m, k); "dL/dW0" (k,), None where the layer has no bias. With batch norm also
+    "dL/dgamma" and "dL/dbeta", and "Z" is what the linear part gives. "input" is [X], "loss" the
+    per-sample losses.
+
+    >>> import fastbp
+    >>> net = fastbp.Network(2, [fastbp.Dense(1, "sigmoid")], loss="nll", seed=3)
+    >>> t = net.trace([[1.0, 2.0]], [1])
+    >>> bool(np.allclose(t["dL/dZ"][0], t["A"][0] - 1))
+    True
+    """
+
+
+def trace(
+    network: Network, X: Any, y: Any, *, training: bool = False, seed: int | None = None
+) -> Trace:
+    """Forward, then backward; the last "dL/dA" is the derivative of the network's objective.
+
+    Args:
+        network: the network.
+        X: (n, inputs).
+        y: labels (n,) or targets (n, outputs).
+        training: batch statistics and dropout, as in training.
+        seed: of the dropout masks; None: the network's.
+    """
+    A = as_matrix(X, network.inputs, network.dtype)
+    Y = as_targets(y, len(A), network.layers[-1].units, network.dtype, network.loss_name)
+    if Y.ndim == 1:
+        Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
+    seed = network.seed if seed is None else check_integer("seed", seed, least=0)
+    result = Trace()
+    result["input"] = [A]
+    steps = []
+    for layer in network.layers:
+        steps.append(_forward(layer, A, training, seed))
+        A = steps[-1]["output"]
+    result["loss"] = [kernels.loss_forward(network.loss_name, A, Y)]
+    scale = 1.0 / len(A) if network.reduction == "mean" else 1.0
+    dA, dZ = _end(network, steps[-1], Y, scale)
+    for layer, step in zip(reversed(network.layers), reversed(steps), strict=True):
+        dA = _backward(layer, step, dA, dZ, training)
+        dZ = None
+    for name in ("Z", "A", "dL/dA", "dA/dZ", "dL/dZ", "dL/dW", "dL/dW0", "dL/dgamma", "dL/dbeta"):
+        result[name] = [step.get(name) for step in steps]
+    return result
+
+
+def _forward(layer: Any, A: Array, training: bool, seed: int) -> dict[str, Any]:
+    step: dict[str, Any] = {"input": A}
+    Z = kernels.linear_forward(A, layer.W, layer.b)
+    step["Z"] = U = Z
+    norm = layer.batch_norm
+    if norm and norm.position == "before":
+        U = _normalize(layer, Z, step, training)
+    step["U"] = U
+    out = step["A"] = kernels.activate(layer.activation, U)
+    if norm and norm.position == "after":
+        out = _normalize(layer, out, step, training)
+    if training and layer.dropout > 0:
+        out = out.copy()
+        step["mask"] = np.empty(out.shape, np.uint8)
+        kernels.dropout(out, layer.dropout, seed=seed, layer=layer.index, mask=step["mask"])
+    step["output"] = out
+    return step
+
+
+def _normalize(layer: Any, Z: Array, step: dict[str, Any], training: bool) -> Array:
+    norm = layer.batch_norm
+    mean, variance = layer.running_mean, layer.running_variance
+    if training:
+        mean, variance = kernels.batch_statistics(Z)
+    out, step["normalized"] = kernels.batchnorm_forward(
+        Z, mean, variance, layer.gamma, layer.beta, eps=norm.eps, form=norm.form
+    )
+    step["variance"] = variance
+    return out  # type: ignore[no-any-return]
+
+
+def _end(
+    network: Network, step: dict[str, Any], Y: Array, scale: float
+) -> tuple[Array, Array | None]:
+    """dL/dA of the last layer and, where the loss is computed from logits, dL/dZ."""
+    last = network.layers[-1]
+    weight = np.full(len(Y), scale, network.dtype)
+    dA = kernels.loss_gradient(network.loss_name, step["output"], Y, weight=weight)
+    norm = last.batch_norm
+    plain = last.dropout == 0 and not (norm and norm.position == "after")
+    if plain and last.activation in LOSSES[network.loss_name].pairs:
+        _, dZ = kernels.loss_and_delta(
+            network.loss_name, last.activation, step["U"], Y, weight=weight
+        )
+        return dA, dZ
+    return dA, None
+
+
+def _backward(
+    layer: Any, step: dict[str, Any], dA: Array, dZ: Array | None, training: bool
+) -> Array:
+    """Fill in the layer's derivatives; dL/dA of the layer before is returned."""
+    norm = layer.batch_norm
+    step["dL/dA"] = dA
+    if "mask" in step:
+        keep = np.array(1.0 / (1.0 - layer.dropout), dA.dtype)
+        dA = np.where(step["mask"] != 0, dA * keep, 0)
+    if norm and norm.position == "after":
+        dA = _normalize_backward(layer, step, dA, training)
+    step["dA/dZ"] = derivative(layer.activation, step["A"], step["U"])
+    if dZ is None:
+        dZ = kernels.apply_derivative(layer.activation, dA, step["A"], step["U"])
+    if norm and norm.position == "before":
+        dZ = _normalize_backward(layer, step, dZ, training)
+    step["dL/dZ"] = dZ
+    step["dL/dW"], bias = kernels.weight_gradient(step["input"], dZ)
+    step["dL/dW0"] = None if layer.b is None else bias
+    return kernels.input_gradient(dZ, layer.W)  # type: ignore[no-any-return]
+
+
+def _normalize_backward(layer: Any, step: dict[str, Any], dU: Array, training: bool) -> Array:
+    norm = layer.batch_norm
+    dZ, step["dL/dgamma"], step["dL/dbeta"] = kernels.batchnorm_backward(
+        dU, step["normalized"], step["variance"], layer.gamma, eps=norm.eps, form=norm.form
+    )
+    if training:
+        return dZ  # type: ignore[no-any-return]
+    root = np.sqrt(step["variance"])  # constants: nothing flows back through the statistics
+    spread = np.sqrt(step["variance"] + norm.eps) if norm.form == "sqrt" else root + norm.eps
+    return (dU * layer.gamma / spread).astype(dU.dtype)  # type: ignore[no-any-return]
+
+
+def derivative(activation: str, A: Array, Z: Array) -> Array:
+    """dA/dZ: (n, k), the Jacobian's diagonal; (n, k, k) for softmax, whose Jacobian is full."""
+    if activation == "softmax":
+        return np.einsum("ij,jk->ijk", A, np.eye(A.shape[1], dtype=A.dtype)) - np.einsum(
+            "ij,ik->ijk", A, A
+        )
+    assert activation in ACTIVATIONS
+    return kernels.apply_derivative(activation, np.ones_like(A), A, Z)  # type: ignore[no-any-return]

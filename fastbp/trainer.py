@@ -1,0 +1,268 @@
+"""`Trainer`: fits a network by compiled steps; Python is back about every 50 ms and each epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .callbacks import State, as_callbacks, run_callbacks
+from .errors import (
+    check_flag,
+    check_integer,
+    check_name,
+    check_not_negative,
+    check_positive,
+    shown,
+)
+from .history import History
+from .metrics import resolve
+from .network import Network
+from .optimizers import get_optimizer
+from .progress import make_progress
+from .run import Data, Run
+from .sampling import SAMPLINGS, split
+from .stopping import EarlyStopping, Stopping
+
+
+class Trainer:
+    """Fits a `Network`; goes on where the last `fit` stopped.
+
+    Args:
+        network: what to train; its parameters change in place.
+        optimizer: an optimizer, its class or its name.
+        batch_size: samples a step; None: all of them (full batch).
+        sampling: "shuffle", "order", or "replacement" (the notes' SGD-NEURAL-NET).
+        weight_decay: lambda in objective + lambda ||W||^2 (gradient 2 lambda W); weights only.
+        perturbation: standard deviation of the noise added to inputs each time they are seen.
+        clip_norm: largest norm of the whole gradient (data term); None: unbounded.
+        clip_value: largest absolute value of its elements; None: unbounded.
+        early_stopping: an `EarlyStopping`; True for its defaults; None or False for none.
+        stopping: further rules: `NoChange`, `SmallGradient`, `TimeBudget`, ...
+        metrics: names or functions measured after each epoch, on the held-out data where there
+            are any, else on the training data.
+        callbacks: functions of a `State`, or objects with `on_epoch_end(state)`; true stops.
+        restarts: train so many times from other starts, and keep the best.
+        on_divergence: "raise" `DivergenceError`, or "warn" and stop.
+        seed: of shuffles, dropout and noise; None: the network's.
+        n_threads: None: as many as pay. The results do not depend on it.
+        progress: a progress bar; None: in a terminal and in a notebook.
+
+    Raises:
+        ValueError, TypeError: an argument is out of range or unknown.
+
+    >>> net = Network(2, [Dense(8, "tanh"), Dense(1, "sigmoid")], seed=1)
+    >>> trainer = Trainer(net, optimizer="adam", batch_size=4)
+    >>> history = trainer.fit([[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0], epochs=300)
+    >>> history.loss[-1] < history.loss[0]
+    True
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Any = "adam",
+        batch_size: int | None = 32,
+        *,
+        sampling: str = "shuffle",
+        weight_decay: float = 0.0,
+        perturbation: float = 0.0,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        early_stopping: EarlyStopping | bool | None = None,
+        stopping: Stopping | Iterable[Stopping] = (),
+        metrics: Any = (),
+        callbacks: Iterable[Any] = (),
+        restarts: int = 1,
+        on_divergence: str = "raise",
+        seed: int | None = None,
+        n_threads: int | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        if not isinstance(network, Network):
+            raise TypeError(f"network={shown(network)} must be a fastbp.Network")
+        self.network = network
+        self.optimizer = get_optimizer(optimizer)
+        self.batch_size = (
+            None if batch_size is None else check_integer("batch_size", batch_size, least=1)
+        )
+        self.sampling = check_name("sampling", sampling, SAMPLINGS)
+        self.weight_decay = check_not_negative("weight_decay", weight_decay)
+        self.perturbation = check_not_negative("perturbation", perturbation)
+        self.clip_norm = None if clip_norm is None else check_positive("clip_norm", clip_norm)
+        self.clip_value = None if clip_value is None else check_positive("clip_value", clip_value)
+        self.early_stopping = _early_stopping(early_stopping)
+        self.stopping = [stopping] if isinstance(stopping, Stopping) else list(stopping)
+        self.metrics = resolve(metrics)
+        self.callbacks = as_callbacks(callbacks)
+        self.restarts = check_integer("restarts", restarts, least=1)
+        self.on_divergence = check_name("on_divergence", on_divergence, ("raise", "warn"))
+        self.seed = network.seed if seed is None else check_integer("seed", seed, least=0)
+        self.n_threads = None if n_threads is None else check_integer("n_threads", n_threads, 1)
+        self.progress = progress if progress is None else check_flag("progress", progress)
+        self._check_batch_norm(self.batch_size)
+        self.history = History()
+        self.epoch = 0
+        self.step = 0
+        self.schedule = self.optimizer.schedule
+        self.schedule_state = self.schedule.initial_state()
+        size = network.parameters.size
+        self.state = np.zeros((len(self.optimizer.rows), size), network.dtype)
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        epochs: int = 1,
+        *,
+        validation: Any = None,
+        sample_weight: ArrayLike | None = None,
+        callbacks: Iterable[Any] = (),
+    ) -> History:
+        """Train for up to `epochs` epochs and return their history.
+
+        Args:
+            X: (n, inputs). A C-contiguous array of the network's dtype is not copied.
+            y: labels (n,) or targets (n, outputs).
+            epochs: passes over the data, at least 1.
+            validation: (Xv, yv), (Xv, yv, weights), or the share of the samples to hold out.
+            sample_weight: (n,); a batch's mean is normalised by their sum.
+            callbacks: further ones, for this fit.
+
+        Returns:
+            The history of this fit; `trainer.history` holds all fits'.
+
+        Raises:
+            ValueError, TypeError: bad data; nothing has changed then.
+            DivergenceError: a loss or weight is not finite; the network has the weights of the
+                last finite step.
+        """
+        epochs = check_integer("epochs", epochs, least=1)
+        data, held = self._door(X, y, sample_weight, validation)
+        self._check_batch_norm(self.batch_size or data.samples)
+        hooks = self.callbacks + as_callbacks(callbacks)
+        if self.restarts == 1:
+            return self._fit(data, held, epochs, hooks)
+        return self._restarted(data, held, epochs, hooks)
+
+    def _door(
+        self, X: Any, y: Any, sample_weight: Any, validation: Any
+    ) -> tuple[Data, Data | None]:
+        data = Data.canonical(self.network, X, y, sample_weight)
+        if validation is None:
+            return data, None
+        if isinstance(validation, tuple | list) and len(validation) in {2, 3}:
+            Xv, yv, *rest = validation
+            return data, Data.canonical(self.network, Xv, yv, rest[0] if rest else None)
+        try:
+            share = float(validation)
+        except (TypeError, ValueError):
+            share = -1.0
+        if isinstance(validation, bool) or not 0.0 < share < 1.0:
+            raise ValueError(
+                f"validation={shown(validation)} must be (X, y), (X, y, weights), or a share of "
+                "the samples above 0 and below 1"
+            )
+        if data.samples < 2:
+            raise ValueError(f"validation={validation} needs at least 2 samples; X has 1 row")
+        train, held = split(data.samples, share, self.seed)
+        return data.only(train), data.taken(held)
+
+    def _fit(
+        self, data: Data, held: Data | None, epochs: int, hooks: list[Any]
+    ) -> History:
+        history = History()
+        rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
+        for rule in rules:
+            rule.start()
+        first, best = self.epoch, None
+        run = Run(self, data, held, epochs, rules)
+        with make_progress(self.progress, epochs, run.steps) as progress:
+            for _ in range(epochs):
+                started = time.perf_counter()
+                values = run.epoch(progress)
+                values["seconds"] = time.perf_counter() - started
+                if "loss" not in values:  # stopped before an epoch's end
+                    history.stopped = run.stopped
+                    break
+                self.schedule.observe(self.schedule_state, values)
+                history.append_epoch(**values)
+                self.history.append_epoch(**values)
+                self.epoch += 1
+                record = history.record()
+                reasons = [reason for rule in rules if (reason := rule.update(record))]
+                if any(rule.restore_best and rule.improved for rule in rules):
+                    best = run.snapshot(best)
+                state = State(first + len(history) - 1, self.history, self.network, self, record)
+                if hooks and (asked := run_callbacks(hooks, state)):
+                    reasons.append(asked)
+                progress.update(len(history) * run.steps, record)
+                if reasons:
+                    history.stopped = reasons[0]
+                    break
+        rule = self.early_stopping
+        if rule is not None and rule.restore_best and best is not None:
+            best.restore(self.network)
+            history.best_epoch = rule.best_epoch
+        self.history.stopped, self.history.layers = history.stopped, history.layers
+        return history
+
+    def _restarted(
+        self, data: Data, held: Data | None, epochs: int, hooks: list[Any]
+    ) -> History:
+        """The best of several fits: by held-out loss where there is one, else by loss."""
+        import copy
+
+        net, start = self.network, self.__getstate__()
+        kept = {k: copy.deepcopy(v) for k, v in start.items() if k in _PROGRESS}
+        best: tuple[float, Any, Any, dict[str, Any], History] | None = None
+        for attempt in range(self.restarts):
+            self.__dict__.update(copy.deepcopy(kept))
+            if attempt:
+                net.initialize(net.seed + attempt)
+            history = self._fit(data, held, epochs, hooks)
+            losses = history.validation_loss or history.loss
+            place = -1 if history.best_epoch is None else history.best_epoch
+            score = losses[place] if np.isfinite(losses[place]) else np.inf
+            if best is None or score < best[0]:
+                progress = {k: copy.deepcopy(self.__dict__[k]) for k in _PROGRESS}
+                numbers = net.parameters.copy(), net._running.copy()
+                best = score, *numbers, progress, history
+        assert best is not None
+        _, net.parameters, net._running[...], progress, history = best
+        self.__dict__.update(progress)
+        return history
+
+    def _check_batch_norm(self, batch: int | None) -> None:
+        if batch == 1 and any(layer.batch_norm for layer in self.network.layers):
+            raise ValueError(
+                "batch norm needs at least 2 samples in a batch, and there is 1; give "
+                "batch_size=2 or more, more samples, or layers without batch_norm"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__.copy()
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.network!r}, {self.optimizer!r}, batch_size={self.batch_size}, "
+            f"epoch={self.epoch}, step={self.step})"
+        )
+
+
+_PROGRESS = ("history", "epoch", "step", "schedule_state", "state")
+
+
+def _early_stopping(rule: Any) -> EarlyStopping | None:
+    if rule is None or rule is False:
+        return None
+    if rule is True:
+        return EarlyStopping()
+    if not isinstance(rule, EarlyStopping):
+        raise TypeError(
+            f"early_stopping={shown(rule)} must be True, None or a fastbp.EarlyStopping(...)"
+        )
+    return rule

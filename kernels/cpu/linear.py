@@ -1,0 +1,208 @@
+"""The three products of a layer as public kernels, over the bodies the training loop calls.
+
+    linear_forward    A = f(X W + b)
+    weight_gradient   dL/dW = A^T dL/dZ, dL/db = column sums of dL/dZ
+    input_gradient    dL/dA = dL/dZ W^T
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from ..checks import array, code_of, output
+from ..tables import ACTIVATIONS
+from .activation import activate_rows
+from .backward import ROWS, column_sums
+from .doors import launch
+from .jit import parallel, serial
+from .memory import flush_denormals, restore_mode, segment
+from .product import SCRATCH_BYTES, bind_tiles, gradient_rows, input_rows, linear_rows
+from .shares import COLUMNS, share
+from .tiles import FINISH_NONE, FINISH_RELU
+
+RELU = ACTIVATIONS["relu"].code
+IDENTITY = ACTIVATIONS["identity"].code
+GRAIN = 4  # rows of a batch are cut at multiples of this
+
+_kept = threading.local()
+
+
+def _scratches(dtype: Any) -> np.ndarray:
+    """Packing space for every thread a door may use; kept, so that calls allocate nothing."""
+    import numba
+
+    name, threads = np.dtype(dtype).name, numba.get_num_threads()
+    found: np.ndarray | None = getattr(_kept, name, None)
+    if found is None or len(found) < threads:
+        found = np.empty((threads, SCRATCH_BYTES // np.dtype(dtype).itemsize), dtype)
+        setattr(_kept, name, found)
+    bind_tiles(dtype)
+    return found
+
+
+@serial
+def _linear_share(
+    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, scratches: Any, part: int, parts: int
+) -> None:
+    mode = flush_denormals()
+    m, n = W.shape
+    lo, hi = share(A.shape[0], GRAIN, part, parts)
+    scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
+    keep = Z.size > 0
+    if keep:
+        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, scratch)
+        activate_rows(code, Z, out, lo, hi, n)
+    elif code == RELU:
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, scratch)
+    else:
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, scratch)
+        if code != IDENTITY:
+            activate_rows(code, out, out, lo, hi, n)
+    restore_mode(mode)
+
+
+@parallel
+def _linear_shares(
+    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, scratches: Any, parts: int
+) -> None:
+    for t in prange(parts):
+        _linear_share(A, W, b, code, Z, out, scratches, t, parts)
+
+
+@serial
+def _weight_share(
+    A: Any, dZ: Any, out: Any, bias: Any, scratches: Any, part: int, parts: int
+) -> None:
+    mode = flush_denormals()
+    rows, n = dZ.shape
+    lo, hi = share(A.shape[1], ROWS, part, parts)
+    scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
+    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, scratch)
+    lo, hi = share(n, COLUMNS, part, parts)
+    column_sums(dZ, bias, rows, lo, hi)
+    restore_mode(mode)
+
+
+@parallel
+def _weight_shares(A: Any, dZ: Any, out: Any, bias: Any, scratches: Any, parts: int) -> None:
+    for t in prange(parts):
+        _weight_share(A, dZ, out, bias, scratches, t, parts)
+
+
+@serial
+def _input_share(dZ: Any, W: Any, out: Any, scratches: Any, part: int, parts: int) -> None:
+    mode = flush_denormals()
+    m, n = W.shape
+    lo, hi = share(dZ.shape[0], GRAIN, part, parts)
+    scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
+    input_rows(dZ, W, dZ, out, lo, hi, n, m, FINISH_NONE, scratch)
+    restore_mode(mode)
+
+
+@parallel
+def _input_shares(dZ: Any, W: Any, out: Any, scratches: Any, parts: int) -> None:
+    for t in prange(parts):
+        _input_share(dZ, W, out, scratches, t, parts)
+
+
+def linear_forward(
+    A: np.ndarray,
+    W: np.ndarray,
+    b: np.ndarray | None = None,
+    activation: str | int = "identity",
+    *,
+    out: np.ndarray | None = None,
+    Z: np.ndarray | None = None,
+) -> np.ndarray:
+    """f(A W + b): the linear part and the activation of a layer, fused (notes 004, Notation 13).
+
+    Args:
+        A: the layer's input (n, m), C-contiguous float32 or float64.
+        W: weights (m, k), like A.
+        b: bias (k,), or None for none.
+        activation: a name of `tables.ACTIVATIONS` or its code.
+        out: array for the output (n, k). Default: a new one.
+        Z: array to receive the pre-activations A W + b (n, k); None: they are not kept.
+
+    Returns:
+        The output (n, k).
+
+    Raises:
+        ValueError, TypeError: an unknown activation, shapes that do not fit, an array of another
+            kind.
+
+    >>> linear_forward(np.array([[1.0, 2.0]]), np.array([[1.0], [-2.0]]), activation="relu")
+    array([[0.]])
+    """
+    code = code_of("activation", activation, ACTIVATIONS)
+    A = array("A", A, (None, None))
+    W = array("W", W, (A.shape[1], None), A.dtype)
+    k = W.shape[1]
+    bias = np.empty(0, A.dtype) if b is None else array("b", b, (k,), A.dtype)
+    inputs = {"A": A, "W": W, "b": bias}
+    result = output("out", out, (len(A), k), A.dtype, inputs)
+    kept = np.empty((0, k), A.dtype)
+    if Z is not None:
+        kept = output("Z", Z, (len(A), k), A.dtype, inputs)
+    work = A.size * k // 16
+    launch(
+        _linear_share, _linear_shares, work, A, W, bias, code, kept, result, _scratches(A.dtype)
+    )
+    return result if out is None else out
+
+
+def weight_gradient(
+    A: np.ndarray,
+    dZ: np.ndarray,
+    *,
+    out: np.ndarray | None = None,
+    bias_out: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """dL/dW = A^T dL/dZ, the outer products summed over the batch, and dL/db (notes 004, 6.5.17).
+
+    Args:
+        A: the layer's input (n, m), C-contiguous float32 or float64.
+        dZ: dL/dZ (n, k), like A.
+        out: array for dL/dW (m, k). Default: a new one.
+        bias_out: array for dL/db (k,). Default: a new one.
+
+    Returns:
+        (dL/dW, dL/db).
+
+    >>> dW, db = weight_gradient(np.array([[1.0, 2.0]]), np.array([[3.0]]))
+    >>> dW.tolist(), db.tolist()
+    ([[3.0], [6.0]], [3.0])
+    """
+    A = array("A", A, (None, None))
+    dZ = array("dZ", dZ, (len(A), None), A.dtype)
+    m, k = A.shape[1], dZ.shape[1]
+    inputs = {"A": A, "dZ": dZ}
+    result = output("out", out, (m, k), A.dtype, inputs)
+    bias = output("bias_out", bias_out, (k,), A.dtype, inputs)
+    work = A.size * k // 16
+    launch(_weight_share, _weight_shares, work, A, dZ, result, bias, _scratches(A.dtype))
+    return (result if out is None else out), (bias if bias_out is None else bias_out)
+
+
+def input_gradient(
+    dZ: np.ndarray, W: np.ndarray, *, out: np.ndarray | None = None
+) -> np.ndarray:
+    """dL/dA = dL/dZ W^T, what the layer before gets (notes 004, dZ/dA = W).
+
+    Args:
+        dZ: dL/dZ (n, k), C-contiguous float32 or float64.
+        W: weights (m, k), like dZ.
+        out: array for dL/dA (n, m). Default: a new one.
+
+    >>> input_gradient(np.array([[3.0]]), np.array([[1.0], [2.0]])).tolist()
+    [[3.0, 6.0]]
+    """
+    dZ = array("dZ", dZ, (None, None))
+    W = array("W", W, (None, dZ.shape[1]), dZ.dtype)
+    result = output("out", out, (len(dZ), W.shape[0]), dZ.dtype, {"dZ": dZ, "W": W})
+    launch(_input_share, _input_shares, dZ.size * len(W) // 16, dZ, W, result, _scratches(dZ.dtype))
+    return result if out is None else out
