@@ -208,7 +208,7 @@ def _activate_share(code: int, Z: Any, A: Any, part: int, parts: int) -> None:
 @parallel
 def _activate_shares(code: int, Z: Any, A: Any, parts: int) -> None:
     for t in prange(parts):
-        _activate_share(code, Z, A, t, parts)
+        _activate_share(code, Z, A, np.int64(t), parts)
 
 
 @serial
@@ -222,7 +222,7 @@ def _derivative_share(code: int, dA: Any, A: Any, Z: Any, dZ: Any, part: int, pa
 @parallel
 def _derivative_shares(code: int, dA: Any, A: Any, Z: Any, dZ: Any, parts: int) -> None:
     for t in prange(parts):
-        _derivative_share(code, dA, A, Z, dZ, t, parts)
+        _derivative_share(code, dA, A, Z, dZ, np.int64(t), parts)
 
 
 def activate(activation: str | int, Z: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:

@@ -88,7 +88,7 @@ def _loss_share(loss: int, A: Any, Y: Any, weight: Any, losses: Any, part: int, 
 @parallel
 def _loss_shares(loss: int, A: Any, Y: Any, weight: Any, losses: Any, parts: int) -> None:
     for t in prange(parts):
-        _loss_share(loss, A, Y, weight, losses, t, parts)
+        _loss_share(loss, A, Y, weight, losses, np.int64(t), parts)
 
 
 @serial
@@ -102,7 +102,7 @@ def _gradient_share(loss: int, A: Any, Y: Any, weight: Any, dA: Any, part: int, 
 @parallel
 def _gradient_shares(loss: int, A: Any, Y: Any, weight: Any, dA: Any, parts: int) -> None:
     for t in prange(parts):
-        _gradient_share(loss, A, Y, weight, dA, t, parts)
+        _gradient_share(loss, A, Y, weight, dA, np.int64(t), parts)
 
 
 @serial
@@ -119,7 +119,7 @@ def _pair_share(
 @parallel
 def _pair_shares(loss: int, Z: Any, Y: Any, weight: Any, losses: Any, dZ: Any, parts: int) -> None:
     for t in prange(parts):
-        _pair_share(loss, Z, Y, weight, losses, dZ, t, parts)
+        _pair_share(loss, Z, Y, weight, losses, dZ, np.int64(t), parts)
 
 
 def _weights(weight: np.ndarray | None, like: np.ndarray) -> np.ndarray:
