@@ -43,7 +43,7 @@ def loss_rows(
 ) -> None:
     """losses[i] = weight[i] L(A[i], Y[i]) for rows lo to hi; losses is float64."""
     for i in range(lo, hi):
-        losses[i] = weight[i] * _terms(loss, A, Y, i, n, ())
+        losses[i] = np.float64(weight[i]) * np.float64(_terms(loss, A, Y, i, n, ()))
 
 
 @serial
@@ -71,10 +71,12 @@ def pair_rows(
         if loss == CROSS_ENTROPY:
             top = row_maximum(0, Z, i, n, ())
             total, mass, below = _start(0, A, Z, Y, i, n, (top,))
-            losses[i] = weight[i] * (below + mass * scalar_log(total))
+            spread = np.float64(mass) * np.float64(scalar_log(total))
+            losses[i] = np.float64(weight[i]) * (np.float64(below) + spread)
             _end(0, A, dZ, A, Y, i, n, (total, mass, c))
         else:
-            losses[i] = weight[i] * _pairs(loss, A, dZ, Z, Y, i, n, (c,))
+            total = _pairs(loss, A, dZ, Z, Y, i, n, (c,))
+            losses[i] = np.float64(weight[i]) * np.float64(total)
 
 
 @serial
