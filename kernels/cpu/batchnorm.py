@@ -1,6 +1,6 @@
 """Batch normalisation: statistics, forward and backward, in both forms.
 
-Form 0 ("sqrt") is (Z - mean) / sqrt(variance + eps), form 1 ("sigma") is (Z - mean) / (sigma + eps).
+Form 0 ("sqrt") is (Z - mean) / sqrt(variance + eps), form 1 ("sigma") (Z - mean) / (sigma + eps).
 Statistics belong to columns and are taken by the thread that owns the column; normalising belongs
 to rows. In between, `scale_columns` turns the variances into what the row passes multiply by.
 
@@ -164,7 +164,7 @@ def normalize_rows(
 ) -> None:
     """normalized = (Z - mean) * scale, out = gamma * normalized + beta, for the rows [lo, hi).
 
-    `out` may be Z or normalized, and normalized may be Z: each element is read before it is written.
+    `out` may be Z or normalized, and normalized may be Z: elements are read before they are written.
     """
     m = segment(mean, 0, n)
     s = segment(scale, 0, n)

@@ -5,8 +5,8 @@ computed once in float64 by `prepare_rates`; the passes over the parameters are 
 every rounding written out (`fma`), so that a cut at any place leaves the same bits.
 
 `gradient` may be the scratch block of one layer: gradient[i - offset] belongs to parameters[i].
-Before a rule sees them, w is multiplied by `shrink` (decoupled weight decay, 1 - lr * decay; else 1)
-and `l2` * w is added to the gradient (2 * lambda for weights, 0 for all else).
+A rule first multiplies w by `shrink` (decoupled weight decay: 1 - lr * decay; else 1)
+and adds `l2` * w to the gradient (2 * lambda for weights, 0 for all else).
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ ADAM: Final = UPDATES["adam"].code
 
 RATES: Final = 6
 """Length of the vector that `prepare_rates` fills."""
-
 
 
 @serial
