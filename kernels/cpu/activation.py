@@ -1,9 +1,11 @@
 """Activations and their derivatives: formulas, serial bodies over rows, and the public doors.
 
 Each is one line of mathematics in a table by code, applied by vector loops (`spans`). relu,
-leaky_relu and the derivatives hand NaN on. ULP bounds: sigmoid, tanh and softplus as stated in
-`elementary`, elu as expm1; silu and gelu within 4 eps |z| of the exact value (for gelu's left tail
-Phi = (1 + erf) / 2 cancels, as it does in PyTorch); softmax within (n + 8) eps of a.
+leaky_relu and the derivatives hand NaN on.
+
+Errors: sigmoid, tanh and softplus as stated in `elementary`, elu as expm1; silu and gelu at most
+4 eps |z| (in gelu's left tail Phi = (1 + erf) / 2 cancels, as it does in PyTorch); softmax at most
+(d / 2 + n / 16 + 8) eps a, d the distance of z from its row's largest.
 """
 
 from __future__ import annotations
