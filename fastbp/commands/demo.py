@@ -76,7 +76,7 @@ def _show(console: Console, split: Split, predicted: Any) -> None:
     for indices, verdict in ((right[:SHOWN], "recognised"), (wrong[:SHOWN], "mistaken")):
         blocks = [
             [
-                f"{predicted[i]}" + ("" if verdict == "recognised" else f", is {split.y_test[i]}"),
+                f"{predicted[i]}" + ("" if verdict == "recognised" else f" (is {split.y_test[i]})"),
                 *drawing.image(split.X_test[i], levels),
             ]
             for i in indices
@@ -90,6 +90,7 @@ def _show_curve(console: Console, history: History) -> None:
     from . import drawing
 
     losses = {"training": history.loss, "held-out": history.validation_loss}
+    width = min(max(2 * len(history), 20), 60)
     console.print("\nloss by epoch:")
-    console.print("\n".join(drawing.curve(losses)), markup=False, soft_wrap=True)
+    console.print("\n".join(drawing.curve(losses, width)), markup=False, soft_wrap=True)
     console.print()

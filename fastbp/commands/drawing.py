@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -80,7 +81,7 @@ def confusion(y: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) 
     """Counts of held-out images by true class (rows) and predicted class (columns)."""
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (y, predicted), 1)
-    table = Table(title="confusion matrix (rows: true, columns: predicted)", pad_edge=False)
+    table = Table(title="confusion matrix (rows: true, columns: predicted)", box=box.SIMPLE)
     table.add_column("")
     for label in range(classes):
         table.add_column(str(label), justify="right")
