@@ -15,8 +15,9 @@ from . import threads
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.barrier import SYNC_SIZE
 from .kernels.cpu.learn import FIGURES
-from .kernels.cpu.product import SCRATCH_BYTES, bind_tiles
+from .kernels.cpu.product import SCRATCH_BYTES
 from .kernels.cpu.shares import FLAT
+from .kernels.cpu.table import bind
 from .kernels.layout import LayerSpec, build_plan
 from .kernels.tables import LOSSES
 
@@ -146,7 +147,7 @@ class Workspace:
         f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
         f[loop.NOISE] = recipe.noise
         f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
-        bind_tiles(self.dtype)
+        bind(self.dtype)
         args = (
             self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
@@ -174,7 +175,7 @@ class Workspace:
         s[loop.FROM_LOGITS] = logits and self.from_logits
         block = self.plan.rows
         bounds = self._whole if len(X) == block else np.append(np.arange(0, len(X), block), len(X))
-        bind_tiles(self.dtype)
+        bind(self.dtype)
         none, e = self._none, self._empty
         args = (
             self.plan.ints, self.plan.reals, s, self.factors, X, none, e, self.unit, none, bounds,

@@ -31,13 +31,18 @@ from ..layout import (
     Z,
 )
 from ..tables import ACTIVATIONS
-from .activation import derivative_rows
 from .barrier import barrier
-from .batchnorm import batchnorm_backward_rows, batchnorm_sums_columns
+from .bodies import (
+    batchnorm_backward_rows,
+    batchnorm_sums_columns,
+    column_sums,
+    derivative_rows,
+    dropout_backward_rows,
+    gradient_rows,
+    input_rows,
+)
 from .jit import serial
 from .memory import segment, window
-from .product import gradient_rows, input_rows
-from .random import dropout_backward_rows
 from .shares import COLUMNS, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
 
@@ -105,19 +110,6 @@ def normalize_backward(
     batchnorm_backward_rows(
         delta, normalized, gamma, scale, ratio, dgamma, dbeta, rows, delta, lo, hi, n
     )
-
-
-@serial
-def column_sums(D: Any, out: Any, rows: int, lo: int, hi: int) -> None:
-    """out[j] = sum over the rows of D[:, j], in the order of the rows, for columns [lo, hi)."""
-    n = hi - lo
-    total = segment(out, lo, n)
-    for j in range(n):
-        total[j] = 0
-    for i in range(rows):
-        row = segment(D, i * D.shape[1] + lo, n)
-        for j in range(n):
-            total[j] += row[j]
 
 
 @serial

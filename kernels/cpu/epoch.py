@@ -12,16 +12,19 @@ from typing import Any, Final
 import numpy as np
 
 from ..layout import IN, IN_LD, LD, D, N, O, Z
-from .backward import backward_rows
+from . import backward, forward, learn
 from .barrier import barrier
-from .forward import forward_rows
+from .bodies import loss_gradient_rows, loss_rows, pair_rows, perturb_rows, prepare_rates
 from .jit import serial
-from .learn import learn_fused, learn_whole, whole_gradient
-from .loss import loss_gradient_rows, loss_rows, pair_rows
 from .memory import flush_denormals, restore_mode, segment, window
-from .random import perturb_rows
 from .shares import row_of, share
-from .update import prepare_rates
+from .table import reached
+
+forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bbb V")
+backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V")
+learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff V")
+learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V")
+whole_gradient = reached(learn.whole_gradient, "iii J VV V")
 
 # What a call does with each batch.
 TRAIN, GRADIENT, LOSS, INFER = range(4)

@@ -42,13 +42,18 @@ from ..layout import (
     Z,
 )
 from ..tables import ACTIVATIONS
-from .activation import activate_rows
 from .barrier import barrier
-from .batchnorm import normalize_rows, running_columns, scale_columns, statistics_columns
+from .bodies import (
+    activate_rows,
+    dropout_rows,
+    linear_rows,
+    normalize_rows,
+    running_columns,
+    scale_columns,
+    statistics_columns,
+)
 from .jit import serial
 from .memory import segment, window
-from .product import linear_rows
-from .random import dropout_rows
 from .shares import COLUMNS, row_of, share
 from .tiles import FINISH_NONE, FINISH_RELU
 

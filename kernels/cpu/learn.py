@@ -15,10 +15,10 @@ from ..layout import ACT, BETA, GAMMA, LD, B, D, F, M, N, W
 from ..tables import ACTIVATIONS
 from .backward import ROWS, layer_gradient
 from .barrier import barrier
+from .bodies import clip_value_span, scale_span, square_sum_block, update_span
 from .jit import serial
 from .memory import segment, window
 from .shares import COLUMNS, FLAT, row_of, share
-from .update import clip_value_span, scale_span, square_sum_block, update_span
 
 RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 16384
@@ -173,7 +173,7 @@ def activity(p: Any, rows: int, arena: Any, figure: Any) -> None:
     output, delta = window(arena, p[F], rows, ld), window(arena, p[D], rows, ld)
     squares = 0.0
     for i in range(rows):
-        squares += square_sum_block(delta, i * ld, i * ld + n)
+        squares += square_sum_block(segment(delta, i * ld, n), 0, n)
     figure[DELTA_RMS] = np.sqrt(squares / (rows * n))
     figure[DEAD] = np.nan
     if p[ACT] == RELU:

@@ -16,12 +16,13 @@ from numba import prange
 from ..checks import array, code_of, output
 from ..tables import ACTIVATIONS
 from .activation import activate_rows
-from .backward import ROWS, column_sums
+from .backward import ROWS
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
 from .product import SCRATCH_BYTES, bind_tiles, gradient_rows, input_rows, linear_rows
 from .shares import COLUMNS, share
+from .sums import column_sums
 from .tiles import FINISH_NONE, FINISH_RELU
 
 RELU = ACTIVATIONS["relu"].code

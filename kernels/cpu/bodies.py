@@ -1,0 +1,37 @@
+"""The bodies that the training loop reaches through the table, with their signatures."""
+
+from __future__ import annotations
+
+from numba import types
+
+from . import activation, batchnorm, loss, product, random, sums, update
+from .table import reached
+
+linear_rows = reached(product.linear_rows, "MMVM iiiii V")
+gradient_rows = reached(product.gradient_rows, "MMM iiiii V")
+input_rows = reached(product.input_rows, "MMMM iiiii V")
+column_sums = reached(sums.column_sums, "MV iii")
+
+activate_rows = reached(activation.activate_rows, "iMM iii")
+derivative_rows = reached(activation.derivative_rows, "iMMMM iii")
+
+loss_rows = reached(loss.loss_rows, "iMMVF iii")
+loss_gradient_rows = reached(loss.loss_gradient_rows, "iMMVfM iii")
+pair_rows = reached(loss.pair_rows, "iMMMVfFM iii")
+
+statistics_columns = reached(batchnorm.statistics_columns, "MVV iii")
+running_columns = reached(batchnorm.running_columns, "VVVV if ii")
+scale_columns = reached(batchnorm.scale_columns, "VfiVV ii")
+normalize_rows = reached(batchnorm.normalize_rows, "MVVVVMM iii")
+batchnorm_sums_columns = reached(batchnorm.batchnorm_sums_columns, "MMVV iii")
+batchnorm_backward_rows = reached(batchnorm.batchnorm_backward_rows, "MMVVVVViM iii")
+
+dropout_rows = reached(random.dropout_rows, "MUf iiiii iii")
+dropout_backward_rows = reached(random.dropout_backward_rows, "MUf iii")
+perturb_rows = reached(random.perturb_rows, "Mf iiii iii")
+
+prepare_rates = reached(update.prepare_rates, "iFfiV")
+update_span = reached(update.update_span, "iVViMVff ii")
+scale_span = reached(update.scale_span, "Vf ii")
+clip_value_span = reached(update.clip_value_span, "Vf ii")
+square_sum_block = reached(update.square_sum_block, "V ii", types.float64)

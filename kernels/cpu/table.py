@@ -1,0 +1,156 @@
+"""Calls through a table of addresses: each body is compiled and optimised once.
+
+Numba links a callee into every caller and optimises it there again; with five levels of calls that
+made the training loop's first compilation four times as long. Here the loop calls its bodies
+through a table that compiled code finds by name, and `bind` fills before the loop runs.
+
+A body is declared with a signature in letters, one an argument:
+
+    i int64    b boolean    f float64    V, M vector, matrix of the network's dtype
+    I, J int64 vector, matrix    F, G float64 vector, matrix    u, U uint8 vector, matrix
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core.typing import signature
+from numba.extending import lower_builtin, type_callable
+
+from .jit import JIT_DISABLED
+from .product import bind_tiles
+
+_POSITIONAL: Final = Parameter.POSITIONAL_OR_KEYWORD
+_I64: Final = ir.IntType(64)
+_SLOTS: Final = 128
+_TABLE: Final = np.zeros(_SLOTS, np.int64)
+_NAME: Final = "fastbp_body_table"
+llvm.add_symbol(_NAME, _TABLE.ctypes.data)
+
+_FIXED: Final = {
+    "i": types.int64,
+    "b": types.boolean,
+    "f": types.float64,
+    "I": types.Array(types.int64, 1, "C"),
+    "J": types.Array(types.int64, 2, "C"),
+    "F": types.Array(types.float64, 1, "C"),
+    "G": types.Array(types.float64, 2, "C"),
+    "u": types.Array(types.uint8, 1, "C"),
+    "U": types.Array(types.uint8, 2, "C"),
+}
+_OWN: Final = {"V": 1, "M": 2}
+_DTYPES: Final = (types.float32, types.float64)
+
+_bodies: list[_Body] = []
+_lock = threading.Lock()
+_bound: set[int] = set()
+
+
+class _Body:
+    """One body: its dispatcher, its signatures for both dtypes, its two slots of the table."""
+
+    def __init__(self, dispatcher: Any, letters: str, result: Any) -> None:
+        self.dispatcher, self.letters, self.result = dispatcher, letters, result
+        self.slot = 2 * len(_bodies)
+
+    def arguments(self, which: int) -> tuple[Any, ...]:
+        """Numba types of the arguments for float32 (0) or float64 (1)."""
+        dtype = _DTYPES[which]
+        return tuple(
+            types.Array(dtype, _OWN[k], "C") if k in _OWN else _FIXED[k] for k in self.letters
+        )
+
+    def which(self, given: tuple[Any, ...]) -> int | None:
+        """The dtype that arguments of these types belong to; None where they do not fit."""
+        own = {t.dtype for t, k in zip(given, self.letters, strict=False) if k in _OWN}
+        if len(given) != len(self.letters) or len(own) != 1:
+            return None
+        which = _DTYPES.index(own.pop())
+        for have, want in zip(given, self.arguments(which), strict=True):
+            scalar = isinstance(want, types.Number | types.Boolean)
+            fits = isinstance(have, types.Number | types.Boolean) if scalar else have == want
+            if not fits:
+                return None
+        return which
+
+    def address(self, which: int) -> int:
+        """Compile, or load from the cache, and say where."""
+        arguments = self.arguments(which)
+        self.dispatcher.compile(arguments)
+        compiled = self.dispatcher.overloads[arguments]
+        name = compiled.fndesc.llvm_func_name
+        return int(compiled.library.get_pointer_to_function(name))
+
+
+def reached(dispatcher: Any, letters: str, result: Any = types.void) -> Any:
+    """The name by which compiled callers reach `dispatcher` through the table.
+
+    Python may call it too; with the JIT off it is the function itself.
+    """
+    if JIT_DISABLED:
+        return dispatcher
+    body = _Body(dispatcher, letters.replace(" ", ""), result)
+    _bodies.append(body)
+
+    def stub(*args: Any) -> Any:
+        return dispatcher(*args)
+
+    stub.__name__ = stub.__qualname__ = dispatcher.__name__
+
+    @type_callable(stub)
+    def typer(context: Any) -> Callable[..., Any]:
+        def typed(*given: Any) -> Any:
+            return None if body.which(given) is None else body.result
+
+        names = [f"a{i}" for i in range(len(body.letters))]
+        typed.__signature__ = Signature([Parameter(n, _POSITIONAL) for n in names])  # type: ignore[attr-defined]
+        return typed
+
+    @lower_builtin(stub, types.VarArg(types.Any))
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        which = body.which(sig.args)
+        assert which is not None
+        wanted = signature(body.result, *body.arguments(which))
+        values = [
+            context.cast(builder, value, have, want)
+            for value, have, want in zip(args, sig.args, wanted.args, strict=True)
+        ]
+        kind = context.call_conv.get_function_type(wanted.return_type, wanted.args)
+        function = builder.inttoptr(_load(builder, body.slot + which), kind.as_pointer())
+        status, value = context.call_conv.call_function(
+            builder, function, wanted.return_type, wanted.args, values
+        )
+        return context.get_dummy_value() if body.result == types.void else value
+
+    return stub
+
+
+def _load(builder: Any, slot: int) -> Any:
+    module = builder.module
+    table = module.globals.get(_NAME)
+    if table is None:
+        table = ir.GlobalVariable(module, ir.ArrayType(_I64, _SLOTS), _NAME)
+        table.linkage = "external"
+    place = builder.gep(table, [ir.Constant(_I64, slot)], source_etype=_I64)
+    return builder.load(place, typ=_I64)
+
+
+def bind(dtype: Any) -> None:
+    """Fill the table for float32 or float64: every body is compiled or loaded, once a process."""
+    bind_tiles(dtype)
+    which = 0 if np.dtype(dtype).itemsize == 4 else 1
+    if JIT_DISABLED or which in _bound:
+        return
+    with _lock:
+        if which in _bound:
+            return
+        for body in _bodies:
+            _TABLE[body.slot + which] = body.address(which)
+        _bound.add(which)
