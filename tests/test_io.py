@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+import fastbp
 from fastbp import io
 from fastbp._header import MAX_HEADER
 
@@ -383,3 +384,69 @@ def test_random_damage_is_a_value_error_or_another_network(tmp_path, good):
         except ValueError:
             refusals += 1
     assert refusals > 400
+
+
+# --- the real network ----------------------------------------------------------------------------
+
+
+def real(**fields):
+    layers = [
+        fastbp.Dense(5, "relu", batch_norm=True, dropout=0.25),
+        fastbp.Dense(4, "gelu", batch_norm=fastbp.BatchNorm("after", "sigma", 1e-3, 0.2)),
+        fastbp.Dense(3, "softmax", init="normal", init_scale=0.1),
+    ]
+    return fastbp.Network(7, layers, loss="nllm", reduction="sum", seed=5, **fields)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_network_comes_back_whole(tmp_path, dtype):
+    net, rng = real(dtype=dtype), np.random.default_rng(1)
+    for view in net.tensors().values():
+        view[...] = rng.random(view.shape) + 0.5
+    net.save(tmp_path / "net.safetensors")
+    again = fastbp.Network.load(tmp_path / "net.safetensors")
+    assert again.architecture() == net.architecture()
+    assert again.parameters.tobytes() == net.parameters.tobytes()
+    assert again.tensors().keys() == net.tensors().keys()
+    X = rng.random((6, 7))
+    assert again.forward(X).tobytes() == net.forward(X).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activation": "rellu"}, "architecture is not valid: .*did you mean 'relu'"),
+        ({"dropout": 1.5}, "architecture is not valid: dropout"),
+        ({"dropout": "a"}, "architecture is not valid: dropout"),
+        ({"batch_norm": {"eps": 0}}, "architecture is not valid: eps"),
+        ({"batch_norm": {"nonsense": 1}}, "architecture is not valid"),
+        ({"batch_norm": False}, "has no place|lacks"),
+        ({"hook": "import os"}, "architecture is not valid"),
+        ({"init": "exec"}, "architecture is not valid: init"),
+    ],
+)
+def test_a_spoiled_layer_of_a_network(tmp_path, change, message):
+    net = real()
+    net.save(tmp_path / "net")
+    blob = (tmp_path / "net").read_bytes()
+    (length,) = struct.unpack("<Q", blob[:8])
+    header = json.loads(blob[8 : 8 + length])
+    description = json.loads(header["__metadata__"]["fastbp"])
+    description["architecture"]["layers"][0].update(change)
+    header["__metadata__"] = {"fastbp": json.dumps(description)}
+    (tmp_path / "bad").write_bytes(assemble(header, blob[8 + length :]))
+    with pytest.raises(ValueError, match=message):
+        fastbp.Network.load(tmp_path / "bad")
+
+
+def test_loading_a_network_takes_little_more_than_its_parameters(tmp_path):
+    path = tmp_path / "net"
+    net = fastbp.Network(1000, [fastbp.Dense(2000, "relu"), fastbp.Dense(2)], dtype="float64")
+    net.save(path)
+    tracemalloc.start()
+    try:
+        fastbp.Network.load(path)
+        # The parameters, and the start weights that the fresh network draws in float64.
+        assert tracemalloc.get_traced_memory()[1] <= 2 * path.stat().st_size + (1 << 20)
+    finally:
+        tracemalloc.stop()
