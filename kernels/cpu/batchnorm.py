@@ -164,7 +164,7 @@ def normalize_rows(
 ) -> None:
     """normalized = (Z - mean) * scale, out = gamma * normalized + beta, for the rows [lo, hi).
 
-    `out` may be Z or normalized, and normalized may be Z: elements are read before they are written.
+    out may be Z or normalized, and normalized may be Z: elements are read before they are written.
     """
     m = segment(mean, 0, n)
     s = segment(scale, 0, n)

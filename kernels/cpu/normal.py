@@ -1,97 +1,112 @@
-"""Uniform and normal float64 from random words, in operations that vectorise on every machine.
+"""N(0, 1) from random words (Box and Muller), as vector IR: no library, no branch.
 
-Nothing here depends on a mathematical library: with a fused multiply-add, the same words give the
-same bits on every machine.
+Two words make two numbers R cos t and R sin t with R = sqrt(-2 log u). u is the first word's place
+in (0, 1), so |z| reaches sqrt(66 log 2) = 6.76; the second word is the angle, its two top bits the
+quadrant and the rest t's distance from the quadrant's middle, at most pi / 4. float32 numbers are
+computed in float32.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-from .arith import fma, from_bits, to_bits
-from .jit import inline
+from .elementary import log
+from .jit import JIT_DISABLED
+from .lanes import Lanes, fma, is_single, like, select
+from .philox import CHUNK, LANES
+from .stream import root
 
-U: Final = np.uint64
-TWO_52: Final = 4503599627370496.0
-TWO_52_BITS: Final = U(0x4330000000000000)
-ROOT_HALF_BITS: Final = U(0x3FE6A09E667F3BCD)
-ONE_BITS: Final = U(0x3FF0000000000000)
-
-
-@inline
-def to_float(word: Any) -> Any:
-    """A uint64 below 2^52 as float64, by its bits: exact."""
-    return from_bits(np.int64(word | TWO_52_BITS)) - TWO_52
-
-
-@inline
-def uniform(high: Any, low: Any) -> Any:
-    """A float64 in (0, 1) from two words: the middle of one of 2^52 equal cells."""
-    return (to_float((high << U(20)) | (low >> U(12))) + 0.5) * 2.0**-52
-
-
-@inline
-def log(u: Any) -> Any:
-    """Natural logarithm of a positive normal float64, within 1 ulp: fdlibm's e_log.c, branch-free.
-
-    u = 2^e m with m in [sqrt(1/2), sqrt(2)); log m from s = (m - 1) / (m + 1).
-    """
-    bits = U(to_bits(u))
-    biased = (bits - ROOT_HALF_BITS + ONE_BITS) >> U(52)
-    e = to_float(biased) - 1023.0
-    f = from_bits(np.int64(bits + ONE_BITS - (biased << U(52)))) - 1.0
-    s = f / (2.0 + f)
-    z = s * s
-    r = fma(z, 1.479819860511658591e-01, 1.531383769920937332e-01)
-    r = fma(z, r, 1.818357216161805012e-01)
-    r = fma(z, r, 2.222219843214978396e-01)
-    r = fma(z, r, 2.857142874366239149e-01)
-    r = fma(z, r, 3.999999999940941908e-01)
-    r = fma(z, r, 6.666666666666735130e-01)
-    half = 0.5 * f * f
-    tail = fma(s, fma(z, r, half), e * 1.90821492927058770002e-10)
-    return fma(e, 6.93147180369123816490e-01, f - (half - tail))
+# sin x = x + x^3 S(x^2) and cos x = 1 - x^2 / 2 + x^4 C(x^2) for |x| <= pi / 4, constant first:
+# of Cephes (sinf.c) in float32 and of fdlibm (k_sin.c, k_cos.c) in float64, both below 1 ulp.
+_SINE: Final = {
+    True: (-1.6666654611e-1, 8.3321608736e-3, -1.9515295891e-4),
+    False: (
+        -1.66666666666666324348e-01, 8.33333333332248946124e-03, -1.98412698298579493134e-04,
+        2.75573137070700676789e-06, -2.50507602534068634195e-08, 1.58969099521155010221e-10,
+    ),
+}  # fmt: skip
+_COSINE: Final = {
+    True: (4.166664568298827e-2, -1.388731625493765e-3, 2.443315711809948e-5),
+    False: (
+        4.16666666666666019037e-02, -1.38888888888741095749e-03, 2.48015872894767294178e-05,
+        -2.75573143513906633035e-07, 2.08757232129817482790e-09, -1.13596475577881948265e-11,
+    ),
+}  # fmt: skip
 
 
-@inline
-def sine(x: Any, z: Any) -> Any:
-    """sin x for |x| <= pi / 4 and z = x * x (fdlibm's k_sin.c)."""
-    p = fma(z, 1.58969099521155010221e-10, -2.50507602534068634195e-08)
-    p = fma(z, p, 2.75573137070700676789e-06)
-    p = fma(z, p, -1.98412698298579493134e-04)
-    p = fma(z, p, 8.33333333332248946124e-03)
-    p = fma(z, p, -1.66666666666666324348e-01)
-    return fma(x * z, p, x)
+def _polynomial(z: Any, coefficients: tuple[float, ...]) -> Any:
+    result = like(z, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        result = fma(z, result, coefficient)
+    return result
 
 
-@inline
-def cosine(z: Any) -> Any:
-    """cos x for |x| <= pi / 4 and z = x * x (fdlibm's k_cos.c)."""
-    p = fma(z, -1.13596475577881948265e-11, 2.08757232129817482790e-09)
-    p = fma(z, p, -2.75573143513906633035e-07)
-    p = fma(z, p, 2.48015872894767294178e-05)
-    p = fma(z, p, -1.38888888888741095749e-03)
-    p = fma(z, p, 4.16666666666666019037e-02)
-    return fma(z * z, p, fma(z, -0.5, 1.0))
+def _to_float(words: Any, kind: Any, signed: bool) -> Any:
+    """32-bit words as floats, rounded to nearest."""
+    if not isinstance(words, Lanes):
+        return words.view(np.int32 if signed else np.uint32).astype(kind)
+    convert = words.builder.sitofp if signed else words.builder.uitofp
+    return Lanes(words.builder, convert(words.value, kind))
 
 
-@inline
-def normal_pair(radius: Any, angle: Any) -> tuple[Any, Any]:
-    """Two independent N(0, 1) from two words (Box and Muller): R cos t and R sin t with
-    R = sqrt(-2 log u). The largest |z| is sqrt(66 log 2) = 6.76.
-
-    The two top bits of `angle` are the quadrant, the rest places t within pi / 4 of its middle.
-    """
-    r = np.sqrt(-2.0 * log((to_float(radius) + 0.5) * 2.0**-32))
-    k = angle >> U(30)
-    x = (to_float(angle & U(0x3FFFFFFF)) + (0.5 - 2.0**29)) * (1.5707963267948966 * 2.0**-30)
+def normal_pair(first: Any, second: Any, kind: Any) -> tuple[Any, Any]:
+    """Two independent N(0, 1) of the float type `kind` from two vectors of words (signed lanes)."""
+    u = fma(_to_float(first, kind, False), 2.0**-32, 2.0**-33)
+    r = root(log(u) * -2.0)
+    middle = (second & 0x3FFFFFFF) - 0x20000000
+    x = fma(_to_float(middle, kind, True), math.pi * 2.0**-31, math.pi * 2.0**-32)
     z = x * x
-    s = sine(x, z)
-    c = cosine(z)
-    odd = (k & U(1)) != U(0)
-    bits = U(to_bits(r))
-    along = from_bits(np.int64(bits ^ (((k ^ (k >> U(1))) & U(1)) << U(63))))
-    across = from_bits(np.int64(bits ^ ((k >> U(1)) << U(63))))
-    return along * (s if odd else c), across * (c if odd else s)
+    sine = fma(x * z, _polynomial(z, _SINE[is_single(x)]), x)
+    cosine = fma(z * z, _polynomial(z, _COSINE[is_single(x)]), fma(z, -0.5, 1.0))
+    quadrant = (second >> 30) & 3
+    odd = (quadrant & 1) != 0
+    left = ((quadrant + 1) & 2) != 0
+    along = select(left, -r, r)
+    across = select(second < 0, -r, r)
+    return along * select(odd, sine, cosine), across * select(odd, cosine, sine)
+
+
+def _python(words: np.ndarray, z: np.ndarray, count: int) -> None:
+    w = words.view(np.int32).reshape(4, CHUNK)
+    out = z.reshape(4, CHUNK)
+    out[0], out[1] = normal_pair(w[0], w[1], z.dtype)
+    out[2], out[3] = normal_pair(w[2], w[3], z.dtype)
+
+
+@intrinsic
+def _fill(typingctx: Any, words: Any, z: Any, count: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, target = (
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(sig.args[:2], args[:2], strict=True)
+        )
+        integers = ir.VectorType(ir.IntType(32), LANES)
+        floats = ir.VectorType(context.get_value_type(z.dtype), LANES)
+        size = args[2].type
+        loop = cgutils.for_range_slice(builder, size(0), args[2], size(LANES), size)
+        with loop as (t, _):
+            for w in (0, 2):
+                at = [builder.add(t, size((w + i) * CHUNK)) for i in (0, 1)]
+                pair = [Lanes(builder, _load(builder, source, place, integers)) for place in at]
+                for place, value in zip(at, normal_pair(*pair, floats), strict=True):
+                    pointer = builder.bitcast(builder.gep(target, [place]), floats.as_pointer())
+                    builder.store(value.value, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(words, z, types.intp), codegen
+
+
+def _load(builder: Any, data: Any, place: Any, kind: Any) -> Any:
+    return builder.load(builder.bitcast(builder.gep(data, [place]), kind.as_pointer()), align=4)
+
+
+fill_normals: Any = _python if JIT_DISABLED else _fill
+"""`fill_normals(words, z, count)`: N(0, 1) for the first `count` blocks of a buffer of words; z is
+of the same length and layout, and rounded up to LANES blocks."""

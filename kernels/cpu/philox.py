@@ -29,6 +29,7 @@ MULTIPLY: Final = 0xD2511F53, 0xCD9E8D57
 WEYL: Final = 0x9E3779B9, 0xBB67AE85
 ROUNDS: Final = 10
 LAYERS: Final = 8192
+BLOCK_LIMIT: Final = 1 << 48
 
 LANES: Final = 16
 """Blocks drawn by one call: two AVX-512 vectors, which hide the latency of the products."""
@@ -48,7 +49,12 @@ def _splat(builder: Any, value: Any) -> Any:
 
 
 def _emit(builder: Any, counter: list[Any], key: list[Any]) -> list[Any]:
-    """The rounds on vectors of counter words; key words are scalars, all below 2^32."""
+    """The rounds on vectors of counter words; key words are scalars.
+
+    Only the low 32 bits count, of arguments and results. They are masked right before each product
+    and nowhere else: there LLVM sees that the 32-bit product will do (the 64-bit one takes three
+    times as long), while masks on loop invariants would be moved out of its sight.
+    """
 
     def constant(value: int) -> Any:
         return ir.Constant(_VECTOR, [value] * LANES)
@@ -57,14 +63,14 @@ def _emit(builder: Any, counter: list[Any], key: list[Any]) -> list[Any]:
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(ROUNDS):
-        p0 = builder.mul(constant(MULTIPLY[0]), c0)
-        p1 = builder.mul(constant(MULTIPLY[1]), c2)
+        p0 = builder.mul(constant(MULTIPLY[0]), builder.and_(c0, low))
+        p1 = builder.mul(constant(MULTIPLY[1]), builder.and_(c2, low))
         high0, high1 = builder.lshr(p0, half), builder.lshr(p1, half)
         c0 = builder.xor(builder.xor(high1, c1), _splat(builder, k0))
         c2 = builder.xor(builder.xor(high0, c3), _splat(builder, k1))
-        c1, c3 = builder.and_(p1, low), builder.and_(p0, low)
-        k0 = builder.and_(builder.add(k0, ir.Constant(_I64, WEYL[0])), ir.Constant(_I64, 0xFFFFFFFF))
-        k1 = builder.and_(builder.add(k1, ir.Constant(_I64, WEYL[1])), ir.Constant(_I64, 0xFFFFFFFF))
+        c1, c3 = p1, p0
+        k0 = builder.add(k0, _I64(WEYL[0]))
+        k1 = builder.add(k1, _I64(WEYL[1]))
     return [c0, c1, c2, c3]
 
 
@@ -76,17 +82,12 @@ def _draw(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         block, step, epoch, label, seed = args[2:]
-        low, half = ir.Constant(_I64, 0xFFFFFFFF), ir.Constant(_I64, 32)
         blocks = builder.add(_splat(builder, block), ir.Constant(_VECTOR, list(range(LANES))))
-        sixteen = ir.Constant(_VECTOR, [16] * LANES)
         above = builder.lshr(blocks, ir.Constant(_VECTOR, [32] * LANES))
-        counter = [
-            builder.and_(blocks, ir.Constant(_VECTOR, [0xFFFFFFFF] * LANES)),
-            _splat(builder, builder.and_(step, low)),
-            _splat(builder, builder.and_(epoch, low)),
-            builder.or_(_splat(builder, label), builder.shl(above, sixteen)),
-        ]
-        drawn = _emit(builder, counter, [builder.and_(seed, low), builder.lshr(seed, half)])
+        high = builder.shl(above, ir.Constant(_VECTOR, [16] * LANES))
+        last = builder.or_(_splat(builder, label), high)
+        counter = [blocks, _splat(builder, step), _splat(builder, epoch), last]
+        drawn = _emit(builder, counter, [seed, builder.lshr(seed, _I64(32))])
         narrow = ir.VectorType(ir.IntType(32), LANES)
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         for w, word in enumerate(drawn):
@@ -98,9 +99,7 @@ def _draw(
     return sig, codegen
 
 
-def rounds(
-    c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any
-) -> tuple[Any, Any, Any, Any]:
+def rounds(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, Any, Any, Any]:
     """The rounds in plain Python, on uint64 scalars or arrays of values below 2^32."""
     for _ in range(ROUNDS):
         p0 = U(MULTIPLY[0]) * c0
@@ -116,36 +115,27 @@ def _draw_python(
 ) -> None:
     blocks = block + np.arange(LANES, dtype=U)
     high = label | ((blocks >> HALF) << U(16))
-    drawn = rounds(blocks & LOW, step & LOW, epoch & LOW, high, seed & LOW, seed >> HALF)
+    drawn = rounds(blocks & LOW, step & LOW, epoch & LOW, high & LOW, seed & LOW, seed >> HALF)
     for w in range(4):
         words[w * CHUNK + slot : w * CHUNK + slot + LANES] = drawn[w]
 
 
 draw: Any = _draw_python if JIT_DISABLED else _draw
-"""`draw(words, slot, block, step, epoch, label, seed)`: the words of the LANES blocks from `block` on,
-into a buffer of 4 * CHUNK uint32 from its block `slot` on."""
+"""`draw(words, slot, block, step, epoch, label, seed)`: the words of the LANES blocks from `block`
+on, into a buffer of 4 * CHUNK uint32 from its block `slot` on."""
 
 
 @inline
 def fill_words(
-    words: Any, count: int, block: Any, step: Any, epoch: Any, label: Any, seed: Any
+    words: Any, count: int, block: Any, step: int, epoch: int, label: Any, seed: int
 ) -> None:
     """The words of `count` <= CHUNK blocks (and some more, up to a multiple of LANES)."""
     for slot in range(0, count, LANES):
-        draw(words, slot, block + U(slot), step, epoch, label, seed)
+        at = block + U(slot)
+        draw(words, slot, at, U(np.int64(step)), U(np.int64(epoch)), label, U(seed))
 
 
 @inline
 def tag(purpose: int, layer: int) -> Any:
     """The last counter word but for the high bits of the block."""
     return U(purpose + 8 * layer)
-
-
-@inline
-def accept(word: Any, bound: Any) -> tuple[Any, Any]:
-    """Lemire's bounded integer (2019): word * bound / 2^32, and whether this word is one of those
-    that make every result equally likely. `bound` is at most 2^32, both are uint64."""
-    product = word * bound
-    low = product & LOW
-    good = low >= bound or low >= (LOW + U(1) - bound) % bound
-    return product >> HALF, good

@@ -1,9 +1,9 @@
 """Dropout, perturbation noise, shuffling and sampling, all drawn by address (`philox.py`).
 
 A row of n columns takes q = ceil(n / 4) blocks: word w of block row * q + j belongs to column
-w q + j, so that neighbouring blocks fill four contiguous stretches of the row. `row` is the sample's
-place in the batch, whatever thread has it. Words are drawn CHUNK blocks at a time into a buffer on
-the stack, over the ends of rows, so that narrow rows cost little more than wide ones.
+w q + j, so that neighbouring blocks fill four contiguous stretches of the row. `row` is the
+sample's place in the batch, whatever thread has it. Words are drawn CHUNK blocks at a time into a
+buffer on the stack, over the ends of rows, so that narrow rows cost little more than wide ones.
 """
 
 from __future__ import annotations
@@ -13,17 +13,26 @@ from typing import Any, Final
 import numpy as np
 
 from ..tables import DROPOUT, NOISE, SAMPLE, SHUFFLE
-from .arith import fma
 from .jit import inline, serial
+from .lanes import fma
+from .masks import gate, mark
 from .memory import local, segment
-from .normal import normal_pair, uniform
-from .philox import CHUNK, LANES, U, accept, fill_words, tag
+from .normal import fill_normals
+from .philox import CHUNK, LANES, LOW, U, fill_words, tag
+from .stream import stream
 
 WORDS: Final = 4 * CHUNK
+BUFFER: Final = WORDS + LANES  # `mark` reads whole vectors
 WORD: Final = np.uint32(0)
-REAL: Final = np.float64(0)
 TWO_32: Final = 4294967296.0
 LAST: Final = 4294967295.0
+
+
+def _noisy(x: Any, z: Any, sigma: Any) -> Any:
+    return fma(sigma, z, x)
+
+
+_add_noise = stream({0: _noisy}, 1)
 
 
 @inline
@@ -32,27 +41,13 @@ def stretch(w: int, j: int, blocks: int, count: int, n: int) -> int:
     return max(min(count, n - w * blocks - j), 0)
 
 
-@inline
-def _mark(m: Any, words: Any, limit: Any, n: int) -> None:
-    for j in range(n):
-        m[j] = words[j] >= limit
-
-
 @serial
 def mask_rows(
-    mask: Any,
-    p: float,
-    seed: int,
-    epoch: int,
-    step: int,
-    layer: int,
-    first_row: int,
-    lo: int,
-    hi: int,
-    n: int,
-) -> None:
+    mask: Any, p: float, seed: int, epoch: int, step: int, layer: int, first_row: int,
+    lo: int, hi: int, n: int,
+) -> None:  # fmt: skip
     """Draw the dropout mask of the rows [lo, hi): 0 with probability p, to the nearest 2^-32."""
-    words = local(WORD, WORDS)
+    words = local(WORD, BUFFER)
     limit = np.uint32(min(np.rint(p * TWO_32), LAST))
     label = tag(DROPOUT, layer)
     blocks = (n + 3) // 4
@@ -62,7 +57,7 @@ def mask_rows(
     j = 0
     for done in range(0, total, CHUNK):
         have = min(CHUNK, total - done)
-        fill_words(words, have, start + U(done), U(step), U(epoch), label, U(seed))
+        fill_words(words, have, start + U(done), step, epoch, label, seed)
         used = 0
         while used < have:
             count = min(blocks - j, have - used)
@@ -70,18 +65,12 @@ def mask_rows(
             for w in range(4):
                 here = stretch(w, j, blocks, count, n)
                 m = segment(mask, at + w * blocks, here)
-                _mark(m, segment(words, w * CHUNK + used, here), limit, here)
+                mark(m, segment(words, w * CHUNK + used, here), limit, here)
             used += count
             j += count
             if j == blocks:
                 j = 0
                 row += 1
-
-
-@inline
-def _apply(a: Any, m: Any, scale: Any, zero: Any, n: int) -> None:
-    for j in range(n):
-        a[j] *= scale if m[j] != 0 else zero
 
 
 @serial
@@ -91,27 +80,19 @@ def dropout_backward_rows(dA: Any, mask: Any, p: float, lo: int, hi: int, n: int
     A dropped NaN or inf stays visible as NaN (it is multiplied by 0): a mask must not hide a
     divergence.
     """
-    zero = dA.dtype.type(0)
     scale = dA.dtype.type(1.0 / (1.0 - p))
-    for i in range(lo, hi):
-        a = segment(dA, i * dA.shape[1], n)
-        _apply(a, segment(mask, i * mask.shape[1], n), scale, zero, n)
+    dense = dA.shape[1] == n and mask.shape[1] == n
+    rows = max(hi - lo, 1) if dense else 1
+    for i in range(lo, hi, rows):
+        a = segment(dA, i * dA.shape[1], rows * n)
+        gate(a, segment(mask, i * mask.shape[1], rows * n), scale, rows * n)
 
 
 @serial
 def dropout_rows(
-    A: Any,
-    mask: Any,
-    p: float,
-    seed: int,
-    epoch: int,
-    step: int,
-    layer: int,
-    first_row: int,
-    lo: int,
-    hi: int,
-    n: int,
-) -> None:
+    A: Any, mask: Any, p: float, seed: int, epoch: int, step: int, layer: int, first_row: int,
+    lo: int, hi: int, n: int,
+) -> None:  # fmt: skip
     """Inverted dropout of the rows [lo, hi), in place; `mask` receives 1 (kept) or 0 (dropped).
 
     Row i of the window is row first_row + i of the batch.
@@ -120,40 +101,13 @@ def dropout_rows(
     dropout_backward_rows(A, mask, p, lo, hi, n)
 
 
-@inline
-def _normals(z: Any, words: Any) -> None:
-    """N(0, 1) for a whole buffer of words; z has its layout."""
-    for t in range(CHUNK):
-        z[t], z[CHUNK + t] = normal_pair(U(words[t]), U(words[CHUNK + t]))
-    for t in range(CHUNK):
-        z[2 * CHUNK + t], z[3 * CHUNK + t] = normal_pair(
-            U(words[2 * CHUNK + t]), U(words[3 * CHUNK + t])
-        )
-
-
-@inline
-def _add(x: Any, z: Any, sigma: Any, n: int) -> None:
-    kind = x.dtype.type
-    for j in range(n):
-        x[j] = fma(sigma, kind(z[j]), x[j])
-
-
 @serial
 def perturb_rows(
-    X: Any,
-    sigma: float,
-    seed: int,
-    epoch: int,
-    step: int,
-    first_row: int,
-    lo: int,
-    hi: int,
-    n: int,
+    X: Any, sigma: float, seed: int, epoch: int, step: int, first_row: int, lo: int, hi: int, n: int
 ) -> None:
-    """Add sigma * N(0, 1) to the rows [lo, hi), in place; row i is row first_row + i of the batch."""
-    words = local(WORD, WORDS)
-    z = local(REAL, WORDS)
-    width = X.dtype.type(sigma)
+    """Add sigma * N(0, 1) to the rows [lo, hi), in place; row i is the batch's first_row + i."""
+    words = local(WORD, BUFFER)
+    z = local(X.dtype.type(0), WORDS)
     label = tag(NOISE, 0)
     blocks = (n + 3) // 4
     start = U((first_row + lo) * blocks)
@@ -162,8 +116,8 @@ def perturb_rows(
     j = 0
     for done in range(0, total, CHUNK):
         have = min(CHUNK, total - done)
-        fill_words(words, CHUNK, start + U(done), U(step), U(epoch), label, U(seed))
-        _normals(z, words)
+        fill_words(words, have, start + U(done), step, epoch, label, seed)
+        fill_normals(words, z, have)
         used = 0
         while used < have:
             count = min(blocks - j, have - used)
@@ -171,7 +125,7 @@ def perturb_rows(
             for w in range(4):
                 here = stretch(w, j, blocks, count, n)
                 x = segment(X, at + w * blocks, here)
-                _add(x, segment(z, w * CHUNK + used, here), width, here)
+                _add_noise(0, (x, segment(z, w * CHUNK + used, here)), here, (sigma,))
             used += count
             j += count
             if j == blocks:
@@ -179,25 +133,38 @@ def perturb_rows(
                 row += 1
 
 
+@inline
+def accept(word: Any, bound: Any) -> Any:
+    """Lemire's bounded integer (2019): floor(word * bound / 2^32), or `bound` to reject the word.
+
+    The words accepted make every result equally likely. `bound` is at most 2^32 (all are uint64).
+    """
+    product = word * bound
+    low = product & LOW
+    if low < bound and low < (LOW + U(1) - bound) % bound:
+        return bound
+    return product >> U(32)
+
+
 @serial
 def shuffle(order: Any, seed: int, epoch: int) -> None:
-    """Permute `order` in place, each permutation equally likely (Fisher and Yates; fewer than 2^32
-    elements). The words of the blocks 0, 1, ... of (seed, epoch) are used in turn."""
-    words = local(WORD, WORDS)
+    """Permute `order` in place, each permutation equally likely (fewer than 2^32 elements).
+
+    Fisher and Yates, from the end. The words of the blocks 0, 1, ... are used in turn.
+    """
+    words = local(WORD, BUFFER)
     label = tag(SHUFFLE, 0)
     block = U(0)
     used = WORDS
     for i in range(order.shape[0] - 1, 0, -1):
         bound = U(i + 1)
-        good = False
-        k = U(0)
-        while not good:
+        k = bound
+        while k == bound:
             if used == WORDS:
-                count = min(CHUNK, i // 4 + 1)
-                fill_words(words, count, block, U(0), U(epoch), label, U(seed))
+                fill_words(words, min(CHUNK, i // 4 + 1), block, 0, epoch, label, seed)
                 block += U(CHUNK)
                 used = 0
-            k, good = accept(U(words[(used & 3) * CHUNK + (used >> 2)]), bound)
+            k = accept(U(words[(used & 3) * CHUNK + (used >> 2)]), bound)
             used += 1
         chosen = order[k]
         order[k] = order[i]
@@ -211,23 +178,23 @@ def sample(order: Any, size: int, seed: int, epoch: int, first: int) -> None:
     order[i] is draw first + i of (seed, epoch): its words are those of the block of that number
     and, should none of the four be accepted, those of the same block at step 1, 2, ...
     """
-    words = local(WORD, WORDS)
-    more = local(WORD, WORDS)
+    words = local(WORD, BUFFER)
+    more = local(WORD, BUFFER)
     label = tag(SAMPLE, 0)
     bound = U(size)
     for i in range(order.shape[0]):
         t = i % CHUNK
         if t == 0:
-            count = min(CHUNK, order.shape[0] - i)
-            fill_words(words, count, U(first + i), U(0), U(epoch), label, U(seed))
-        k, good = accept(U(words[t]), bound)
-        w = 1
-        while not good:
-            if w < 4:
-                k, good = accept(U(words[w * CHUNK + t]), bound)
+            fill_words(words, min(CHUNK, order.shape[0] - i), U(first + i), 0, epoch, label, seed)
+        k = accept(U(words[t]), bound)
+        tried = 1
+        while k == bound:
+            if tried < 4:
+                word = words[tried * CHUNK + t]
             else:
-                if w % 4 == 0:
-                    fill_words(more, 1, U(first + i), U(w // 4), U(epoch), label, U(seed))
-                k, good = accept(U(more[(w % 4) * CHUNK]), bound)
-            w += 1
+                if tried % 4 == 0:
+                    fill_words(more, 1, U(first + i), tried // 4, epoch, label, seed)
+                word = more[(tried % 4) * CHUNK]
+            k = accept(U(word), bound)
+            tried += 1
         order[i] = np.int64(k)
