@@ -9,6 +9,8 @@ from .cpu.activation import activate, apply_derivative
 from .cpu.batchnorm_doors import batch_statistics, batchnorm_backward, batchnorm_forward
 from .cpu.linear import input_gradient, linear_forward, weight_gradient
 from .cpu.loss import loss_and_delta, loss_forward, loss_gradient
+from .cpu.random_doors import dropout, perturb, philox
+from .cpu.update import update
 
 __all__ = [
     "activate",
@@ -16,10 +18,14 @@ __all__ = [
     "batch_statistics",
     "batchnorm_backward",
     "batchnorm_forward",
+    "dropout",
     "input_gradient",
     "linear_forward",
     "loss_and_delta",
     "loss_forward",
     "loss_gradient",
+    "perturb",
+    "philox",
+    "update",
     "weight_gradient",
 ]

@@ -11,6 +11,7 @@ import pytest
 
 from fastbp.kernels.cpu import random as bodies
 from fastbp.kernels.cpu import random_doors as doors
+from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.philox import CHUNK
 from fastbp.kernels.cpu.random_doors import dropout, normals, perturb, philox, uniforms
 from fastbp.kernels.reference import random as truth
@@ -18,6 +19,7 @@ from fastbp.kernels.tables import DROPOUT, INIT, NOISE
 
 DTYPES = ["float32", "float64"]
 SHAPES = [(1, 1), (3, 2), (2, 3), (5, 7), (4, 64), (7, 131), (2, 784), (131, 10), (1, 1031)]
+compiled = pytest.mark.skipif(JIT_DISABLED, reason="millions of draws, which are the reference's")
 ADDRESS = {"seed": 2**62 + 12345678901, "epoch": 2, "step": 9}
 
 
@@ -112,6 +114,7 @@ def test_the_parallel_shares_give_the_bits_of_one(dtype: str) -> None:
     assert len(found) == 1
 
 
+@compiled
 def test_the_share_dropped_is_p() -> None:
     """4e6 draws: five standard deviations of the share are 5 sqrt(p (1 - p) / 4e6)."""
     for p in (0.01, 0.2, 0.5):
@@ -151,6 +154,7 @@ def test_noise_agrees_with_the_reference(shape: tuple[int, int]) -> None:
     assert np.abs(single - want).max() < 2.0**-11
 
 
+@compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_noise_is_normal(dtype: str) -> None:
     z = perturb(np.zeros((1000, 1000), dtype), 1.0, seed=11).astype(float)
@@ -217,6 +221,7 @@ def test_draws_equal_the_reference(size: int) -> None:
     assert (parts == order).all()
 
 
+@compiled
 def test_permutations_are_equally_likely() -> None:
     """chi^2 of the 24 permutations of four things over 24,000 epochs: above 58 once in 10^4."""
     counts: dict[tuple[int, ...], int] = {}

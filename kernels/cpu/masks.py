@@ -89,7 +89,8 @@ def _mark_python(m: np.ndarray, words: np.ndarray, limit: int, count: int) -> No
 
 
 def _gate_python(a: np.ndarray, m: np.ndarray, scale: Any, count: int) -> None:
-    a[:count] *= np.where(m[:count] != 0, scale, a.dtype.type(0))
+    with np.errstate(invalid="ignore"):
+        a[:count] *= np.where(m[:count] != 0, scale, a.dtype.type(0))
 
 
 mark: Any = _mark_python if JIT_DISABLED else _mark

@@ -74,7 +74,7 @@ def normal_pair(first: Any, second: Any, kind: Any) -> tuple[Any, Any]:
 
 
 def _python(words: np.ndarray, z: np.ndarray, count: int) -> None:
-    w = words.view(np.int32).reshape(4, CHUNK)
+    w = words[: 4 * CHUNK].view(np.int32).reshape(4, CHUNK)
     out = z.reshape(4, CHUNK)
     out[0], out[1] = normal_pair(w[0], w[1], z.dtype)
     out[2], out[3] = normal_pair(w[2], w[3], z.dtype)
@@ -94,8 +94,11 @@ def _fill(typingctx: Any, words: Any, z: Any, count: Any) -> Any:
         with loop as (t, _):
             for w in (0, 2):
                 at = [builder.add(t, size((w + i) * CHUNK)) for i in (0, 1)]
-                pair = [Lanes(builder, _load(builder, source, place, integers)) for place in at]
-                for place, value in zip(at, normal_pair(*pair, floats), strict=True):
+                first, second = (
+                    Lanes(builder, _load(builder, source, place, integers)) for place in at
+                )
+                pair = normal_pair(first, second, floats)
+                for place, value in zip(at, pair, strict=True):
                     pointer = builder.bitcast(builder.gep(target, [place]), floats.as_pointer())
                     builder.store(value.value, pointer, align=4)
         return context.get_dummy_value()

@@ -17,7 +17,7 @@ FLAT = 4096
 
 
 @inline
-def share(total: int, grain: int, part: int, parts: int) -> tuple[int, int]:
+def share(total: int, grain: int, part: Any, parts: int) -> tuple[int, int]:
     """The range [lo, hi) of share `part` of `parts`: [0, total) cut at multiples of `grain`."""
     part = np.int64(part)  # prange counts in uint64, and uint64 with int64 makes float64
     blocks = (total + grain - 1) // grain

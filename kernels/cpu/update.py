@@ -14,11 +14,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
+from numba import prange
 
+from ..checks import array, code_of, name_of, output
 from ..tables import UPDATES
-from .jit import serial
+from .doors import launch
+from .jit import parallel, serial
 from .lanes import fma, select
-from .memory import segment
+from .memory import flush_denormals, restore_mode, segment
+from .shares import FLAT, share
 from .stream import root, square_sum, stream
 
 SGD: Final = UPDATES["sgd"].code
@@ -191,3 +195,100 @@ def square_sum_block(x: Any, lo: int, hi: int) -> float:
     ends are multiples of `shares.FLAT`.
     """
     return square_sum(segment(x, lo, hi - lo), hi - lo)
+
+
+@serial
+def _update_share(
+    code: int, parameters: Any, gradient: Any, state: Any, rates: Any, l2: float, shrink: float,
+    part: int, parts: int,
+) -> None:  # fmt: skip
+    mode = flush_denormals()
+    lo, hi = share(parameters.shape[0], FLAT, part, parts)
+    update_span(code, parameters, gradient, 0, state, rates, l2, shrink, lo, hi)
+    restore_mode(mode)
+
+
+@parallel
+def _update_shares(
+    code: int, parameters: Any, gradient: Any, state: Any, rates: Any, l2: float, shrink: float,
+    parts: int,
+) -> None:  # fmt: skip
+    for t in prange(parts):
+        _update_share(code, parameters, gradient, state, rates, l2, shrink, np.int64(t), parts)
+
+
+def _hyper(name: str, given: dict[str, float]) -> np.ndarray:
+    """The hyperparameters in the order of the loop, defaults filled in."""
+    defaults = dict(UPDATES[name].hyper)
+    unknown = [key for key in given if key not in defaults]
+    if unknown:
+        allowed = ", ".join(defaults) or "none"
+        raise TypeError(f"{unknown[0]}: is no hyperparameter of {name}; it has: {allowed}")
+    values = np.zeros(4)
+    for at, (key, default) in enumerate(defaults.items()):
+        value = float(given.get(key, default))
+        if not 0 <= value < (np.inf if key == "eps" else 1):
+            limit = "a finite number >= 0" if key == "eps" else "a number in [0, 1)"
+            raise ValueError(f"{key}: expected {limit}, got {given[key]!r}")
+        values[at] = value
+    return values
+
+
+def update(
+    optimizer: str | int,
+    parameters: np.ndarray,
+    gradient: np.ndarray,
+    state: np.ndarray,
+    *,
+    step: int,
+    lr: float,
+    l2: float = 0.0,
+    shrink: float = 1.0,
+    **hyper: float,
+) -> None:
+    """One step of an optimizer on flat vectors, in place; the definitions are PyTorch's.
+
+    Args:
+        optimizer: a name of `tables.UPDATES` or its code.
+        parameters: (P,), C-contiguous float32 or float64; updated in place.
+        gradient: (P,), like parameters; only read.
+        state: (rows, P), like parameters, as many rows as the table names; zeros before step 1.
+        step: number of this step, from 1 (Adam's bias correction).
+        lr: step size, >= 0.
+        l2: l2 * w is added to the gradient: 2 * lambda for a penalty lambda ||w||^2.
+        shrink: w is multiplied by this first: 1 - lr * decay for decoupled weight decay.
+        **hyper: momentum; eps; rho, eps; alpha, eps; beta1, beta2, eps, as the table has them.
+
+    Raises:
+        ValueError, TypeError: an unknown name, a value out of range, or an array of another kind.
+
+    >>> w, state = np.array([1.0, 1.0]), np.zeros((1, 2))
+    >>> for step in (1, 2):
+    ...     update("momentum", w, np.array([1.0, 2.0]), state, step=step, lr=0.1, momentum=0.5)
+    >>> w.round(2).tolist(), state.tolist()
+    ([0.75, 0.5], [[1.5, 3.0]])
+    """
+    code = code_of("optimizer", optimizer, UPDATES)
+    name = name_of(code, UPDATES)
+    gradient = array("gradient", gradient, (None,))
+    size, dtype = gradient.shape, gradient.dtype
+    if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
+        raise ValueError(f"step: expected an integer from 1, got {step!r}")
+    for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")
+    values = _hyper(name, hyper)
+    inputs = {"gradient": gradient}
+    w = _in_place("parameters", parameters, size, dtype, inputs)
+    inputs["parameters"] = w
+    rows = _in_place("state", state, (len(UPDATES[name].rows), *size), dtype, inputs)
+    rates = np.zeros(RATES, dtype)
+    prepare_rates(code, values, float(lr), int(step), rates)
+    rest = (gradient, rows, rates, float(l2), float(shrink))
+    launch(_update_share, _update_shares, w.size, code, w, *rest)
+
+
+def _in_place(argument: str, value: Any, shape: Any, dtype: Any, inputs: Any) -> np.ndarray:
+    if value is None:
+        raise TypeError(f"{argument}: expected a NumPy array, got None")
+    return output(argument, value, shape, dtype, inputs)

@@ -65,7 +65,8 @@ def dropout(
     mask = np.empty(A.shape, np.uint8) if mask is None else mask
     out = np.empty_like(A) if out is None else out
     mask[...] = drawn >= min(np.rint(p * 2**32), 2**32 - 1)
-    out[...] = A * (mask * A.dtype.type(1 / (1 - p)))
+    with np.errstate(invalid="ignore"):  # a dropped inf is NaN, not hidden
+        out[...] = A * (mask * A.dtype.type(1 / (1 - p)))
     return out, mask
 
 

@@ -1,0 +1,77 @@
+"""The optimizers in plain NumPy, as PyTorch defines them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from ..tables import UPDATES
+
+# A rule gets the gradient g, the state rows (changed in place) and the step's number, and returns
+# the direction d of w <- w - lr d.
+
+
+def sgd(g: np.ndarray, state: np.ndarray, step: int) -> np.ndarray:
+    return g
+
+
+def momentum(g: np.ndarray, state: np.ndarray, step: int, *, momentum: float) -> np.ndarray:
+    state[0] = momentum * state[0] + g
+    return state[0]
+
+
+def nesterov(g: np.ndarray, state: np.ndarray, step: int, *, momentum: float) -> np.ndarray:
+    state[0] = momentum * state[0] + g
+    return g + momentum * state[0]
+
+
+def adagrad(g: np.ndarray, state: np.ndarray, step: int, *, eps: float) -> np.ndarray:
+    state[0] += g * g
+    return g / (np.sqrt(state[0]) + eps)
+
+
+def adadelta(g: np.ndarray, state: np.ndarray, step: int, *, rho: float, eps: float) -> np.ndarray:
+    state[0] = rho * state[0] + (1 - rho) * g * g
+    delta = np.sqrt(state[1] + eps) / np.sqrt(state[0] + eps) * g
+    state[1] = rho * state[1] + (1 - rho) * delta * delta
+    return delta
+
+
+def rmsprop(g: np.ndarray, state: np.ndarray, step: int, *, alpha: float, eps: float) -> np.ndarray:
+    state[0] = alpha * state[0] + (1 - alpha) * g * g
+    return g / (np.sqrt(state[0]) + eps)
+
+
+def adam(
+    g: np.ndarray, state: np.ndarray, step: int, *, beta1: float, beta2: float, eps: float
+) -> np.ndarray:
+    state[0] = beta1 * state[0] + (1 - beta1) * g
+    state[1] = beta2 * state[1] + (1 - beta2) * g * g
+    m_hat = state[0] / (1 - beta1**step)
+    v_hat = state[1] / (1 - beta2**step)
+    return m_hat / (np.sqrt(v_hat) + eps)
+
+
+RULES: Final[dict[str, Callable[..., np.ndarray]]] = {
+    rule.__name__: rule for rule in (sgd, momentum, nesterov, adagrad, adadelta, rmsprop, adam)
+}
+
+
+def update(
+    optimizer: str,
+    parameters: np.ndarray,
+    gradient: np.ndarray,
+    state: np.ndarray,
+    *,
+    step: int,
+    lr: float,
+    l2: float = 0.0,
+    shrink: float = 1.0,
+    **hyper: float,
+) -> None:
+    """One step in place: shrink w, add l2 * w (as it was) to the gradient, follow the rule."""
+    values = {**dict(UPDATES[optimizer].hyper), **hyper}
+    direction = RULES[optimizer](gradient + l2 * parameters, state, step, **values)
+    parameters[:] = shrink * parameters - lr * direction
