@@ -43,6 +43,8 @@ class History:
         stopped: why training stopped, in words; "" where all epochs were run.
         best_epoch: the epoch (from 0) whose weights were restored, or None.
         layers: facts about the layers, for `diagnose`.
+        start: values by layer before the first step ("weight_norm", "delta_rms", "dead_relu"), for
+            `diagnose`; empty where they were not taken.
 
     >>> history = History()
     >>> history.append_epoch(loss=0.5, accuracy=0.8)
@@ -59,6 +61,7 @@ class History:
         self.stopped = ""
         self.best_epoch: int | None = None
         self.layers: list[LayerFacts] = []
+        self.start: dict[str, list[float]] = {}
         if columns is not None:
             lists = {name: list(values) for name, values in columns.items()}
             for row in zip(*lists.values(), strict=True):
@@ -82,6 +85,7 @@ class History:
             del record["epoch"]
             self.append_epoch(**record)
         self.stopped, self.layers = other.stopped, other.layers or self.layers
+        self.start = self.start or other.start
 
     def record(self, epoch: int = -1) -> dict[str, Any]:
         """The values of one epoch by name, its place under "epoch"; the last one by default.
