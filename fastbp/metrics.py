@@ -214,7 +214,7 @@ def compute(
         if isinstance(metric, str):
             values[name] = get_metric(metric).function(target, table, share)
         else:
-            values[name] = check_real(f"metric {name}(y, outputs)", metric(y, outputs))
+            values[name] = check_real(f"metric {name}(y, outputs)", metric(target, raw))
     return values
 
 
