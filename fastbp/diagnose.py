@@ -4,10 +4,10 @@ Only ratios between neighbouring layers count, never sizes: in a network that ha
 every gradient is small, and nothing is wrong. Two ratios are near 1 in any healthy layer, whatever
 its width (`docs/decisions/diagnosis.md` has the figures):
 
-- weight gain w = ||W|| sqrt(m / (m n)), the factor by which random signals grow forward: He's start
-  has 1.4, Glorot's and the notes' Gaussian 1, trained networks 1 to 9;
-- step q = ||dL/dZ^l|| / ||dL/dZ^(l+1)||, norms of a sample's row: 0.7 to 2 for most activations, 0.25
-  for sigmoid, whose slope is at most 1/4. It is about w^(l+1) times the slope of layer l.
+- weight gain w = ||W|| / sqrt(n), the factor by which random signals grow forward: He's start has
+  1.4, Glorot's and the notes' Gaussian 1, trained networks 1 to 9;
+- step q = ||dL/dZ^l|| / ||dL/dZ^(l+1)||, norms of a sample's row: 0.7 to 2 for most activations,
+  0.25 for sigmoid, whose slope is at most 1/4. It is about w^(l+1) times the slope of layer l.
 
 So a small step is blamed on small weights above or on a flat activation below, a large one on large
 weights; and a long row of mildly small or large steps on the depth. Batch norm makes a layer
@@ -20,6 +20,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 if TYPE_CHECKING:
     from .history import History
@@ -85,6 +87,12 @@ def layer_facts(network: Any, batch: int | None = None) -> list[LayerFacts]:
         LayerFacts(layer.inputs, layer.units, layer.activation, bool(layer.batch_norm), batch)
         for layer in network.layers
     ]
+
+
+def starting_figures(network: Any) -> dict[str, list[float]]:
+    """What `history.start` is to hold: the weight norms before the first step."""
+    weights = [np.asarray(layer.W, dtype=np.float64) for layer in network.layers]
+    return {"weight_norm": [float(np.linalg.norm(W)) for W in weights]}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .callbacks import State, as_callbacks, run_callbacks
+from .diagnose import layer_facts, starting_figures
 from .errors import (
     check_flag,
     check_integer,
@@ -180,6 +181,10 @@ class Trainer:
             rule.start()
         first, best = self.epoch, None
         run = Run(self, data, held, epochs, rules)
+        history.layers = layer_facts(self.network, int(run.bounds[-1] - run.bounds[-2]))
+        history.start = starting_figures(self.network)
+        self.history.layers = history.layers
+        self.history.start = self.history.start or history.start
         with make_progress(self.progress, epochs, run.steps) as progress:
             for _ in range(epochs):
                 started = time.perf_counter()
@@ -207,7 +212,7 @@ class Trainer:
         if rule is not None and rule.restore_best and best is not None:
             best.restore(self.network)
             history.best_epoch = rule.best_epoch
-        self.history.stopped, self.history.layers = history.stopped, history.layers
+        self.history.stopped = history.stopped
         return history
 
     def _restarted(

@@ -295,3 +295,32 @@ def test_facts_of_a_network() -> None:
         layers = (Layer(),)
 
     assert layer_facts(Network(), 32) == [LayerFacts(3, 2, "relu", True, 32)]
+
+
+@pytest.mark.parametrize(
+    ("activation", "layer", "factor", "kind"),
+    [
+        ("relu", 1, 1e-4, "vanishing"),
+        ("tanh", 0, 100.0, "exploding"),
+        ("sigmoid", 2, 100.0, "exploding"),
+        ("tanh", 1, 1.0, None),
+    ],
+)
+def test_the_trainer_records_what_it_takes(
+    activation: str, layer: int, factor: float, kind: str | None
+) -> None:
+    import fastbp
+
+    X, Y = data()
+    layers = [
+        fastbp.Dense(24, activation),
+        fastbp.Dense(16, activation),
+        fastbp.Dense(5, "softmax"),
+    ]
+    net = fastbp.Network(20, layers, loss="cross_entropy", seed=0)
+    net.layers[layer].W *= factor
+    trainer = fastbp.Trainer(net, fastbp.Adam(1e-3), progress=False)
+    history = trainer.fit(X, Y.argmax(axis=1), epochs=2)
+    expected = [] if kind is None else [(layer, kind)]
+    for seen in (history, trainer.history):
+        assert [(finding.layer, finding.kind) for finding in seen.diagnose()] == expected
