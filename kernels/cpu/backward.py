@@ -41,7 +41,7 @@ from .bodies import (
     gradient_rows,
     input_rows,
 )
-from .jit import serial
+from .jit import inline, serial
 from .memory import segment, window
 from .shares import COLUMNS, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
@@ -90,7 +90,7 @@ def backward_rows(
             )  # fmt: skip
 
 
-@serial
+@inline
 def normalize_backward(
     t: int, T: int, rows: int, lo: int, hi: int, p: Any, parameters: Any, gradient: Any,
     arena: Any, sync: Any, training: bool, delta: Any,
@@ -112,7 +112,7 @@ def normalize_backward(
     )
 
 
-@serial
+@inline
 def layer_gradient(
     p: Any, rows: int, arena: Any, gradient: Any, lo: int, hi: int, first: int, last: int,
     scratch: Any,

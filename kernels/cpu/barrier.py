@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import JIT_DISABLED, serial
+from .jit import JIT_DISABLED, inline
 from .memory import _ARM, _X86
 
 SYNC_SIZE: Final = 16  # int64 elements of the shared vector
@@ -73,7 +73,7 @@ def _pause(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
-@serial
+@inline
 def _barrier(sync, threads):  # type: ignore[no-untyped-def]
     if threads == 1:
         return

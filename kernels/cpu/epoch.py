@@ -15,7 +15,7 @@ from ..layout import IN, IN_LD, LD, D, N, O, Z
 from . import backward, forward, learn
 from .barrier import barrier
 from .bodies import loss_gradient_rows, loss_rows, pair_rows, perturb_rows, prepare_rates
-from .jit import serial
+from .jit import inline, serial
 from .memory import flush_denormals, restore_mode, segment, window
 from .shares import row_of, share
 from .table import reached
@@ -138,7 +138,7 @@ def run_steps(
     return unfit if settings[MODE] == INFER else steps
 
 
-@serial
+@inline
 def finite_row(X: Any, i: int, n: int) -> bool:
     """No NaN or inf in X[i, :n]: 0 times any of them is NaN."""
     row = segment(X, i * X.shape[1], n)
@@ -149,7 +149,7 @@ def finite_row(X: Any, i: int, n: int) -> bool:
     return total == nought
 
 
-@serial
+@inline
 def infer_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
     parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, to_logits: bool,
@@ -176,7 +176,7 @@ def infer_rows(
     return unfit
 
 
-@serial
+@inline
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
     order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
@@ -223,7 +223,7 @@ def gather(
     return batch_weights, 1.0 / total if total > 0 else 0.0
 
 
-@serial
+@inline
 def measure(
     settings: Any, p: Any, rows: int, arena: Any, weights: Any, scale: float, losses: Any, lo: int,
     hi: int,
@@ -245,7 +245,7 @@ def measure(
         )
 
 
-@serial
+@inline
 def ordered_sum(x: Any, size: int) -> float:
     """Sum of x[:size] in float64, in the order of the samples."""
     total = 0.0

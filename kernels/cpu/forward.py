@@ -52,7 +52,7 @@ from .bodies import (
     scale_columns,
     statistics_columns,
 )
-from .jit import serial
+from .jit import inline, serial
 from .memory import segment, window
 from .shares import COLUMNS, row_of, share
 from .tiles import FINISH_NONE, FINISH_RELU
@@ -108,7 +108,7 @@ def forward_rows(
             dropout_rows(final, mask, reals[layer, P_DROP], seed, epoch, step, layer, 0, lo, hi, n)
 
 
-@serial
+@inline
 def normalize_batch(
     t: int, T: int, rows: int, lo: int, hi: int, p: Any, real: Any, parameters: Any,
     running: Any, arena: Any, sync: Any, training: bool, learn: bool, source: Any, target: Any,

@@ -16,7 +16,7 @@ from ..tables import ACTIVATIONS
 from .backward import ROWS, layer_gradient
 from .barrier import barrier
 from .bodies import clip_value_span, scale_span, square_sum_block, update_span
-from .jit import serial
+from .jit import inline, serial
 from .memory import segment, window
 from .shares import COLUMNS, FLAT, row_of, share
 
@@ -70,7 +70,7 @@ def whole_gradient(
         layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch)
 
 
-@serial
+@inline
 def blocked_square_sums(x: Any, lo: int, hi: int, partial: Any, t: int, T: int) -> None:
     """partial[k] = sum of the squares of x's k-th block of FLAT elements in [lo, hi)."""
     first, last = share(hi - lo, FLAT, t, T)
@@ -79,7 +79,7 @@ def blocked_square_sums(x: Any, lo: int, hi: int, partial: Any, t: int, T: int) 
         partial[start // FLAT] = square_sum_block(x, lo + start, lo + stop)
 
 
-@serial
+@inline
 def total_of(partial: Any, size: int) -> float:
     """Sum of the partial sums of `size` elements, in order."""
     total = 0.0
@@ -128,7 +128,7 @@ def learn_whole(
                 )
 
 
-@serial
+@inline
 def apply_weights(
     t: int, T: int, at: int, size: int, parameters: Any, gradient: Any, state: Any, code: int,
     rates: Any, l2: float, shrink: float, record: bool, figure: Any, partial: Any, sync: Any,
@@ -166,7 +166,7 @@ def apply_weights(
         barrier(sync, T)
 
 
-@serial
+@inline
 def activity(p: Any, rows: int, arena: Any, figure: Any) -> None:
     """Share of relu units that no sample of the batch woke (NaN elsewhere); rms of dL/dZ."""
     n, ld = p[N], p[LD]

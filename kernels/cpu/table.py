@@ -24,7 +24,7 @@ from numba import types
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
-from .jit import JIT_DISABLED
+from .jit import JIT_DISABLED, body
 from .product import bind_tiles
 
 _POSITIONAL: Final = Parameter.POSITIONAL_OR_KEYWORD
@@ -57,7 +57,7 @@ class _Body:
     """One body: its dispatcher, its signatures for both dtypes, its two slots of the table."""
 
     def __init__(self, dispatcher: Any, letters: str, result: Any) -> None:
-        self.dispatcher, self.letters, self.result = dispatcher, letters, result
+        self.dispatcher, self.letters, self.result = body(dispatcher.py_func), letters, result
         self.slot = 2 * len(_bodies)
 
     def arguments(self, which: int) -> tuple[Any, ...]:
@@ -96,8 +96,8 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void) -> Any:
     """
     if JIT_DISABLED:
         return dispatcher
-    body = _Body(dispatcher, letters.replace(" ", ""), result)
-    _bodies.append(body)
+    entry = _Body(dispatcher, letters.replace(" ", ""), result)
+    _bodies.append(entry)
 
     def stub(*args: Any) -> Any:
         return dispatcher(*args)
@@ -107,27 +107,27 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void) -> Any:
     @type_callable(stub)
     def typer(context: Any) -> Callable[..., Any]:
         def typed(*given: Any) -> Any:
-            return None if body.which(given) is None else body.result
+            return None if entry.which(given) is None else entry.result
 
-        names = [f"a{i}" for i in range(len(body.letters))]
+        names = [f"a{i}" for i in range(len(entry.letters))]
         typed.__signature__ = Signature([Parameter(n, _POSITIONAL) for n in names])  # type: ignore[attr-defined]
         return typed
 
     @lower_builtin(stub, types.VarArg(types.Any))
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        which = body.which(sig.args)
+        which = entry.which(sig.args)
         assert which is not None
-        wanted = signature(body.result, *body.arguments(which))
+        wanted = signature(entry.result, *entry.arguments(which))
         values = [
             context.cast(builder, value, have, want)
             for value, have, want in zip(args, sig.args, wanted.args, strict=True)
         ]
         kind = context.call_conv.get_function_type(wanted.return_type, wanted.args)
-        function = builder.inttoptr(_load(builder, body.slot + which), kind.as_pointer())
+        function = builder.inttoptr(_load(builder, entry.slot + which), kind.as_pointer())
         status, value = context.call_conv.call_function(
             builder, function, wanted.return_type, wanted.args, values
         )
-        return context.get_dummy_value() if body.result == types.void else value
+        return context.get_dummy_value() if entry.result == types.void else value
 
     return stub
 
@@ -151,6 +151,6 @@ def bind(dtype: Any) -> None:
     with _lock:
         if which in _bound:
             return
-        for body in _bodies:
-            _TABLE[body.slot + which] = body.address(which)
+        for entry in _bodies:
+            _TABLE[entry.slot + which] = entry.address(which)
         _bound.add(which)
