@@ -192,8 +192,8 @@ def test_no_cut_changes_a_bit(dtype: str, cuts: list[int]) -> None:
     assert all((p[:, n:] == 7).all() for p in padded.values())
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_parallel_shares_give_the_bits_of_one(dtype: str) -> None:
+def test_the_parallel_shares_give_the_bits_of_one() -> None:
+    dtype = "float32"  # one is enough: each parallel region takes seconds to compile
     given = batch((67, 83), dtype)
     Z = given["Z"]
     found = []

@@ -101,8 +101,8 @@ def test_no_cut_changes_a_bit(dtype: str, n: int, cuts: list[int]) -> None:
     assert (mask[:, n:] == 9).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_the_parallel_shares_give_the_bits_of_one(dtype: str) -> None:
+def test_the_parallel_shares_give_the_bits_of_one() -> None:
+    dtype = "float32"  # one is enough: each parallel region takes seconds to compile
     A = np.random.default_rng(0).normal(size=(67, 83)).astype(dtype)
     found = set()
     for parts in (1, 2, 3, 7):
