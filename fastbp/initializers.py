@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import check_integer, check_name, check_not_negative
+from .kernels.cpu.random_doors import normals, uniforms
 from .kernels.tables import INIT
 
 Floats = NDArray[np.float64]
@@ -102,21 +103,6 @@ def initialize_bias(
     """
     check_name("bias_init", name, INITIALIZERS)
     return _draw(name, m, n, scale, seed, 2 * layer + 1, n)
-
-
-def _generator(seed: int, purpose: int, stream: int) -> np.random.Generator:
-    key = np.array([seed, purpose + 8 * stream], dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(key=key))
-
-
-def normals(seed: int, purpose: int, stream: int, size: int) -> Floats:
-    """`size` numbers from N(0, 1)."""
-    return _generator(seed, purpose, stream).standard_normal(size)
-
-
-def uniforms(seed: int, purpose: int, stream: int, size: int) -> Floats:
-    """`size` numbers uniform on [0, 1)."""
-    return _generator(seed, purpose, stream).random(size)
 
 
 def _draw(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from html import escape
+from importlib import import_module
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -127,18 +129,14 @@ class NotebookProgress(Progress):
     """A bar in the output of a notebook's cell, by IPython alone (no widgets)."""
 
     def __enter__(self) -> Self:
-        from IPython.display import display
-
+        display = import_module("IPython.display").display
         self._display = display(self._html(), display_id=True)
         return super().__enter__()
 
     def _html(self) -> Any:
-        from html import escape
-
-        from IPython.display import HTML
-
         value = "" if self.share is None else f' value="{self.share:.4f}"'
-        return HTML(f"<progress{value}></progress> <code>{escape(self.text())}</code>")
+        html = import_module("IPython.display").HTML
+        return html(f"<progress{value}></progress> <code>{escape(self.text())}</code>")
 
     def draw(self) -> None:
         self._display.update(self._html())
