@@ -107,8 +107,7 @@ class Workspace:
         self.settings = np.zeros(loop.SETTINGS, np.int64)
         self.factors = np.zeros(loop.FACTORS)
         self._whole = np.array([0, rows], np.int64)
-        self._none = np.empty(0, np.int64)
-        self._empty = np.empty((0, layers[-1].units), dtype)
+        self._inference: tuple[Any, ...] | None = None
         self._scratches: Array = np.zeros((0, 0), dtype)
 
     def scratches(self, count: int) -> Array:
@@ -171,16 +170,30 @@ class Workspace:
         logits: what goes into the last activation, where the loss is computed from it.
         """
         s = self.settings
-        s[loop.MODE], s[loop.TRAINING] = loop.INFER, 0
+        s[loop.MODE] = loop.INFER
         s[loop.FROM_LOGITS] = logits and self.from_logits
+        if self._inference is None or self._inference[0] is not parameters:
+            self._inference = self._inference_arguments(parameters, running)
+        _, head, middle, tail = self._inference
         block = self.plan.rows
-        bounds = self._whole if len(X) == block else np.append(np.arange(0, len(X), block), len(X))
+        bounds = self._whole
+        if len(X) != block:
+            bounds = np.append(np.arange(0, len(X), block), len(X))
         bind(self.dtype)
-        none, e = self._none, self._empty
-        args = (
-            self.plan.ints, self.plan.reals, s, self.factors, X, none, e, self.unit, none, bounds,
-            self.losses, parameters, self.unit, e, running, self.arena, self.masks, self.losses,
-            self.unit, self.figures, self.partial, self.results, out, self.scratches(n_threads),
-            self.sync,
-        )  # fmt: skip
+        if n_threads == 1:
+            first = self.scratches(1)
+            return loop.run_steps(0, 1, *head, X, *middle, bounds, *tail, out, first, self.sync)  # type: ignore[no-any-return]
+        args = (*head, X, *middle, bounds, *tail, out, self.scratches(n_threads), self.sync)
         return int(threads.run(loop.run_steps, n_threads, args))
+
+    def _inference_arguments(self, parameters: Array, running: Array) -> tuple[Any, ...]:
+        """What `run_steps` gets around X, bounds and out; made once, for a call takes microseconds."""
+        none = np.empty(0, np.int64)
+        empty = np.empty((0, self.layers[-1].units), self.dtype)
+        head = (self.plan.ints, self.plan.reals, self.settings, self.factors)
+        middle = (none, empty, self.unit, none)
+        tail = (
+            self.losses, parameters, self.unit, empty, running, self.arena, self.masks,
+            self.losses, self.unit, self.figures, self.partial, self.results,
+        )  # fmt: skip
+        return parameters, head, middle, tail

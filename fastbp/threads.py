@@ -7,6 +7,7 @@ starts a new crew, and a call holds its workers until every one of them has retu
 
 from __future__ import annotations
 
+import functools
 import os
 import queue
 import threading
@@ -99,6 +100,7 @@ def available_cores() -> int:
     return max(1, min(cores or 1, _quota()))
 
 
+@functools.cache
 def _quota() -> int:
     """Whole cores of a Linux control group's CPU quota (version 2, then 1); large where none."""
     try:
@@ -133,4 +135,5 @@ def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
         return 1
     if asked is not None:
         return asked
-    return max(1, min(available_cores(), work // WORK_A_THREAD, rows // ROWS_A_THREAD))
+    paying = min(work // WORK_A_THREAD, rows // ROWS_A_THREAD)
+    return 1 if paying <= 1 else min(available_cores(), paying)
