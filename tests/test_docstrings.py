@@ -35,7 +35,10 @@ def test_doctests(name):
     if name in OPTIONAL:
         pytest.importorskip(OPTIONAL[name])
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-    failed, _ = doctest.testmod(importlib.import_module(name), optionflags=flags)
+    # Examples may use the names of the face as a reader has them after `from fastbp import *`.
+    face = {public: getattr(fastbp, public) for public in fastbp.__all__}
+    module = importlib.import_module(name)
+    failed, _ = doctest.testmod(module, optionflags=flags, extraglobs=face)
     assert failed == 0
 
 
