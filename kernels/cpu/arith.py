@@ -21,5 +21,5 @@ def _host_has_fma() -> bool:
 
 
 HAS_FMA = _host_has_fma()
-"""Where it is False, `fma` is a product and a sum: a library call would take some 50 ns, and there is
-nothing that could be contracted, so two roundings are as repeatable as one."""
+"""Where it is False, `fma` is a product and a sum: a library call would take 50 ns, and nothing
+could be contracted there, so two roundings are as repeatable as one."""
