@@ -23,8 +23,6 @@ from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
 
-CONSTANTS = 64  # elements at the end of a thread's scratch: the step's optimizer constants
-
 
 def aligned(size: int, dtype: Any) -> Array:
     """Zeros on a 64-byte boundary: a vector load then never straddles two cache lines."""
@@ -113,7 +111,7 @@ class Workspace:
     def scratches(self, count: int) -> Array:
         """One row of scratch memory a thread."""
         if len(self._scratches) < count:
-            size = SCRATCH_BYTES // self.dtype.itemsize + CONSTANTS
+            size = SCRATCH_BYTES // self.dtype.itemsize + loop.SCRATCH_TAIL
             self._scratches = aligned(count * size, self.dtype).reshape(count, size)
         return self._scratches
 

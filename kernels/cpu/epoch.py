@@ -22,7 +22,7 @@ from .table import reached
 
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bbb V")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V")
-learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff V")
+learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
 learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V")
 whole_gradient = reached(learn.whole_gradient, "iii J VV V")
 
@@ -40,6 +40,10 @@ FACTORS: Final = 9
 # Entries of `results` (float64).
 LOSS_SUM, WEIGHT_SUM, LAST_LOSS, STEPS = range(4)
 RESULTS: Final = 4
+CONSTANTS: Final = 64
+"""Elements at the end of a thread's scratch: the step's optimizer constants."""
+SCRATCH_TAIL: Final = learn.ROOM + CONSTANTS
+"""Elements of a thread's scratch beyond the product's packing."""
 BATCH_GRAIN: Final = 4
 """Rows of a batch are cut at multiples of this: whole tiles."""
 
@@ -61,7 +65,8 @@ def run_steps(
     """
     mode = flush_denormals()
     scratch = segment(scratches, t * scratches.shape[1], scratches.shape[1])
-    constants = segment(scratch, scratch.size - 64, 64)
+    constants = segment(scratch, scratch.size - CONSTANTS, CONSTANTS)
+    room = segment(scratch, scratch.size - CONSTANTS - learn.ROOM, learn.ROOM)
     training = settings[TRAINING] != 0
     from_logits = settings[FROM_LOGITS] != 0
     train = settings[MODE] == TRAIN
@@ -127,7 +132,7 @@ def run_steps(
             else:
                 learn_fused(
                     t, T, rows, plan, parameters, gradient, state, arena, code, constants,
-                    factors[L2], shrink, factors[CLIP_VALUE], scratch,
+                    factors[L2], shrink, factors[CLIP_VALUE], scratch, room,
                 )  # fmt: skip
         elif settings[MODE] == GRADIENT:
             whole_gradient(t, T, rows, plan, gradient, arena, scratch)

@@ -11,18 +11,28 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import ACT, BETA, GAMMA, LD, B, D, F, M, N, W
+from ..layout import ACT, BETA, GAMMA, IN, IN_LD, LD, B, D, F, M, N, W
 from ..tables import ACTIVATIONS
 from .backward import ROWS, layer_gradient
 from .barrier import barrier
-from .bodies import clip_value_span, scale_span, square_sum_block, update_span
+from .bodies import (
+    clip_value_span,
+    gradient_rows,
+    scale_span,
+    square_sum_block,
+    update_span,
+)
 from .jit import inline, serial
 from .memory import segment, window
 from .shares import COLUMNS, FLAT, row_of, share
 
 RELU: Final = ACTIVATIONS["relu"].code
-BLOCK: Final = 16384
-"""Elements of dL/dW formed before they are applied: 64 KB of float32, a small part of the L2."""
+BLOCK: Final = 8192
+"""Elements of dL/dW formed before they are applied: 32 KB of float32, what an L1 holds ..."""
+TALL: Final = 8 * ROWS
+"""... but at least so many rows of W, which share the packing of a wide layer's dL/dZ."""
+ROOM: Final = 32768
+"""Elements of a thread's scratch for such a block; those of wider layers go to the gradient."""
 
 # Columns of the figures recorded a layer.
 GRADIENT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(5)
@@ -32,7 +42,7 @@ FIGURES: Final = 5
 @serial
 def learn_fused(
     t: int, T: int, rows: int, plan: Any, parameters: Any, gradient: Any, state: Any, arena: Any,
-    code: int, rates: Any, l2: float, shrink: float, clip_value: float, scratch: Any,
+    code: int, rates: Any, l2: float, shrink: float, clip_value: float, scratch: Any, room: Any,
 ) -> None:  # fmt: skip
     """Gradient and update of thread t's rows of every W, block by block while they are hot."""
     for layer in range(plan.shape[0]):
@@ -40,14 +50,20 @@ def learn_fused(
         m, n = p[M], p[N]
         lo, hi = share(m, ROWS, t, T)
         first, last = share(n, COLUMNS, t, T)
-        rows_a_block = max(BLOCK // n // ROWS, 1) * ROWS
-        for start in range(lo, hi, rows_a_block):
-            stop = min(start + rows_a_block, hi)
-            layer_gradient(p, rows, arena, gradient, start, stop, 0, 0, scratch)
+        A = window(arena, p[IN], rows, p[IN_LD])
+        delta = window(arena, p[D], rows, p[LD])
+        tall = max(BLOCK // n // ROWS * ROWS, TALL)
+        for start in range(lo, hi, tall):
+            stop = min(start + tall, hi)
             a, b = p[W] + start * n, p[W] + stop * n
+            # A small block is formed in scratch, over and over in the same cache lines.
+            inside = (stop - start) * n <= ROOM
+            block = segment(room, 0, ROOM) if inside else segment(gradient, a, b - a)
+            into = window(block, 0, stop - start, n)
+            gradient_rows(A, delta, into, start, start, stop, rows, n, scratch)
             if clip_value > 0:
-                clip_value_span(gradient, clip_value, a, b)
-            update_span(code, parameters, gradient, 0, state, rates, l2, shrink, a, b)
+                clip_value_span(block, clip_value, 0, b - a)
+            update_span(code, parameters, block, a, state, rates, l2, shrink, a, b)
         layer_gradient(p, rows, arena, gradient, 0, 0, first, last, scratch)
         for at in (p[B], p[GAMMA], p[BETA]):
             if at >= 0 and last > first:
