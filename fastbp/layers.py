@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .canonical import as_array
 from .errors import (
     check_flag,
-    check_fraction,
     check_integer,
     check_name,
     check_not_negative,
@@ -53,8 +53,8 @@ class BatchNorm:
     def __post_init__(self) -> None:
         check_name("position", self.position, _POSITIONS)
         check_name("form", self.form, _FORMS)
-        check_positive("eps", self.eps)
-        check_fraction("momentum", self.momentum)
+        object.__setattr__(self, "eps", check_positive("eps", self.eps))
+        object.__setattr__(self, "momentum", _momentum(self.momentum))
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ class Dense:
         if self.init is not None:
             check_name("init", self.init, INITIALIZERS)
         if self.init_scale is not None:
-            check_not_negative("init_scale", self.init_scale)
+            scale = check_not_negative("init_scale", self.init_scale)
+            object.__setattr__(self, "init_scale", scale)
         check_name("bias_init", self.bias_init, INITIALIZERS)
 
     def spec(self, inputs: int) -> LayerSpec:
@@ -116,6 +117,14 @@ class Dense:
             norm.momentum,
             self.dropout,
         )
+
+
+def _momentum(value: Any) -> float:
+    """A weight above 0 and at most 1 (1: the last batch alone)."""
+    number = check_positive("momentum", value)
+    if number > 1.0:
+        raise ValueError(f"momentum={shown(value)} must be above 0 and at most 1; 0.1 is usual")
+    return number
 
 
 def _batch_norm(value: Any) -> BatchNorm | bool:
@@ -154,9 +163,14 @@ class Layer:
         return getattr(self.description, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self._NUMBERS:
+        if name in {"_network", "index", "description", "inputs"}:
             super().__setattr__(name, value)
             return
+        if name not in self._NUMBERS:
+            raise AttributeError(
+                f"{name} cannot be set: only the numbers of a layer change "
+                f"({', '.join(self._NUMBERS)}); build another Network"
+            )
         view = self._network._view(self.index, name)
         if view is None:
             raise ValueError(f"layer {self.index} has no {name}; it cannot be set")
@@ -172,7 +186,7 @@ class Layer:
 
 
 def _as_shape(name: str, value: ArrayLike, view: NDArray[Any]) -> NDArray[Any]:
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.shape not in {view.shape, ()}:
         raise ValueError(
             f"{name} has shape {array.shape}; it must be {view.shape}, as the network's"

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import io
-from .data import as_matrix, as_targets, as_weights
-from .engine import Array, Batch, Recipe, Workspace, aligned
+from .canonical import as_array
+from .engine import Array, Workspace, aligned
 from .errors import check_integer, check_name, shown
 from .initializers import initialize, initialize_bias
 from .kernels.cpu import epoch as loop
 from .kernels.layout import LD, O, parameter_slots
-from .kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from .kernels.tables import ACTIVATIONS
 from .layers import BatchNorm, Dense, Layer
+from .losses import choose_loss
 from .metrics import compute
-from .threads import choose_threads
-
-INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
-KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
-_DEFAULT_LOSS = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
+from .passes import SEEDS, Passes
 
 
-class Network:
+class Network(Passes):
     """A multilayer perceptron.
 
     Args:
@@ -66,14 +62,14 @@ class Network:
     ) -> None:
         self.inputs = check_integer("inputs", inputs, least=1)
         self.dtype = _dtype(dtype)
-        self.seed = check_integer("seed", seed, least=0, most=2**63 - 1)
+        self.seed = check_integer("seed", seed, least=0, most=SEEDS)
         self.reduction = check_name("reduction", reduction, ("mean", "sum"))
         self.device = check_name("device", device, ("cpu",))
         if precision is not None:
             raise ValueError(f"precision={shown(precision)} is not available; give None")
         self.precision = precision
         self.layers = self._bind(layers)
-        self.loss_name = self._loss_name(loss)
+        self.loss_name = choose_loss(loss, self.layers[-1].description, len(self.layers) - 1)
         self._specs = [layer.description.spec(layer.inputs) for layer in self.layers]
         self._slots, size, running = parameter_slots(self._specs)
         self._parameters = aligned(size, self.dtype)
@@ -86,6 +82,8 @@ class Network:
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):
             layers = [layers]
+        if isinstance(layers, str) or not isinstance(layers, Iterable):
+            raise TypeError(f"layers={shown(layers)} must be a sequence of fastbp.Dense(...)")
         bound, width = [], self.inputs
         for index, layer in enumerate(layers):
             if not isinstance(layer, Dense):
@@ -95,35 +93,6 @@ class Network:
         if not bound:
             raise ValueError("layers is empty; give at least one Dense(...), the output layer")
         return tuple(bound)
-
-    def _loss_name(self, loss: str | None) -> str:
-        last = self.layers[-1].description
-        if loss is None:
-            loss = _DEFAULT_LOSS.get(last.activation, "squared_error")
-        check_name("loss", loss, (*LOSSES, *LOSS_ALIASES))
-        loss = LOSS_ALIASES.get(loss, loss)
-        low, high = self._output_range(last)
-        domain = LOSSES[loss]
-        if low < domain.low or high > domain.high:
-            raise ValueError(
-                f"loss={loss!r} needs outputs in [{domain.low:g}, {domain.high:g}], but the last "
-                f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in 'sigmoid' or "
-                "'softmax' without dropout or batch norm after it, or use 'squared_error'"
-            )
-        if last.activation == "step":
-            warnings.warn(
-                f"layer {len(self.layers) - 1}, the last, is a step function: its derivative is 0 "
-                "everywhere, so every gradient is 0 and nothing can be learned; use 'sigmoid'",
-                stacklevel=4,
-            )
-        return loss
-
-    @staticmethod
-    def _output_range(last: Dense) -> tuple[float, float]:
-        entry = ACTIVATIONS[last.activation]
-        if last.batch_norm and last.batch_norm.position == "after":
-            return -np.inf, np.inf
-        return entry.low / (1.0 - last.dropout), entry.high / (1.0 - last.dropout)
 
     def initialize(self, seed: int) -> None:
         """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1."""
@@ -147,7 +116,7 @@ class Network:
 
     @parameters.setter
     def parameters(self, values: ArrayLike) -> None:
-        array = np.asarray(values)
+        array = as_array(values, "parameters")
         if array.shape != self._parameters.shape:
             raise ValueError(
                 f"parameters has shape {array.shape}; this network has {self._parameters.shape}"
@@ -191,9 +160,9 @@ class Network:
         """
         if not training:
             return self._infer(X, logits=False)
-        batch = self._batch(X, None, None)
+        batch = self._batch(X, None, None, training)
         with self._borrow(len(batch.X)) as work:
-            self._call(work, loop.LOSS, batch, self._gradient_room(), True, seed)
+            self._call(work, loop.LOSS, batch, self._room(0), True, seed)
             last = work.plan.ints[-1]
             start, ld, n = last[O], last[LD], self._specs[-1].units
             rows = len(batch.X)
@@ -210,7 +179,7 @@ class Network:
         if self.loss_name == "cross_entropy" and outputs.shape[1] > 1:
             return outputs.argmax(axis=1)
         if self.loss_name == "binary_cross_entropy":
-            outputs = (outputs >= 0.5).astype(np.int64)
+            outputs = (outputs > 0.5).astype(np.int64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
     def evaluate(
@@ -252,8 +221,8 @@ class Network:
             training: batch statistics and dropout as in training.
             seed: of the dropout masks; None: the network's.
         """
-        batch = self._batch(X, y, sample_weight)
-        return self._loss(batch, seed if training else None, training)
+        batch = self._batch(X, y, sample_weight, training)
+        return self._loss(batch, seed, training)
 
     def gradients(
         self,
@@ -265,8 +234,8 @@ class Network:
         seed: int | None = None,
     ) -> NDArray[Any]:
         """Gradient of `loss(X, y, training=training, seed=seed)`, laid out as `parameters`."""
-        batch = self._batch(X, y, sample_weight)
-        gradient = self._gradient_room()
+        batch = self._batch(X, y, sample_weight, training)
+        gradient = self._room()
         with self._borrow(len(batch.X)) as work:
             self._call(work, loop.GRADIENT, batch, gradient, training, seed)
         return gradient
@@ -284,126 +253,13 @@ class Network:
 
         return trace(self, X, y, training=training, seed=seed)
 
-    def _infer(self, X: ArrayLike, *, logits: bool) -> NDArray[Any]:
-        ready = (
-            type(X) is np.ndarray
-            and X.dtype == self.dtype
-            and X.ndim == 2
-            and X.shape[1] == self.inputs
-            and X.shape[0] > 0
-            and X.flags.carray
-        )
-        matrix: Array = X if ready else as_matrix(X, self.inputs, self.dtype, finite=False)  # type: ignore[assignment]
-        rows = len(matrix)
-        threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
-        out = np.empty((rows, self._specs[-1].units), self.dtype)
-        with self._borrow(min(rows, INFERENCE_ROWS)) as work:
-            unfit = work.infer(
-                matrix, out, self._parameters, self._running, logits=logits, n_threads=threads
-            )
-        if unfit or threads > 1:
-            as_matrix(matrix, self.inputs, self.dtype)  # names the row and column
-        return out
-
-    def _loss(self, batch: Batch, seed: int | None, training: bool = False) -> float:
-        """The data term over a batch; in blocks of rows where nothing ties them together."""
-        rows = len(batch.order)
-        block = rows if training else min(rows, INFERENCE_ROWS)
-        bounds = np.append(np.arange(0, rows, block), rows)
-        with self._borrow(block) as work:
-            work.results[:] = 0.0
-            self._call(
-                work, loop.LOSS, replace(batch, bounds=bounds), self._gradient_room(0), training, seed
-            )
-            total, weight = work.results[loop.LOSS_SUM], work.results[loop.WEIGHT_SUM]
-        return float(total if self.reduction == "sum" else total / weight)
-
-    def _mean_loss(self, data: Any) -> float:
-        """Mean loss of canonical data, whatever the reduction of the objective."""
-        batch = data.batch(data.indices, np.empty(0, np.int64))
-        loss = self._loss(batch, None)
-        if self.reduction == "sum":
-            weights = data.weights[data.indices] if data.weights.size else None
-            loss /= data.samples if weights is None else float(weights.sum(dtype=np.float64))
-        return loss
-
-    def _call(
-        self,
-        work: Workspace,
-        mode: int,
-        batch: Batch,
-        gradient: Array,
-        training: bool,
-        seed: int | None,
-    ) -> None:
-        rows = int(batch.bounds[1] - batch.bounds[0])
-        recipe = Recipe(seed=self.seed if seed is None else check_integer("seed", seed, least=0))
-        work.run(
-            mode,
-            batch,
-            recipe,
-            self._parameters,
-            gradient,
-            np.empty((0, self._parameters.size), self.dtype),
-            self._running,
-            training=training,
-            n_threads=choose_threads(self._work(rows), rows),
-        )
-
-    def _gradient_room(self, size: int | None = None) -> Array:
-        return aligned(self._parameters.size if size is None else size, self.dtype)
-
-    def _batch(self, X: Any, y: Any, sample_weight: Any) -> Batch:
-        """The whole of X and y as one canonical batch."""
-        matrix = as_matrix(X, self.inputs, self.dtype)
-        rows, k = len(matrix), self._specs[-1].units
-        if rows == 1 and any(spec.batch_norm for spec in self._specs) and y is None:
-            raise ValueError("X has 1 row; batch norm in training needs at least 2")
-        labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
-        if y is None:
-            targets = np.zeros((rows, k), self.dtype)
-        else:
-            found = as_targets(y, rows, k, self.dtype, self.loss_name)
-            labels, targets = (found, targets) if found.ndim == 1 else (labels, found)
-        weights = np.empty(0, self.dtype)
-        if sample_weight is not None:
-            weights = as_weights(sample_weight, rows, self.dtype)
-        bounds = np.array([0, rows], np.int64)
-        out = np.empty((0, k), self.dtype)
-        return Batch(matrix, labels, targets, weights, np.arange(rows), bounds, out)
-
-    def _work(self, rows: int) -> int:
-        """Floating-point operations of a training step on `rows` samples, about."""
-        return 6 * rows * sum(spec.inputs * spec.units for spec in self._specs)
-
-    @contextmanager
-    def _borrow(self, rows: int) -> Iterator[Workspace]:
-        """A workspace for `rows` samples that no other thread uses meanwhile."""
-        try:
-            work = self._workspaces.pop()
-        except IndexError:
-            work = None
-        if work is None or not rows <= work.plan.rows:
-            work = self._workspace(rows)
-        yield work
-        if work.arena.size <= KEEP_ELEMENTS:
-            self._workspaces.append(work)
-
-    def _workspace(self, rows: int) -> Workspace:
-        size = self._parameters.size
-        return Workspace(self._specs, self.loss_name, self.reduction, self.dtype, rows, size)
-
     # --- description, files, copies ------------------------------------------------------------
 
     def architecture(self) -> dict[str, Any]:
         """The network without its numbers, as plain JSON types; `from_architecture` reads it."""
-        layers = []
-        for layer in self.layers:
-            fields = asdict(layer.description)
-            layers.append(fields)
         return {
             "inputs": self.inputs,
-            "layers": layers,
+            "layers": [asdict(layer.description) for layer in self.layers],
             "loss": self.loss_name,
             "reduction": self.reduction,
             "dtype": self.dtype.name,
@@ -444,6 +300,9 @@ class Network:
             f"Network({widths}, {', '.join(s.activation for s in self._specs)}, "
             f"loss={self.loss_name!r}, {self.dtype.name}, {self._parameters.size:,} parameters)"
         )
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_workspaces": []}

@@ -1,0 +1,64 @@
+"""Which loss a network has, and whether it fits the range of the last layer."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Final
+
+from .errors import check_name
+from .kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from .layers import Dense
+
+_DEFAULTS: Final = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
+
+
+def choose_loss(loss: str | None, last: Dense, index: int) -> str:
+    """The name of the loss in the table; warns where the last layer lets no gradient through.
+
+    Args:
+        loss: a name or an alias; None: cross_entropy after softmax, binary_cross_entropy after
+            sigmoid, squared_error otherwise.
+        last: the last layer.
+        index: its place, for messages.
+
+    Raises:
+        ValueError: an unknown name, or outputs that leave the domain of the loss.
+        TypeError: not a string.
+
+    >>> choose_loss("nllm", Dense(3, "softmax"), 0), choose_loss(None, Dense(1), 0)
+    ('cross_entropy', 'squared_error')
+    """
+    if loss is None:
+        loss = _DEFAULTS.get(last.activation, "squared_error")
+        if last.batch_norm and last.batch_norm.position == "after":
+            loss = "squared_error"
+    check_name("loss", loss, (*LOSSES, *LOSS_ALIASES))
+    loss = LOSS_ALIASES.get(loss, loss)
+    low, high = output_range(last)
+    domain = LOSSES[loss]
+    if low < domain.low or high > domain.high:
+        raise ValueError(
+            f"loss={loss!r} needs outputs in [{domain.low:g}, {domain.high:g}], but the last "
+            f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in 'sigmoid' or 'softmax' "
+            "without dropout or batch norm after it, or use 'squared_error'"
+        )
+    if last.activation == "step":
+        warnings.warn(
+            f"layer {index}, the last, is a step function: its derivative is 0 everywhere, so "
+            "every gradient below it is 0 and no weight can be learned; use 'sigmoid'",
+            stacklevel=4,
+        )
+    return loss
+
+
+def output_range(last: Dense) -> tuple[float, float]:
+    """Bounds of what a layer can give in training.
+
+    >>> output_range(Dense(3, "sigmoid", dropout=0.5))
+    (0.0, 2.0)
+    """
+    entry = ACTIVATIONS[last.activation]
+    if last.batch_norm and last.batch_norm.position == "after":
+        return -math.inf, math.inf
+    return entry.low / (1.0 - last.dropout), entry.high / (1.0 - last.dropout)

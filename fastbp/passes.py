@@ -1,0 +1,177 @@
+"""Passes of data through a network: outputs, losses and gradients by compiled calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .data import as_matrix, as_targets, as_weights, needs_screening
+from .engine import Array, Batch, Recipe, Workspace, aligned
+from .errors import check_integer
+from .kernels.cpu import epoch as loop
+from .kernels.cpu.screen import first_not_finite
+from .kernels.layout import LayerSpec
+from .threads import choose_threads
+
+INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
+KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
+SEEDS = 2**63 - 1  # the largest seed
+
+
+def unfit(array: Array, name: str, row: int = 0) -> str | None:
+    """What to say of the first NaN or inf in an array (n, k) whose rows count from `row`.
+
+    >>> unfit(np.array([[0.0, np.nan]]), "X", row=7)
+    'X[7, 1]=nan is not finite; leave such rows out or fill them first.'
+    """
+    place = first_not_finite(array)
+    if place is None:
+        return None
+    where = f"{name}[{row + place[0]}, {place[1]}]"
+    return f"{where}={array[place]} is not finite; leave such rows out or fill them first."
+
+
+class Passes:
+    """What a `Network` does with data, beneath its public methods."""
+
+    inputs: int
+    dtype: np.dtype[Any]
+    seed: int
+    reduction: str
+    loss_name: str
+    _specs: list[LayerSpec]
+    _parameters: Array
+    _running: Array
+    _workspaces: list[Workspace]
+
+    def _infer(self, X: ArrayLike, *, logits: bool) -> NDArray[Any]:
+        """Outputs (or logits, where the loss is computed from them) by running statistics."""
+        ready = (
+            type(X) is np.ndarray
+            and X.dtype == self.dtype
+            and X.ndim == 2
+            and X.shape[1] == self.inputs
+            and X.shape[0] > 0
+            and X.flags.carray
+        )
+        matrix: Array = X if ready else as_matrix(X, self.inputs, self.dtype, finite=False)  # type: ignore[assignment]
+        rows = len(matrix)
+        threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
+        out = np.empty((rows, self._specs[-1].units), self.dtype)
+        with self._borrow(min(rows, INFERENCE_ROWS)) as work:
+            bad = work.infer(
+                matrix, out, self._parameters, self._running, logits=logits, n_threads=threads
+            )
+        # Thread 0 counts its own rows alone.
+        if (bad or threads > 1) and (message := unfit(matrix, "X")):
+            raise ValueError(message)
+        return out
+
+    def _loss(self, batch: Batch, seed: int | None, training: bool = False) -> float:
+        """The data term over a batch; in blocks of rows where nothing ties them together."""
+        rows = len(batch.order)
+        block = rows if training else min(rows, INFERENCE_ROWS)
+        bounds = np.append(np.arange(0, rows, block), rows)
+        with self._borrow(block) as work:
+            blocks = replace(batch, bounds=bounds)
+            self._call(work, loop.LOSS, blocks, self._room(0), training, seed)
+            total, weight = work.results[loop.LOSS_SUM], work.results[loop.WEIGHT_SUM]
+        return float(total if self.reduction == "sum" else total / weight)
+
+    def _mean_loss(self, data: Any) -> float:
+        """Mean loss of canonical data, whatever the reduction of the objective."""
+        batch = data.batch(data.indices, np.empty(0, np.int64))
+        loss = self._loss(batch, None)
+        if self.reduction == "sum":
+            weights = data.weights[data.indices] if data.weights.size else None
+            loss /= data.samples if weights is None else float(weights.sum(dtype=np.float64))
+        return loss
+
+    def _call(
+        self,
+        work: Workspace,
+        mode: int,
+        batch: Batch,
+        gradient: Array,
+        training: bool,
+        seed: int | None,
+    ) -> None:
+        """Losses or the gradient of a batch; `work.results` holds the sums.
+
+        Raises:
+            ValueError: a memory-mapped X or y holds NaN or inf; other arrays were screened before.
+        """
+        rows = int(batch.bounds[1] - batch.bounds[0])
+        screen = not (needs_screening(batch.X) and needs_screening(batch.targets))
+        seed = self.seed if seed is None else check_integer("seed", seed, least=0, most=SEEDS)
+        work.results[:] = 0.0
+        work.run(
+            mode,
+            batch,
+            Recipe(seed=seed, screen=screen),
+            self._parameters,
+            gradient,
+            np.empty((0, self._parameters.size), self.dtype),
+            self._running,
+            training=training,
+            n_threads=choose_threads(self._work(rows), rows),
+        )
+        if screen and not np.isfinite(work.results[loop.LOSS_SUM]):
+            message = unfit(batch.X, "X") or (len(batch.targets) and unfit(batch.targets, "y"))
+            if message:
+                raise ValueError(message)
+
+    def _room(self, size: int | None = None) -> Array:
+        """Zeros for a gradient."""
+        return aligned(self._parameters.size if size is None else size, self.dtype)
+
+    def _batch(self, X: Any, y: Any, sample_weight: Any, training: bool = False) -> Batch:
+        """The whole of X and y as one canonical batch; without y the targets are 0."""
+        matrix = as_matrix(X, self.inputs, self.dtype)
+        rows, k = len(matrix), self._specs[-1].units
+        self._check_rows(rows, training)
+        labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
+        if y is None:
+            targets = np.zeros((rows, k), self.dtype)
+        else:
+            found = as_targets(y, rows, k, self.dtype, self.loss_name)
+            labels, targets = (found, targets) if found.ndim == 1 else (labels, found)
+        weights = np.empty(0, self.dtype)
+        if sample_weight is not None:
+            weights = as_weights(sample_weight, rows, self.dtype)
+        bounds = np.array([0, rows], np.int64)
+        out = np.empty((0, k), self.dtype)
+        return Batch(matrix, labels, targets, weights, np.arange(rows), bounds, out)
+
+    def _check_rows(self, rows: int, training: bool) -> None:
+        if training and rows == 1 and any(spec.batch_norm for spec in self._specs):
+            raise ValueError(
+                "X has 1 row, and batch norm in training needs at least 2; give more rows, or "
+                "training=False for the running statistics"
+            )
+
+    def _work(self, rows: int) -> int:
+        """Floating-point operations of a training step on `rows` samples, about."""
+        return 6 * rows * sum(spec.inputs * spec.units for spec in self._specs)
+
+    @contextmanager
+    def _borrow(self, rows: int) -> Iterator[Workspace]:
+        """A workspace for `rows` samples that no other thread uses meanwhile."""
+        try:
+            work = self._workspaces.pop()
+        except IndexError:
+            work = None
+        if work is None or not rows <= work.plan.rows:
+            work = self._workspace(rows)
+        yield work
+        if work.arena.size <= KEEP_ELEMENTS:
+            self._workspaces.append(work)
+
+    def _workspace(self, rows: int) -> Workspace:
+        size = self._parameters.size
+        return Workspace(self._specs, self.loss_name, self.reduction, self.dtype, rows, size)
