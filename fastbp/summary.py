@@ -44,14 +44,14 @@ def summarize(network: Network) -> Summary:
     >>> import fastbp
     >>> print(fastbp.Network(4, [fastbp.Dense(3, "softmax")]).summary())
     Network: 4 inputs, loss cross_entropy, float32
-    ----------------------------------------------------------------
+    --------------------------------------------------------------
     layer  activation  shape of W  parameters  batch norm  dropout
-    ----------------------------------------------------------------
+    --------------------------------------------------------------
     0      softmax     (4, 3)      15          -           -
-    ----------------------------------------------------------------
+    --------------------------------------------------------------
     15 parameters, 60 bytes
     """
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for layer in network.layers:
         count = sum(
             view.size for name in ("W", "b", "gamma", "beta")

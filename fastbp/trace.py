@@ -11,6 +11,7 @@ from . import kernels
 from .data import as_matrix, as_targets
 from .errors import check_integer
 from .kernels.tables import ACTIVATIONS, LOSSES
+from .passes import SEEDS
 
 if TYPE_CHECKING:
     from .network import Network
@@ -23,9 +24,13 @@ class Trace(dict[str, list[Any]]):
 
     With n samples, m inputs and k units of a layer: "Z", "A", "dL/dA", "dL/dZ" (n, k); "dA/dZ"
     (n, k) where f is element-wise (the diagonal of the Jacobian), (n, k, k) for softmax;
-    "dL/dW" (m, k); "dL/dW0" (k,), None where the layer has no bias. With batch norm also
-    "dL/dgamma" and "dL/dbeta", and "Z" is what the linear part gives. "input" is [X], "loss" the
+    "dL/dW" (m, k); "dL/dW0" (k,), None where the layer has no bias. "input" is [X], "loss" the
     per-sample losses.
+
+    "Z" is what the linear part gives, "U" what goes into the activation (Z, or Z batch-normalised),
+    "A" what comes out of it, and "output" what the next layer reads (A, or A batch-normalised or
+    after dropout). So A = f(U), and dA/dZ is taken at U; "dL/dgamma" and "dL/dbeta" are None
+    without batch norm.
 
     >>> import fastbp
     >>> net = fastbp.Network(2, [fastbp.Dense(1, "sigmoid")], loss="nll", seed=3)
@@ -35,10 +40,15 @@ class Trace(dict[str, list[Any]]):
     """
 
 
+_BY_LAYER = (
+    "Z", "U", "A", "output", "dL/dA", "dA/dZ", "dL/dZ", "dL/dW", "dL/dW0", "dL/dgamma", "dL/dbeta",
+)  # fmt: skip
+
+
 def trace(
     network: Network, X: Any, y: Any, *, training: bool = False, seed: int | None = None
 ) -> Trace:
-    """Forward, then backward; the last "dL/dA" is the derivative of the network's objective.
+    """Forward, then backward: derivatives of the objective's data term over X as one batch.
 
     Args:
         network: the network.
@@ -48,10 +58,11 @@ def trace(
         seed: of the dropout masks; None: the network's.
     """
     A = as_matrix(X, network.inputs, network.dtype)
+    network._check_rows(len(A), training)
     Y = as_targets(y, len(A), network.layers[-1].units, network.dtype, network.loss_name)
     if Y.ndim == 1:
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
-    seed = network.seed if seed is None else check_integer("seed", seed, least=0)
+    seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)
     result = Trace()
     result["input"] = [A]
     steps = []
@@ -64,7 +75,7 @@ def trace(
     for layer, step in zip(reversed(network.layers), reversed(steps), strict=True):
         dA = _backward(layer, step, dA, dZ, training)
         dZ = None
-    for name in ("Z", "A", "dL/dA", "dA/dZ", "dL/dZ", "dL/dW", "dL/dW0", "dL/dgamma", "dL/dbeta"):
+    for name in _BY_LAYER:
         result[name] = [step.get(name) for step in steps]
     return result
 
@@ -81,9 +92,7 @@ def _forward(layer: Any, A: Array, training: bool, seed: int) -> dict[str, Any]:
     if norm and norm.position == "after":
         out = _normalize(layer, out, step, training)
     if training and layer.dropout > 0:
-        out = out.copy()
-        step["mask"] = np.empty(out.shape, np.uint8)
-        kernels.dropout(out, layer.dropout, seed=seed, layer=layer.index, mask=step["mask"])
+        out, step["mask"] = kernels.dropout(out, layer.dropout, seed=seed, layer=layer.index)
     step["output"] = out
     return step
 
@@ -97,7 +106,7 @@ def _normalize(layer: Any, Z: Array, step: dict[str, Any], training: bool) -> Ar
         Z, mean, variance, layer.gamma, layer.beta, eps=norm.eps, form=norm.form
     )
     step["variance"] = variance
-    return out  # type: ignore[no-any-return]
+    return out
 
 
 def _end(
@@ -122,12 +131,12 @@ def _backward(
 ) -> Array:
     """Fill in the layer's derivatives; dL/dA of the layer before is returned."""
     norm = layer.batch_norm
-    step["dL/dA"] = dA
     if "mask" in step:
         keep = np.array(1.0 / (1.0 - layer.dropout), dA.dtype)
-        dA = np.where(step["mask"] != 0, dA * keep, 0)
+        dA = np.where(step["mask"] != 0, dA * keep, dA.dtype.type(0))
     if norm and norm.position == "after":
         dA = _normalize_backward(layer, step, dA, training)
+    step["dL/dA"] = dA
     step["dA/dZ"] = derivative(layer.activation, step["A"], step["U"])
     if dZ is None:
         dZ = kernels.apply_derivative(layer.activation, dA, step["A"], step["U"])
@@ -136,7 +145,7 @@ def _backward(
     step["dL/dZ"] = dZ
     step["dL/dW"], bias = kernels.weight_gradient(step["input"], dZ)
     step["dL/dW0"] = None if layer.b is None else bias
-    return kernels.input_gradient(dZ, layer.W)  # type: ignore[no-any-return]
+    return kernels.input_gradient(dZ, layer.W)
 
 
 def _normalize_backward(layer: Any, step: dict[str, Any], dU: Array, training: bool) -> Array:
@@ -145,10 +154,10 @@ def _normalize_backward(layer: Any, step: dict[str, Any], dU: Array, training: b
         dU, step["normalized"], step["variance"], layer.gamma, eps=norm.eps, form=norm.form
     )
     if training:
-        return dZ  # type: ignore[no-any-return]
+        return dZ
     root = np.sqrt(step["variance"])  # constants: nothing flows back through the statistics
     spread = np.sqrt(step["variance"] + norm.eps) if norm.form == "sqrt" else root + norm.eps
-    return (dU * layer.gamma / spread).astype(dU.dtype)  # type: ignore[no-any-return]
+    return (dU * layer.gamma / spread).astype(dU.dtype)
 
 
 def derivative(activation: str, A: Array, Z: Array) -> Array:
@@ -158,4 +167,4 @@ def derivative(activation: str, A: Array, Z: Array) -> Array:
             "ij,ik->ijk", A, A
         )
     assert activation in ACTIVATIONS
-    return kernels.apply_derivative(activation, np.ones_like(A), A, Z)  # type: ignore[no-any-return]
+    return kernels.apply_derivative(activation, np.ones_like(A), A, Z)
