@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import as_matrix, as_targets, as_weights, needs_screening
-from .engine import Array, Batch, Recipe, aligned
+from .engine import Recipe, aligned
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
 from .metrics import compute
 from .sampling import batch_bounds, fill_order
+from .snapshot import Snapshot
 from .threads import choose_threads
 
 if TYPE_CHECKING:
-    from .network import Network
+    from .samples import Data
     from .trainer import Trainer
 
 CHUNK_SECONDS = 0.05  # between two looks at the clock, Ctrl-C and the progress bar
@@ -34,73 +34,11 @@ _FIGURES = {
 
 
 class DivergenceError(ArithmeticError):
-    """Training met a loss or a weight that is not finite; the message says where and what to try."""
+    """Training met a loss or weight that is not finite; the message says where and what to try."""
 
 
-@dataclass(frozen=True)
-class Data:
-    """Canonical arrays, and which of their samples count."""
-
-    X: Array
-    labels: Array
-    targets: Array
-    weights: Array
-    indices: Array
-    screen: bool
-
-    @classmethod
-    def canonical(cls, network: Network, X: Any, y: Any, sample_weight: Any) -> Data:
-        """X, y and weights through the door; errors name the argument."""
-        outputs = network.layers[-1].units
-        matrix = as_matrix(X, network.inputs, network.dtype)
-        rows = len(matrix)
-        labels, targets = np.empty(0, np.int64), np.empty((0, outputs), network.dtype)
-        found = as_targets(y, rows, outputs, network.dtype, network.loss_name)
-        if found.ndim == 1:
-            labels = found
-        else:
-            targets = found
-        weights = np.empty(0, network.dtype)
-        if sample_weight is not None:
-            weights = as_weights(sample_weight, rows, network.dtype)
-        screen = not needs_screening(matrix)
-        return cls(matrix, labels, targets, weights, np.arange(rows), screen)
-
-    @property
-    def samples(self) -> int:
-        """How many count."""
-        return len(self.indices)
-
-    def only(self, indices: Array) -> Data:
-        """The same arrays, fewer samples."""
-        return replace(self, indices=indices)
-
-    def taken(self, indices: Array) -> Data:
-        """Copies of some samples alone."""
-        parts = (self.X, self.labels, self.targets, self.weights)
-        taken = (part[indices] if len(part) else part for part in parts)
-        return Data(*taken, np.arange(len(indices)), self.screen)
-
-    def batch(self, order: Array, bounds: Array) -> Batch:
-        """What the engine takes."""
-        none = np.empty((0, self.targets.shape[1]), self.X.dtype)
-        return Batch(self.X, self.labels, self.targets, self.weights, order, bounds, none)
-
-
-@dataclass
-class Snapshot:
-    """Parameters, running statistics and optimizer rows at one moment."""
-
-    parameters: Array
-    running: Array
-    state: Array | None = None
-
-    def restore(self, network: Network, state: Array | None = None) -> None:
-        """Put the numbers back."""
-        network.parameters[...] = self.parameters
-        network._running[...] = self.running
-        if state is not None and self.state is not None:
-            state[...] = self.state
+class BadRowError(ValueError):
+    """A memory-mapped row held NaN or inf; the Trainer takes everything back to before the fit."""
 
 
 class Run:
@@ -118,11 +56,7 @@ class Run:
         rows = int(np.diff(self.bounds).max())
         self.work = self.net._workspace(rows)
         self.gradient = aligned(self.net.parameters.size, self.net.dtype)
-        self.start = Snapshot(
-            np.empty_like(self.net.parameters),
-            np.empty_like(self.net._running),
-            np.empty_like(trainer.state),
-        )
+        self.start = Snapshot.of(self.net, trainer.state)
         work = self.net._work(rows)
         self.threads = choose_threads(work, rows, trainer.n_threads)
         self.steps = len(self.bounds) - 1
@@ -173,10 +107,7 @@ class Run:
         """Steps first .. first + count of the epoch; False where training diverged and goes on."""
         trainer, net = self.trainer, self.net
         recipe = self._recipe(first, count)
-        self.start.parameters[...] = net.parameters
-        self.start.running[...] = net._running
-        assert self.start.state is not None
-        self.start.state[...] = trainer.state
+        self.start.take(net, trainer.state)
         before = self.work.results[loop.STEPS]
         clock = time.perf_counter()
         try:
@@ -184,7 +115,7 @@ class Run:
         finally:
             # Read from where the compiled loop counts: an interrupt may have taken the answer.
             trainer.step += int(self.work.results[loop.STEPS] - before)
-        if done == count and np.isfinite(self.work.figures[:, WEIGHT_NORM]).all():
+        if done == count and self._finite():
             self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
             return True
         self._diverged(first, done, recipe)
@@ -204,48 +135,56 @@ class Run:
             n_threads=self.threads,
         )
 
+    def _finite(self) -> bool:
+        """All parameters and running statistics are finite."""
+        for numbers in (self.net.parameters, self.net._running):
+            with np.errstate(over="ignore", invalid="ignore"):
+                total = numbers.sum()  # one pass; it may overflow where every number is finite
+            if not np.isfinite(total) and not np.isfinite(numbers).all():
+                return False
+        return True
+
     def _diverged(self, first: int, done: int, recipe: Recipe) -> None:
         """Back to the last finite step of the chunk, then an error or a warning that says so."""
-        trainer, net = self.trainer, self.net
-        undone = 0
-        self.work.figures[:] = 0.0
-        kept = done
-        while not np.isfinite(net.parameters).all() and kept > 0:
-            kept -= 1
-            undone += 1
-            self.start.restore(net, trainer.state)
-            if kept:
-                self._steps(first, kept, replace(recipe, record=False))
-        if not np.isfinite(net.parameters).all():
-            self.start.restore(net, trainer.state)
+        trainer = self.trainer
+        kept = self._last_finite(first, done, recipe)
         trainer.step = recipe.first_update + kept
-        message = self._what_happened(first, done, kept)
-        self.stopped = message
-        if self.bad_row is not None or trainer.on_divergence == "raise":
-            raise (ValueError if self.bad_row is not None else DivergenceError)(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=5)
-
-    def _what_happened(self, first: int, done: int, kept: int) -> str:
-        step = min(first + done, self.steps - 1)
+        step = first + kept  # the one that went wrong
         rows = self.order[self.bounds[step] : self.bounds[step + 1]]
-        finite = np.isfinite(self.data.X[rows]).all(axis=1)
-        self.bad_row = None if finite.all() else int(rows[finite.argmin()])
-        if self.bad_row is not None:
-            column = int(np.isfinite(self.data.X[self.bad_row]).argmin())
-            value = self.data.X[self.bad_row, column]
-            return (
-                f"X[{self.bad_row}, {column}]={value} is not finite; fill or leave out such rows. "
-                "The network has the weights of the step before."
-            )
-        rate = float(self.trainer.schedule.rates(self.trainer.step, 1, self.total)[0])
-        return (
-            f"training diverged in epoch {self.trainer.epoch}, batch {step}: the loss or a weight "
-            "is not finite. The network has the weights of the last finite step "
-            f"({self.trainer.step} steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, "
-            "inputs scaled to about 1, batch_norm=True, or dtype='float64'."
+        if self.data.screen and (bad := self.data.unfit(rows)):
+            raise BadRowError(bad)
+        rate = float(recipe.rates[kept])
+        message = (
+            f"training diverged in epoch {trainer.epoch}, batch {step}: the loss or a weight is "
+            f"not finite. The network has the weights of the last finite step ({trainer.step} "
+            f"steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled to "
+            "about 1, batch_norm=True, or dtype='float64'."
         )
+        self.stopped = message
+        if trainer.on_divergence == "raise":
+            raise DivergenceError(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=6)
 
-    bad_row: int | None = None
+    def _last_finite(self, first: int, done: int, recipe: Recipe) -> int:
+        """How many of the chunk's `done` steps left all numbers finite; the network stands there.
+
+        What is not finite stays so, so the step is found by halving: a replay has the same bits.
+        """
+        if self._finite():
+            return done
+        good, bad = 0, max(done, 1)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            self._replay(first, middle, recipe)
+            good, bad = (middle, bad) if self._finite() else (good, middle)
+        self._replay(first, good, recipe)
+        return good
+
+    def _replay(self, first: int, count: int, recipe: Recipe) -> None:
+        """The first `count` steps of the chunk once more."""
+        self.start.restore(self.net, self.trainer.state)
+        if count:
+            self._steps(first, count, replace(recipe, record=False))
 
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""
@@ -272,11 +211,3 @@ class Run:
         weights = chosen.weights if chosen.weights.size else None
         found = compute(self.trainer.metrics, truth, outputs, weights)
         return {prefix + name: value for name, value in found.items()}
-
-    def snapshot(self, old: Snapshot | None) -> Snapshot:
-        """The network's numbers now, into `old` where there is one."""
-        net = self.net
-        if old is None:
-            return Snapshot(net.parameters.copy(), net._running.copy())
-        old.parameters[...], old.running[...] = net.parameters, net._running
-        return old

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -20,12 +21,15 @@ from .errors import (
     shown,
 )
 from .history import History
-from .metrics import resolve
+from .metrics import higher_is_better, monitored, resolve
 from .network import Network
 from .optimizers import get_optimizer
+from .passes import SEEDS
 from .progress import make_progress
-from .run import Data, Run
-from .sampling import SAMPLINGS, split
+from .run import BadRowError, DivergenceError, Run
+from .samples import Data, door
+from .sampling import SAMPLINGS
+from .snapshot import Snapshot, Standing
 from .stopping import EarlyStopping, Stopping
 
 
@@ -96,12 +100,12 @@ class Trainer:
         self.clip_norm = None if clip_norm is None else check_positive("clip_norm", clip_norm)
         self.clip_value = None if clip_value is None else check_positive("clip_value", clip_value)
         self.early_stopping = _early_stopping(early_stopping)
-        self.stopping = [stopping] if isinstance(stopping, Stopping) else list(stopping)
+        self.stopping = _stopping(stopping)
         self.metrics = resolve(metrics)
         self.callbacks = as_callbacks(callbacks)
         self.restarts = check_integer("restarts", restarts, least=1)
         self.on_divergence = check_name("on_divergence", on_divergence, ("raise", "warn"))
-        self.seed = network.seed if seed is None else check_integer("seed", seed, least=0)
+        self.seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)
         self.n_threads = None if n_threads is None else check_integer("n_threads", n_threads, 1)
         self.progress = progress if progress is None else check_flag("progress", progress)
         self._check_batch_norm(self.batch_size)
@@ -142,44 +146,26 @@ class Trainer:
                 last finite step.
         """
         epochs = check_integer("epochs", epochs, least=1)
-        data, held = self._door(X, y, sample_weight, validation)
-        self._check_batch_norm(self.batch_size or data.samples)
         hooks = self.callbacks + as_callbacks(callbacks)
-        if self.restarts == 1:
-            return self._fit(data, held, epochs, hooks)
-        return self._restarted(data, held, epochs, hooks)
-
-    def _door(
-        self, X: Any, y: Any, sample_weight: Any, validation: Any
-    ) -> tuple[Data, Data | None]:
-        data = Data.canonical(self.network, X, y, sample_weight)
-        if validation is None:
-            return data, None
-        if isinstance(validation, tuple | list) and len(validation) in {2, 3}:
-            Xv, yv, *rest = validation
-            return data, Data.canonical(self.network, Xv, yv, rest[0] if rest else None)
+        data, held = door(self.network, X, y, sample_weight, validation, self.seed)
+        self._check_batch_norm(min(self.batch_size or data.samples, data.samples))
+        self._check_monitors(held)
+        before = Standing(self) if data.screen else None
         try:
-            share = float(validation)
-        except (TypeError, ValueError):
-            share = -1.0
-        if isinstance(validation, bool) or not 0.0 < share < 1.0:
-            raise ValueError(
-                f"validation={shown(validation)} must be (X, y), (X, y, weights), or a share of "
-                "the samples above 0 and below 1"
-            )
-        if data.samples < 2:
-            raise ValueError(f"validation={validation} needs at least 2 samples; X has 1 row")
-        train, held = split(data.samples, share, self.seed)
-        return data.only(train), data.taken(held)
+            if self.restarts == 1:
+                return self._fit(data, held, epochs, hooks)
+            return self._restarted(data, held, epochs, hooks)
+        except BadRowError as error:
+            assert before is not None
+            before.restore(self)
+            raise ValueError(f"{error} Nothing has changed.") from None
 
-    def _fit(
-        self, data: Data, held: Data | None, epochs: int, hooks: list[Any]
-    ) -> History:
+    def _fit(self, data: Data, held: Data | None, epochs: int, hooks: list[Any]) -> History:
         history = History()
         rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
         for rule in rules:
             rule.start()
-        first, best = self.epoch, None
+        first, best = len(self.history), None
         run = Run(self, data, held, epochs, rules)
         history.layers = layer_facts(self.network, int(run.bounds[-1] - run.bounds[-2]))
         history.start = starting_figures(self.network)
@@ -200,7 +186,8 @@ class Trainer:
                 record = history.record()
                 reasons = [reason for rule in rules if (reason := rule.update(record))]
                 if any(rule.restore_best and rule.improved for rule in rules):
-                    best = run.snapshot(best)
+                    best = best or Snapshot.of(self.network)
+                    best.take(self.network)
                 state = State(first + len(history) - 1, self.history, self.network, self, record)
                 if hooks and (asked := run_callbacks(hooks, state)):
                     reasons.append(asked)
@@ -208,38 +195,42 @@ class Trainer:
                 if reasons:
                     history.stopped = reasons[0]
                     break
-        rule = self.early_stopping
-        if rule is not None and rule.restore_best and best is not None:
+        early = self.early_stopping
+        if early is not None and early.restore_best and best is not None:
             best.restore(self.network)
-            history.best_epoch = rule.best_epoch
+            history.best_epoch = early.best_epoch
+            self.history.best_epoch = first + (early.best_epoch or 0)
         self.history.stopped = history.stopped
         return history
 
-    def _restarted(
-        self, data: Data, held: Data | None, epochs: int, hooks: list[Any]
-    ) -> History:
-        """The best of several fits: by held-out loss where there is one, else by loss."""
-        import copy
+    def _restarted(self, data: Data, held: Data | None, epochs: int, hooks: list[Any]) -> History:
+        """The best of several fits, by held-out loss where there is one, else by loss.
 
-        net, start = self.network, self.__getstate__()
-        kept = {k: copy.deepcopy(v) for k, v in start.items() if k in _PROGRESS}
-        best: tuple[float, Any, Any, dict[str, Any], History] | None = None
+        A start that diverges counts as the worst; only if all do, the last one's error is raised.
+        """
+        start = Standing(self)
+        kept: Standing | None = None
+        found, least, failure = History(), np.inf, None
         for attempt in range(self.restarts):
-            self.__dict__.update(copy.deepcopy(kept))
+            start.restore(self)
             if attempt:
-                net.initialize(net.seed + attempt)
-            history = self._fit(data, held, epochs, hooks)
-            losses = history.validation_loss or history.loss
+                self.network.initialize((self.network.seed + attempt) % SEEDS)
+                self.state[...] = 0.0
+            try:
+                history = self._fit(data, held, epochs, hooks)
+            except DivergenceError as error:
+                failure = error
+                continue
+            losses = history.validation_loss or history.loss or [np.inf]
             place = -1 if history.best_epoch is None else history.best_epoch
             score = losses[place] if np.isfinite(losses[place]) else np.inf
-            if best is None or score < best[0]:
-                progress = {k: copy.deepcopy(self.__dict__[k]) for k in _PROGRESS}
-                numbers = net.parameters.copy(), net._running.copy()
-                best = score, *numbers, progress, history
-        assert best is not None
-        _, net.parameters, net._running[...], progress, history = best
-        self.__dict__.update(progress)
-        return history
+            if kept is None or score < least:
+                kept, found, least = Standing(self), history, score
+        if kept is None:
+            assert failure is not None
+            raise failure
+        kept.restore(self)
+        return found
 
     def _check_batch_norm(self, batch: int | None) -> None:
         if batch == 1 and any(layer.batch_norm for layer in self.network.layers):
@@ -248,17 +239,26 @@ class Trainer:
                 "batch_size=2 or more, more samples, or layers without batch_norm"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__.copy()
+    def _check_monitors(self, held: Data | None) -> None:
+        """What rules and schedule watch will be recorded, and which way is up is known."""
+        prefix = "" if held is None else "validation_"
+        record = {"loss": 0.0, "lr": 0.0, "seconds": 0.0}
+        record |= {prefix + name: 0.0 for name in ("loss", *self.metrics)}
+        watchers: list[Any] = [*self.stopping, self.early_stopping, self.schedule]
+        for watcher in watchers:
+            if hasattr(watcher, "monitor"):
+                name, _ = monitored(record, watcher.monitor)
+                if getattr(watcher, "mode", "min") is None:
+                    higher_is_better(name)
+
+    def __copy__(self) -> Trainer:
+        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         return (
             f"Trainer({self.network!r}, {self.optimizer!r}, batch_size={self.batch_size}, "
             f"epoch={self.epoch}, step={self.step})"
         )
-
-
-_PROGRESS = ("history", "epoch", "step", "schedule_state", "state")
 
 
 def _early_stopping(rule: Any) -> EarlyStopping | None:
@@ -271,3 +271,17 @@ def _early_stopping(rule: Any) -> EarlyStopping | None:
             f"early_stopping={shown(rule)} must be True, None or a fastbp.EarlyStopping(...)"
         )
     return rule
+
+
+def _stopping(rules: Any) -> list[Stopping]:
+    if isinstance(rules, Stopping):
+        return [rules]
+    if isinstance(rules, str) or not isinstance(rules, Iterable):
+        raise TypeError(
+            f"stopping={shown(rules)} must be a stopping rule such as NoChange(), or several"
+        )
+    listed = list(rules)
+    for rule in listed:
+        if not isinstance(rule, Stopping):
+            raise TypeError(f"stopping: {shown(rule)} must be a rule such as fastbp.NoChange()")
+    return listed

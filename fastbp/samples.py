@@ -1,0 +1,132 @@
+"""The data of a fit: canonical arrays, which of their rows count, and the held-out ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .data import as_matrix, as_targets, as_weights, needs_screening
+from .engine import Array, Batch
+from .errors import shown
+from .passes import unfit
+from .sampling import split
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+@dataclass(frozen=True)
+class Data:
+    """Canonical arrays, and which of their samples count.
+
+    `screen`: some of it is memory-mapped, so NaN and inf are looked for as rows are gathered.
+    """
+
+    X: Array
+    labels: Array
+    targets: Array
+    weights: Array
+    indices: Array
+    screen: bool
+
+    @classmethod
+    def canonical(
+        cls, network: Network, X: Any, y: Any, sample_weight: Any, names: tuple[str, str]
+    ) -> Data:
+        """X, y and weights through the door; errors name the argument."""
+        outputs = network.layers[-1].units
+        matrix = as_matrix(X, network.inputs, network.dtype, names[0])
+        rows = len(matrix)
+        labels, targets = np.empty(0, np.int64), np.empty((0, outputs), network.dtype)
+        found = as_targets(y, rows, outputs, network.dtype, network.loss_name, names[1])
+        if found.ndim == 1:
+            labels = found
+        else:
+            targets = found
+        weights = np.empty(0, network.dtype)
+        if sample_weight is not None:
+            weights = as_weights(sample_weight, rows, network.dtype)
+        screen = not (needs_screening(matrix) and needs_screening(targets))
+        return cls(matrix, labels, targets, weights, np.arange(rows), screen)
+
+    @property
+    def samples(self) -> int:
+        """How many count."""
+        return len(self.indices)
+
+    def only(self, indices: Array) -> Data:
+        """The same arrays, fewer samples."""
+        return replace(self, indices=indices)
+
+    def taken(self, indices: Array) -> Data:
+        """Copies of some samples alone."""
+        parts = (self.X, self.labels, self.targets, self.weights)
+        X, labels, targets, weights = (part[indices] if len(part) else part for part in parts)
+        return Data(X, labels, targets, weights, np.arange(len(indices)), self.screen)
+
+    def batch(self, order: Array, bounds: Array) -> Batch:
+        """What the engine takes."""
+        none = np.empty((0, self.targets.shape[1]), self.X.dtype)
+        return Batch(self.X, self.labels, self.targets, self.weights, order, bounds, none)
+
+    def unfit(self, rows: Array) -> str | None:
+        """What to say of the first of `rows` that holds NaN or inf; None if none does."""
+        for array, name in ((self.X, "X"), (self.targets, "y")):
+            if len(array) and not (finite := np.isfinite(array[rows]).all(axis=1)).all():
+                row = int(rows[finite.argmin()])
+                return unfit(np.ascontiguousarray(array[row : row + 1]), name, row)
+        return None
+
+
+def door(
+    network: Network, X: Any, y: Any, sample_weight: Any, validation: Any, seed: int
+) -> tuple[Data, Data | None]:
+    """What to train on, and what to hold out; `validation` as for `Trainer.fit`."""
+    data = Data.canonical(network, X, y, sample_weight, ("X", "y"))
+    if validation is None:
+        return data, None
+    if isinstance(validation, tuple | list):
+        held = _given(network, validation)
+    else:
+        share = _share(validation, data.samples)
+        train, chosen = split(data.samples, share, seed)
+        held, data = data.taken(chosen), data.only(train)
+        message = held.unfit(held.indices) if held.screen else None
+        if message:
+            raise ValueError(f"validation={share:g}: of the rows held out, {message}")
+    for part, name in ((data, "to train on"), (held, "held out for validation")):
+        if part.weights.size and not part.weights[part.indices].any():
+            raise ValueError(f"sample_weight is 0 for every row {name}; at least one must count.")
+    return data, held
+
+
+def _given(network: Network, validation: Any) -> Data:
+    if len(validation) not in {2, 3}:
+        raise ValueError(
+            f"validation has {len(validation)} parts; give (X, y), (X, y, weights), or a share of "
+            "the samples above 0 and below 1"
+        )
+    Xv, yv, *rest = validation
+    names = ("validation[0]", "validation[1]")
+    held = Data.canonical(network, Xv, yv, rest[0] if rest else None, names)
+    for array, name in zip((held.X, held.targets), names, strict=True):
+        if held.screen and len(array) and (message := unfit(array, name)):
+            raise ValueError(message)
+    return held
+
+
+def _share(validation: Any, samples: int) -> float:
+    try:
+        share = float(validation)
+    except (TypeError, ValueError):
+        share = -1.0
+    if isinstance(validation, bool) or not 0.0 < share < 1.0:
+        raise ValueError(
+            f"validation={shown(validation)} must be (X, y), (X, y, weights), or a share of the "
+            "samples above 0 and below 1"
+        )
+    if samples < 2:
+        raise ValueError(f"validation={share:g} needs at least 2 samples; X has 1 row")
+    return share
