@@ -119,8 +119,12 @@ def _draw(
     if kind.shape == "zeros":
         drawn = np.zeros(size)
     elif kind.shape == "normal":
-        drawn = normals(seed, INIT, stream, size) * deviation
+        drawn = normals(seed, INIT, stream, size)
+        drawn *= deviation
     else:
         # Uniform on (-a, a) has the deviation a / sqrt(3).
-        drawn = (2.0 * uniforms(seed, INIT, stream, size) - 1.0) * (math.sqrt(3.0) * deviation)
+        drawn = uniforms(seed, INIT, stream, size)
+        drawn *= 2.0
+        drawn -= 1.0
+        drawn *= math.sqrt(3.0) * deviation
     return drawn
