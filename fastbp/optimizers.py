@@ -14,7 +14,7 @@ from typing import Final
 
 from .errors import check_flag, check_not_negative, check_positive, check_probability, unknown_name
 from .kernels.tables import UPDATES
-from .schedules import Schedule, as_schedule
+from .rates import Schedule, as_schedule
 
 Rate = float | Schedule | Callable[[int], float]
 """A step size: a number, a schedule, or a callable of the step, which counts from 0."""

@@ -276,6 +276,18 @@ def test_a_perfect_fit_has_no_gradient_and_no_illness() -> None:
     assert diagnose(_history(delta_rms=[0.0, 0.0, 0.0]), FACTS) == []
 
 
+@pytest.mark.parametrize(("below", "above"), [(4096, 1), (1, 4096)])
+def test_widths_are_no_illness(below: int, above: int) -> None:
+    # The rows of dL/dZ have equal norms, so a unit's share of it differs 64-fold.
+    facts = [LayerFacts(8, below, "tanh"), LayerFacts(below, above, "tanh")]
+    rows = {
+        "weight_norm": [below**0.5, above**0.5],
+        "delta_rms": [below**-0.5, above**-0.5],
+        "update_norm": [0.01, 0.01],
+    }
+    assert diagnose(History({name: [row] for name, row in rows.items()}), facts) == []
+
+
 def test_findings_are_data() -> None:
     diagnosis = diagnose(_history(weight_norm=[8.0, 8e-4, 4.0]), FACTS)
     assert isinstance(diagnosis, Diagnosis)

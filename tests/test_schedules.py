@@ -85,6 +85,20 @@ def test_schedules_copy_pickle_and_keep_plain_state(schedule: s.Schedule) -> Non
     assert json.loads(json.dumps(state)) == state
 
 
+def test_rates_are_computed_in_whole_blocks() -> None:
+    # NumPy may round a vector body and its remainder differently; here it happens not to.
+    asked: list[tuple[float, int]] = []
+
+    class Probe(s.Schedule):
+        def at(self, steps: Any, total: int | None, state: Any) -> Any:
+            asked.append((steps[0], len(steps)))
+            return steps * 1.0
+
+    assert Probe().rates(70, 3).tolist() == [70.0, 71.0, 72.0]
+    assert Probe().rates(60, 200).tolist() == [float(t) for t in range(60, 260)]
+    assert asked == [(64.0, 64), (0.0, 320)]
+
+
 def test_robbins_monro() -> None:
     rates = s.InverseTime(1.0, 1.0).rates(0, 100_000)
     assert rates.sum() > 12.0  # harmonic: log(100000) + 0.577
