@@ -20,7 +20,7 @@ from .memory import flush_denormals, restore_mode, segment, window
 from .shares import row_of, share
 from .table import reached
 
-forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bbb V")
+forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V")
 learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
 learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V")
@@ -90,7 +90,7 @@ def run_steps(
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
             parameters, running, arena, masks, sync, settings[SEED], settings[EPOCH],
-            settings[FIRST_STEP] + s, training, train, from_logits, scratch,
+            settings[FIRST_STEP] + s, training, from_logits, scratch,
         )  # fmt: skip
         measure(
             settings, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale, losses,
@@ -117,6 +117,7 @@ def run_steps(
             results[LOSS_SUM] += loss
             results[WEIGHT_SUM] += ordered_sum(batch_weights, rows)
         if train:
+            forward.follow_statistics(t, T, rows, plan, reals, running, arena)
             prepare_rates(
                 code, segment(factors, HYPER, 4), rates[s], settings[FIRST_UPDATE] + s + 1,
                 constants,
@@ -166,7 +167,7 @@ def infer_rows(
     """
     forward_rows(
         t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0, 0,
-        0, False, False, to_logits, scratch,
+        0, False, to_logits, scratch,
     )  # fmt: skip
     p = row_of(plan, plan.shape[0] - 1)
     n, ld = p[N], p[LD]

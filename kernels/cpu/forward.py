@@ -15,6 +15,7 @@ from ..layout import (
     BN,
     BN_AFTER,
     BN_BEFORE,
+    BN_NONE,
     DROP,
     EPS,
     FORM,
@@ -65,12 +66,12 @@ IDENTITY: Final = ACTIVATIONS["identity"].code
 def forward_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
     parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int,
-    step: int, training: bool, learn: bool, to_logits: bool, scratch: Any,
+    step: int, training: bool, to_logits: bool, scratch: Any,
 ) -> None:  # fmt: skip
     """Rows [lo, hi) of a batch of `rows` from the inputs `source` to the last layer's output.
 
-    training: batch statistics and dropout; learn: the running statistics follow; to_logits: stop
-    before the last activation, whose loss is computed from logits.
+    training: batch statistics and dropout; to_logits: stop before the last activation, whose loss
+    is computed from logits.
     """
     layers = plan.shape[0]
     for layer in range(layers):
@@ -88,15 +89,15 @@ def forward_rows(
         linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, scratch)
         if p[BN] == BN_BEFORE:
             normalize_batch(
-                t, T, rows, lo, hi, p, row_of(reals, layer), parameters, running, arena, sync,
-                training, learn, linear, linear,
+                t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
+                training, linear, linear,
             )  # fmt: skip
         if not (pair or fused or p[ACT] == IDENTITY):
             activate_rows(p[ACT], linear, output, lo, hi, n)
         if p[BN] == BN_AFTER:
             normalize_batch(
-                t, T, rows, lo, hi, p, row_of(reals, layer), parameters, running, arena, sync,
-                training, learn, output, final,
+                t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
+                training, output, final,
             )  # fmt: skip
         elif p[O] != p[F]:
             for i in range(lo, hi):
@@ -110,32 +111,46 @@ def forward_rows(
 
 @inline
 def normalize_batch(
-    t: int, T: int, rows: int, lo: int, hi: int, p: Any, real: Any, parameters: Any,
-    running: Any, arena: Any, sync: Any, training: bool, learn: bool, source: Any, target: Any,
+    t: int, T: int, rows: int, lo: int, hi: int, p: Any, eps: float, parameters: Any,
+    running: Any, arena: Any, sync: Any, training: bool, source: Any, target: Any,
 ) -> None:  # fmt: skip
     """Batch norm of `source` into `target`; statistics by columns, the rest by rows."""
     n, at = p[N], p[STATS]
     mean, variance = segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n)
     scale, ratio = segment(arena, at + SCALE * n, n), segment(arena, at + RATIO * n, n)
     nought = segment(arena, at + NOUGHT * n, n)
-    running_mean = segment(running, p[RUNNING], n)
-    running_variance = segment(running, p[RUNNING] + n, n)
     first, last = share(n, COLUMNS, t, T)
     if training:
         barrier(sync, T)
         statistics_columns(source, mean, variance, rows, first, last)
-        if learn:
-            running_columns(
-                mean, variance, running_mean, running_variance, rows, real[MOMENTUM], first, last
-            )
     else:
+        running_mean = segment(running, p[RUNNING], n)
+        running_variance = segment(running, p[RUNNING] + n, n)
         for j in range(first, last):
             mean[j] = running_mean[j]
             variance[j] = running_variance[j]
     for j in range(first, last):
         nought[j] = 0
-    scale_columns(variance, real[EPS], p[FORM], scale, ratio, first, last)
+    scale_columns(variance, eps, p[FORM], scale, ratio, first, last)
     barrier(sync, T)
     gamma, beta = segment(parameters, p[GAMMA], n), segment(parameters, p[BETA], n)
     normalized = window(arena, p[H], rows, p[LD])
     normalize_rows(source, mean, scale, gamma, beta, normalized, target, lo, hi, n)
+
+
+@inline
+def follow_statistics(
+    t: int, T: int, rows: int, plan: Any, reals: Any, running: Any, arena: Any
+) -> None:
+    """The running statistics follow the batch's: once its loss is known to be finite."""
+    for layer in range(plan.shape[0]):
+        p = row_of(plan, layer)
+        if p[BN] == BN_NONE:
+            continue
+        n, at = p[N], p[STATS]
+        first, last = share(n, COLUMNS, t, T)  # the columns whose statistics this thread formed
+        running_columns(
+            segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n),
+            segment(running, p[RUNNING], n), segment(running, p[RUNNING] + n, n),
+            rows, reals[layer, MOMENTUM], first, last,
+        )  # fmt: skip
