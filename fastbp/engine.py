@@ -23,6 +23,8 @@ from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
 
+_BOUNDS = 9  # where `run_steps` has them, after t and T
+
 
 def aligned(size: int, dtype: Any) -> Array:
     """Zeros on a 64-byte boundary: a vector load then never straddles two cache lines."""
@@ -106,6 +108,7 @@ class Workspace:
         self.factors = np.zeros(loop.FACTORS)
         self._whole = np.array([0, rows], np.int64)
         self._inference: tuple[Any, ...] | None = None
+        self._compiled = False
         self._scratches: Array = np.zeros((0, 0), dtype)
 
     def scratches(self, count: int) -> Array:
@@ -151,7 +154,7 @@ class Workspace:
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
             self.results, batch.out, self.scratches(n_threads), self.sync,
         )  # fmt: skip
-        return int(threads.run(loop.run_steps, n_threads, args))
+        return self._together(n_threads, args)
 
     def infer(
         self,
@@ -182,6 +185,14 @@ class Workspace:
             first = self.scratches(1)
             return loop.run_steps(0, 1, *head, X, *middle, bounds, *tail, out, first, self.sync)  # type: ignore[no-any-return]
         args = (*head, X, *middle, bounds, *tail, out, self.scratches(n_threads), self.sync)
+        return self._together(n_threads, args)
+
+    def _together(self, n_threads: int, args: tuple[Any, ...]) -> int:
+        """Run the loop on this many threads."""
+        if n_threads > 1 and not self._compiled:
+            # No steps: it compiles (or loads) here, where an interrupt leaves nobody waiting.
+            loop.run_steps(0, 1, *args[:_BOUNDS], args[_BOUNDS][:1], *args[_BOUNDS + 1 :])
+            self._compiled = True
         return int(threads.run(loop.run_steps, n_threads, args))
 
     def _inference_arguments(self, parameters: Array, running: Array) -> tuple[Any, ...]:

@@ -8,6 +8,8 @@ starts a new crew, and a call holds its workers until every one of them has retu
 from __future__ import annotations
 
 import functools
+import itertools
+import operator
 import os
 import queue
 import threading
@@ -74,24 +76,34 @@ def run(function: Callable[..., Any], threads: int, args: tuple[Any, ...]) -> An
     workers = _take(threads - 1)
     team = len(workers) + 1
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    pending, failure, result = len(workers), None, None
-    for t, worker in enumerate(workers, 1):
-        worker.tasks.put((function, (t, team, *args), done))
+    calls: list[Any] = [
+        (worker.tasks.put, (function, (t, team, *args), done))
+        for t, worker in enumerate(workers, 1)
+    ]
+    calls.append((function, 0, team, *args))
+    begun: list[Any] = []
+    returned: list[Any] = []
+    failure: BaseException | None = None
     try:
-        result = function(0, team, *args)
+        # One call of C code, in which Python delivers no signal: an interrupt comes before any
+        # share has begun or after the first has returned. In between, the others would wait for
+        # the first at a meeting for ever.
+        begun.extend(itertools.starmap(operator.call, calls))
     except BaseException as error:
         failure = error
-    while pending:
+    while True:
         try:
-            failure = done.get() or failure
-            pending -= 1
+            if len(returned) >= min(len(begun), len(workers)):
+                break
+            returned.extend(itertools.starmap(done.get, [()]))  # got is counted, likewise
         except KeyboardInterrupt as error:
             failure = error
     with _lock:
         _idle.extend(workers)
+    failure = failure or next(filter(None, returned), None)
     if failure is not None:
         raise failure
-    return result
+    return begun[-1]
 
 
 def available_cores() -> int:
@@ -108,7 +120,7 @@ def _quota() -> int:
             quota, period = file.read().split()
         if quota != "max":
             return max(1, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         pass
     try:
         base = "/sys/fs/cgroup/cpu/cpu.cfs_"
@@ -116,7 +128,7 @@ def _quota() -> int:
             quota_us, period_us = int(first.read()), int(second.read())
         if quota_us > 0:
             return max(1, -(-quota_us // period_us))
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         pass
     return 1 << 20
 
