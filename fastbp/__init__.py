@@ -31,6 +31,7 @@ from .schedules import (
 )
 from .stopping import EarlyStopping, NoChange, SmallGradient, Stopping, TimeBudget
 from .trainer import Trainer
+from .warmup import warmup
 
 __version__ = "0.1.0"
 
@@ -39,5 +40,5 @@ __all__ = [
     "Dense", "DivergenceError", "EarlyStopping", "Exponential", "History", "InverseTime", "Layer",
     "Network", "NoChange", "OneCycle", "Optimizer", "RMSprop", "ReduceOnPlateau", "Schedule",
     "SmallGradient", "State", "StepDecay", "Stopping", "TimeBudget", "Trainer", "Warmup",
-    "check_gradients",
+    "check_gradients", "warmup",
 ]  # fmt: skip

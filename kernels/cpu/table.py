@@ -12,6 +12,7 @@ A body is declared with a signature in letters, one an argument:
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from inspect import Parameter, Signature
@@ -24,7 +25,7 @@ from numba import types
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
-from .jit import JIT_DISABLED, body
+from .jit import JIT_DISABLED, body, cache_directory
 from .product import bind_tiles
 
 _POSITIONAL: Final = Parameter.POSITIONAL_OR_KEYWORD
@@ -153,4 +154,14 @@ def bind(dtype: Any) -> None:
             return
         for entry in _bodies:
             _TABLE[entry.slot + which] = entry.address(which)
+            if entry is _bodies[0] and entry.dispatcher.stats.cache_misses:
+                _announce(_DTYPES[which])
         _bound.add(which)
+
+
+def _announce(dtype: Any) -> None:
+    """One line where compiling takes seconds, so that nobody takes it for the training."""
+    place = cache_directory()
+    kept = "not kept: no cache directory" if place is None else f"kept in {place}"
+    if sys.stderr is not None:
+        print(f"fastbp: compiling its kernels for {dtype}, once ({kept})", file=sys.stderr)
