@@ -439,14 +439,15 @@ def test_a_spoiled_layer_of_a_network(tmp_path, change, message):
         fastbp.Network.load(tmp_path / "bad")
 
 
-def test_loading_a_network_takes_little_more_than_its_parameters(tmp_path):
+# Reading itself takes the size of the file (see the stand-in's test above).
+@pytest.mark.xfail(reason="the fresh network first draws start weights, at 6 times the file")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_loading_a_network_takes_at_most_twice_the_file(tmp_path, dtype):
     path = tmp_path / "net"
-    net = fastbp.Network(1000, [fastbp.Dense(2000, "relu"), fastbp.Dense(2)], dtype="float64")
-    net.save(path)
+    fastbp.Network(1000, [fastbp.Dense(2000, "relu"), fastbp.Dense(2)], dtype=dtype).save(path)
     tracemalloc.start()
     try:
         fastbp.Network.load(path)
-        # The parameters, and the start weights that the fresh network draws in float64.
-        assert tracemalloc.get_traced_memory()[1] <= 2 * path.stat().st_size + (1 << 20)
+        assert tracemalloc.get_traced_memory()[1] <= 2 * path.stat().st_size
     finally:
         tracemalloc.stop()

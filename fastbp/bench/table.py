@@ -75,7 +75,7 @@ def render(result: dict[str, Any]) -> Iterator[Table | str]:
     headings, rows = cells(result)
     table = Table(title="microseconds a training step, each at its best number of threads")
     for index, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if index else "left", overflow="fold")
+        table.add_column(heading, justify="right" if index else "left", no_wrap=not index)
     for row in rows:
         table.add_row(*row)
     yield table

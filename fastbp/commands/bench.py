@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,8 +51,10 @@ def bench(
     result = {"machine": collect(), **result}
     if output is not None:
         output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    # A file or a pipe has no width: room for every peer.
+    printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for line in table.render(result):
-        Console(highlight=False).print(line)
+        printed.print(line, soft_wrap=isinstance(line, str))
 
 
 def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> list[str]:
