@@ -64,7 +64,8 @@ def test_parameters_are_laid_out_by_layer_w_b_gamma_beta() -> None:
     net = Network(4, layers)
     net.parameters = np.arange(net.parameters.size)
     at = 0
-    for layer, names in zip(net.layers, (("W", "b", "gamma", "beta"), ("W", "gamma", "beta"), ("W", "b")), strict=True):  # fmt: skip
+    order = (("W", "b", "gamma", "beta"), ("W", "gamma", "beta"), ("W", "b"))
+    for layer, names in zip(net.layers, order, strict=True):
         for name in names:
             view = getattr(layer, name)
             expected = np.arange(at, at + view.size, dtype=np.float32).reshape(view.shape)
