@@ -44,7 +44,11 @@ from .tiles import (
 DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
 PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed ...
 PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy
-SCRATCH_BYTES: Final = DEPTH_BLOCK_BYTES * 64  # of one thread
+A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows, whole tiles of 12, 8 and 6
+A_PANELS: Final = 4  # at most so many at once: 192 rows, 384 KB, beside one panel of B in the L2
+A_COLUMNS: Final = 128  # columns of the result that share the copy
+_PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
+SCRATCH_BYTES: Final = _PANEL_BYTES * (1 + A_PANELS)  # of one thread
 
 
 def host_tiles() -> TileSet | None:
@@ -104,6 +108,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     copy = _by_width(build_copy, tiles, itemsize, 2)
     turn = _by_width(build_turn, tiles, itemsize, 2)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
+    tall = A_VECTORS * lanes if A_VECTORS in tiles.heights else 0
     depth_block = DEPTH_BLOCK_BYTES // itemsize
     far = PACK_STRIDE_BYTES // itemsize
 
@@ -112,15 +117,24 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
         bias, judge, judge_row, start, finish, scratch,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack = turned != 0 or (b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes)
-        if not pack:
-            block = max(depth, 1)
-        else:
-            block = depth_block
+        pack_a = (
+            tall > 0 and a_row == 1 and a_step >= far and columns >= A_COLUMNS
+            and rows <= A_PANELS * tall and depth >= 2 * lanes
+        )  # fmt: skip
+        block = depth_block if pack or pack_a else max(depth, 1)
         done = 0
         while done < depth or done == 0:
             part = min(block, depth - done)
             begin = start if done == 0 else START_C
             end = finish if done + part >= depth else FINISH_NONE
+            a_here = a + done * a_step * itemsize
+            if pack_a:
+                for row in range(0, rows, tall):
+                    copy(
+                        A_VECTORS,
+                        (scratch + _PANEL_BYTES + row * block * itemsize, a_here + row * itemsize,
+                         a_step, part, min(tall, rows - row)),
+                    )  # fmt: skip
             column = 0
             while column < columns:
                 vectors = min(widest, (columns - column + lanes - 1) // lanes)
@@ -135,18 +149,20 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                     else:
                         source = b + (done * b_row + column) * itemsize
                         copy(vectors, (scratch, source, b_row, part, here))
-                panel(
-                    vectors,
-                    (
-                        a + done * a_step * itemsize,
-                        at,
-                        c + column * itemsize,
-                        bias + column * itemsize,
-                        judge + column * itemsize,
-                        rows, part, a_row, a_step, step, c_row, judge_row,
-                        here - (vectors - 1) * lanes, begin, end,
-                    ),
-                )  # fmt: skip
+                for row in range(0, rows, tall if pack_a else max(rows, 1)):
+                    panel(
+                        vectors,
+                        (
+                            scratch + _PANEL_BYTES + row * block * itemsize if pack_a else a_here,
+                            at,
+                            c + (row * c_row + column) * itemsize,
+                            bias + column * itemsize,
+                            judge + (row * judge_row + column) * itemsize,
+                            min(tall, rows - row) if pack_a else rows,
+                            part, a_row, tall if pack_a else a_step, step, c_row, judge_row,
+                            here - (vectors - 1) * lanes, begin, end,
+                        ),
+                    )  # fmt: skip
                 column += here
             done += max(part, 1)
 
