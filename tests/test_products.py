@@ -124,6 +124,16 @@ def test_integers_are_exact_on_two_thousand_shapes(dtype: str, loops: str) -> No
         assert same(backward(D, W, A), np.where(A > 0, dA, 0)), shape
 
 
+@pytest.fixture
+def _alone() -> Iterator[None]:
+    """One thread: a parallel region on a busy machine waits a time slice."""
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_alone")
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_doors_are_exact_on_two_thousand_shapes(dtype: str) -> None:
     rng = np.random.default_rng(2)
