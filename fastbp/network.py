@@ -22,7 +22,7 @@ from .kernels.tables import ACTIVATIONS
 from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
 from .metrics import compute
-from .passes import SEEDS, Passes
+from .passes import NO_TARGETS, SEEDS, Passes
 
 
 class Network(Passes):
@@ -160,7 +160,7 @@ class Network(Passes):
         """
         if not training:
             return self._infer(X, logits=False)
-        batch = self._batch(X, None, None, training)
+        batch = self._batch(X, NO_TARGETS, None, training)
         with self._borrow(len(batch.X)) as work:
             self._call(work, loop.LOSS, batch, self._room(0), True, seed)
             last = work.plan.ints[-1]
@@ -318,10 +318,10 @@ class Network(Passes):
 
 def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     try:
-        kind = np.dtype(dtype)
+        kind = None if dtype is None else np.dtype(dtype)
     except TypeError:
         kind = None
-    if kind not in (np.dtype("float32"), np.dtype("float64")) or dtype is None:
+    # NumPy takes None for float64, in comparisons, too.
+    if kind is None or kind.name not in {"float32", "float64"} or not kind.isnative:
         raise ValueError(f"dtype={shown(dtype)} must be 'float32' or 'float64'")
-    assert kind is not None
     return kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from .threads import choose_threads
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
 SEEDS = 2**63 - 1  # the largest seed
+NO_TARGETS: Final = object()  # for passes that only want outputs
 
 
 def unfit(array: Array, name: str, row: int = 0) -> str | None:
@@ -131,12 +132,12 @@ class Passes:
         return aligned(self._parameters.size if size is None else size, self.dtype)
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, training: bool = False) -> Batch:
-        """The whole of X and y as one canonical batch; without y the targets are 0."""
+        """The whole of X and y as one canonical batch; with NO_TARGETS they are 0."""
         matrix = as_matrix(X, self.inputs, self.dtype)
         rows, k = len(matrix), self._specs[-1].units
         self._check_rows(rows, training)
         labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
-        if y is None:
+        if y is NO_TARGETS:
             targets = np.zeros((rows, k), self.dtype)
         else:
             found = as_targets(y, rows, k, self.dtype, self.loss_name)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .data import as_matrix, as_targets, as_weights, needs_screening
 from .engine import Array, Batch
-from .errors import shown
+from .errors import plural, shown
 from .passes import unfit
 from .sampling import split
 
@@ -105,8 +105,8 @@ def door(
 def _given(network: Network, validation: Any) -> Data:
     if len(validation) not in {2, 3}:
         raise ValueError(
-            f"validation has {len(validation)} parts; give (X, y), (X, y, weights), or a share of "
-            "the samples above 0 and below 1"
+            f"validation has {plural(len(validation), 'part')}; give (X, y), (X, y, weights), or "
+            "a share of the samples above 0 and below 1"
         )
     Xv, yv, *rest = validation
     names = ("validation[0]", "validation[1]")
