@@ -12,6 +12,9 @@ from llvmlite import ir
 
 from .tiles import I32, I64, POINTER, VOID, TileSet, Vectors
 
+AHEAD = 12
+"""Rows a copy asks for in advance: rows lie pages apart, where no hardware prefetcher follows."""
+
 # (target, source, source_row, depth, columns): target is (depth, width), zero beyond `columns`.
 PACK_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
 
@@ -68,7 +71,9 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
     with _Loop(builder, depth, 1) as p:
         into = simd.at(target, builder.mul(p, ir.Constant(I64, width)))
         out_of = simd.at(source, builder.mul(p, source_row))
+        ahead = simd.at(out_of, builder.mul(source_row, ir.Constant(I64, AHEAD)))
         for v in range(vectors):
+            simd.prefetch(simd.at(ahead, v * simd.lanes))
             guard = mask if v == vectors - 1 else None
             value = simd.load(simd.at(out_of, v * simd.lanes), guard)
             simd.store(value, simd.at(into, v * simd.lanes))

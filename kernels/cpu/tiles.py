@@ -113,6 +113,11 @@ class Vectors:
         align = ir.Constant(I32, self.itemsize)
         self.builder.call(function, [value, pointer, align, mask])
 
+    def prefetch(self, pointer: Any) -> None:
+        """Ask for the cache line at `pointer`, to be read soon; any address is allowed."""
+        function = self.intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
+        self.builder.call(function, [pointer, *(ir.Constant(I32, c) for c in (0, 3, 1))])
+
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         function = self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3)
         return self.builder.call(function, [a, b, c])
