@@ -178,6 +178,12 @@ def test_packed_panels_are_exact(dtype: str, loops: str) -> None:
         dA = reference.input_gradient(D, W)
         assert same(backward(D, W), dA)
         assert same(backward(D, W, A), np.where(A > 0, dA, 0))
+        # A^T, some rows of it at a time: packed, too, where its rows lie far apart.
+        for lo, hi in [(0, m), (m - 90, m), (3, 56), (m - 7, m)]:
+            if 0 <= lo and hi <= m:
+                G = np.full((hi - lo, k), np.nan, dtype)
+                gradient_rows(A, D, G, lo, lo, hi, n, k, SCRATCH[dtype])
+                assert same(G, reference.weight_gradient(A, D)[0][lo:hi])
         # The batch is the depth of the weight gradient: here it takes several blocks.
         turned = integers(rng, dtype, m, k)
         X = integers(rng, dtype, m, n)
@@ -386,6 +392,7 @@ OVERRUN = """
 import ctypes, mmap
 import numpy as np
 from fastbp.kernels import linear_forward, weight_gradient, input_gradient
+from fastbp.kernels.cpu.product import SCRATCH_BYTES, gradient_rows
 
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE
@@ -413,6 +420,11 @@ for dtype in ("float32", "float64"):
         weight_gradient(A, D, out=dW, bias_out=db)
         input_gradient(D, W, out=dA)
         assert (dW == n).all() and (db == n).all() and (dA == k).all()
+    A, D = guarded((40, 517), dtype), guarded((40, 131), dtype)
+    for lo in (390, 427, 467, 510):  # rows of A^T that are packed, and fewer than a panel has
+        G, scratch = guarded((517 - lo, 131), dtype), np.empty(SCRATCH_BYTES, np.uint8).view(dtype)
+        gradient_rows(A, D, G, lo, lo, 517, 40, 131, scratch)
+        assert (G == 40).all()
 import os
 os._exit(0)  # the guarded pages are still looked at: no tidy end
 """

@@ -130,8 +130,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
             a_here = a + done * a_step * itemsize
             if pack_a:
                 for row in range(0, rows, tall):
-                    copy(
-                        A_VECTORS,
+                    copy(  # as few vectors as hold its rows: only the last of them is masked
+                        (min(tall, rows - row) + lanes - 1) // lanes,
                         (scratch + _PANEL_BYTES + row * block * itemsize, a_here + row * itemsize,
                          a_step, part, min(tall, rows - row)),
                     )  # fmt: skip
@@ -150,6 +150,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                         source = b + (done * b_row + column) * itemsize
                         copy(vectors, (scratch, source, b_row, part, here))
                 for row in range(0, rows, tall if pack_a else max(rows, 1)):
+                    width = (min(tall, rows - row) + lanes - 1) // lanes * lanes
                     panel(
                         vectors,
                         (
@@ -159,7 +160,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             bias + column * itemsize,
                             judge + (row * judge_row + column) * itemsize,
                             min(tall, rows - row) if pack_a else rows,
-                            part, a_row, tall if pack_a else a_step, step, c_row, judge_row,
+                            part, a_row, width if pack_a else a_step, step, c_row, judge_row,
                             here - (vectors - 1) * lanes, begin, end,
                         ),
                     )  # fmt: skip
