@@ -47,7 +47,7 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
         warnings.warn(
             f"layer {index}, the last, is a step function: its derivative is 0 everywhere, so "
             "every gradient below it is 0 and no weight can be learned; use 'sigmoid'",
-            stacklevel=3,
+            stacklevel=4,
         )
     return loss
 

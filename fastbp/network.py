@@ -60,6 +60,30 @@ class Network(Passes):
         device: str = "cpu",
         precision: str | None = None,
     ) -> None:
+        described: dict[str, Any] = {
+            "loss": loss,
+            "dtype": dtype,
+            "seed": seed,
+            "reduction": reduction,
+        }
+        self._describe(inputs, layers, device=device, precision=precision, **described)
+        self.initialize(self.seed)
+
+    # --- construction ------------------------------------------------------------------------
+
+    def _describe(
+        self,
+        inputs: int,
+        layers: Sequence[Dense],
+        *,
+        loss: str | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int = 0,
+        reduction: str = "mean",
+        device: str = "cpu",
+        precision: str | None = None,
+    ) -> None:
+        """All of a network but its numbers, which are 0."""
         self.inputs = check_integer("inputs", inputs, least=1)
         self.dtype = _dtype(dtype)
         self.seed = check_integer("seed", seed, least=0, most=SEEDS)
@@ -75,9 +99,6 @@ class Network(Passes):
         self._parameters = aligned(size, self.dtype)
         self._running = aligned(running, self.dtype)
         self._workspaces: list[Workspace] = []
-        self.initialize(self.seed)
-
-    # --- construction ------------------------------------------------------------------------
 
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):
@@ -268,7 +289,7 @@ class Network(Passes):
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any]) -> Self:
-        """A network with fresh weights from what `architecture()` gave."""
+        """A network from what `architecture()` gave; its numbers are 0 until they are set."""
         fields = dict(architecture)
         layers = []
         for entry in fields.pop("layers"):
@@ -277,7 +298,9 @@ class Network(Passes):
             if isinstance(norm, Mapping):
                 entry["batch_norm"] = BatchNorm(**norm)
             layers.append(Dense(**entry))
-        return cls(fields.pop("inputs"), layers, **fields)
+        net = cls.__new__(cls)
+        net._describe(fields.pop("inputs"), layers, **fields)
+        return net
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Store architecture, parameters and running statistics as safetensors, whole or not."""

@@ -439,8 +439,6 @@ def test_a_spoiled_layer_of_a_network(tmp_path, change, message):
         fastbp.Network.load(tmp_path / "bad")
 
 
-# Reading itself takes the size of the file (see the stand-in's test above).
-@pytest.mark.xfail(reason="the fresh network first draws start weights, at 6 times the file")
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_loading_a_network_takes_at_most_twice_the_file(tmp_path, dtype):
     path = tmp_path / "net"
