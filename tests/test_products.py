@@ -180,7 +180,7 @@ def test_packed_panels_are_exact(dtype: str, loops: str) -> None:
         assert same(backward(D, W, A), np.where(A > 0, dA, 0))
         # A^T, some rows of it at a time: packed, too, where its rows lie far apart.
         for lo, hi in [(0, m), (m - 90, m), (3, 56), (m - 7, m)]:
-            if 0 <= lo and hi <= m:
+            if lo >= 0 and hi <= m:
                 G = np.full((hi - lo, k), np.nan, dtype)
                 gradient_rows(A, D, G, lo, lo, hi, n, k, SCRATCH[dtype])
                 assert same(G, reference.weight_gradient(A, D)[0][lo:hi])
