@@ -182,8 +182,8 @@ class Workspace:
             bounds = np.append(np.arange(0, len(X), block), len(X))
         bind(self.dtype)
         if n_threads == 1:
-            first = self.scratches(1)
-            return loop.run_steps(0, 1, *head, X, *middle, bounds, *tail, out, first, self.sync)  # type: ignore[no-any-return]
+            own = self.scratches(1)
+            return loop.run_steps(0, 1, *head, X, *middle, bounds, *tail, out, own, self.sync)
         args = (*head, X, *middle, bounds, *tail, out, self.scratches(n_threads), self.sync)
         return self._together(n_threads, args)
 
@@ -196,7 +196,7 @@ class Workspace:
         return int(threads.run(loop.run_steps, n_threads, args))
 
     def _inference_arguments(self, parameters: Array, running: Array) -> tuple[Any, ...]:
-        """What `run_steps` gets around X, bounds and out; made once, for a call takes microseconds."""
+        """What `run_steps` gets around X, bounds and out; made once: a call is microseconds."""
         none = np.empty(0, np.int64)
         empty = np.empty((0, self.layers[-1].units), self.dtype)
         head = (self.plan.ints, self.plan.reals, self.settings, self.factors)

@@ -33,7 +33,7 @@ class _Worker(threading.Thread):
             try:
                 function(*args)
                 done.put(None)
-            except BaseException as error:  # handed to the caller, who raises it
+            except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
                 done.put(error)
             del function, args, done
 
@@ -89,7 +89,7 @@ def run(function: Callable[..., Any], threads: int, args: tuple[Any, ...]) -> An
         # share has begun or after the first has returned. In between, the others would wait for
         # the first at a meeting for ever.
         begun.extend(itertools.starmap(operator.call, calls))
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - raised below, when all have returned
         failure = error
     while True:
         try:

@@ -32,6 +32,10 @@ STATS_PARTS: Final = 5
 CACHE_LINE: Final = 64
 
 
+_SIGN_ALONE: Final = {"identity", "step", "relu", "leaky_relu"}
+"""f'(z) needs only the sign of f(z)."""
+
+
 @dataclass(frozen=True)
 class LayerSpec:
     """One layer as the kernels see it."""
@@ -59,11 +63,11 @@ class LayerSpec:
     def separate_final(self) -> bool:
         """What the next layer reads is not f(Z): it is normalised, or dropout has rescaled it.
 
-        relu, leaky_relu, identity and step need only the sign of f(Z), which dropout keeps.
+        Where only the sign of f(Z) is needed, dropout keeps it.
         """
         if self.batch_norm == BN_AFTER:
             return True
-        return self.dropout > 0 and self.activation not in {"identity", "step", "relu", "leaky_relu"}
+        return self.dropout > 0 and self.activation not in _SIGN_ALONE
 
 
 @dataclass(frozen=True)

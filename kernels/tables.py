@@ -102,9 +102,7 @@ UPDATES: Final[dict[str, Update]] = {
     "momentum": Update(1, ("velocity",), (("momentum", 0.9),)),
     "nesterov": Update(2, ("velocity",), (("momentum", 0.9),)),
     "adagrad": Update(3, ("square_sum",), (("eps", 1e-10),)),
-    "adadelta": Update(
-        4, ("square_average", "delta_average"), (("rho", 0.9), ("eps", 1e-6))
-    ),
+    "adadelta": Update(4, ("square_average", "delta_average"), (("rho", 0.9), ("eps", 1e-6))),
     "rmsprop": Update(5, ("square_average",), (("alpha", 0.99), ("eps", 1e-8))),
     "adam": Update(
         6,

@@ -219,7 +219,7 @@ def test_trainer(case: str) -> None:
 
 
 def test_a_trainer_needs_a_network() -> None:
-    with pytest.raises(TypeError, match="must be a fastbp.Network"):
+    with pytest.raises(TypeError, match=r"must be a fastbp\.Network"):
         Trainer(Network)
 
 

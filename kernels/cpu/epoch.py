@@ -16,7 +16,7 @@ from . import backward, forward, learn
 from .barrier import barrier
 from .bodies import loss_gradient_rows, loss_rows, pair_rows, perturb_rows, prepare_rates
 from .jit import inline, serial
-from .memory import flush_denormals, restore_mode, segment, window
+from .memory import flush_denormals, prefetch, restore_mode, segment, window
 from .shares import row_of, share
 from .table import reached
 
@@ -24,7 +24,7 @@ forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V")
 learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
 learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V")
-whole_gradient = reached(learn.whole_gradient, "iii J VV V")
+whole_gradient = learn.gradient_of_batch
 
 # What a call does with each batch.
 TRAIN, GRADIENT, LOSS, INFER = range(4)
@@ -44,6 +44,8 @@ CONSTANTS: Final = 64
 """Elements at the end of a thread's scratch: the step's optimizer constants."""
 SCRATCH_TAIL: Final = learn.ROOM + CONSTANTS
 """Elements of a thread's scratch beyond the product's packing."""
+AHEAD: Final = 3
+"""Samples that are asked for in advance: each lies anywhere in memory."""
 BATCH_GRAIN: Final = 4
 """Rows of a batch are cut at multiples of this: whole tiles."""
 
@@ -84,8 +86,8 @@ def run_steps(
             )  # fmt: skip
             continue
         batch_weights, scale = gather(
-            settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows, arena,
-            settings[FIRST_STEP] + s, unit, losses, lo, hi,
+            settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
+            arena, settings[FIRST_STEP] + s, unit, losses, lo, hi,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
@@ -194,10 +196,15 @@ def gather(
     losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum.
     """
     m, k = X.shape[1], targets.shape[1]
+    line = 64 // X.itemsize
     into = window(arena, p[IN], rows, p[IN_LD])
     wanted = window(arena, settings[TARGETS], rows, settings[TARGETS_LD])
     for i in range(lo, hi):
         sample = order[start + i]
+        if start + i + AHEAD < order.size:
+            later = order[start + i + AHEAD] * m
+            for j in range(0, m, line):
+                prefetch(X, later + j)
         source, target = segment(X, sample * m, m), segment(into, i * p[IN_LD], m)
         for j in range(m):
             target[j] = source[j]
@@ -211,9 +218,7 @@ def gather(
             for j in range(k):
                 y[j] = source[j]
     if factors[NOISE] > 0:
-        perturb_rows(
-            into, factors[NOISE], settings[SEED], settings[EPOCH], step, 0, lo, hi, m
-        )
+        perturb_rows(into, factors[NOISE], settings[SEED], settings[EPOCH], step, 0, lo, hi, m)
     half = unit.size // 2
     batch_weights = segment(unit, 0, rows)
     total = float(rows)
@@ -246,9 +251,7 @@ def measure(
         return
     loss_rows(settings[LOSS_CODE], output, wanted, weights, losses, lo, hi, n)
     if settings[MODE] != LOSS:
-        loss_gradient_rows(
-            settings[LOSS_CODE], output, wanted, weights, scale, delta, lo, hi, n
-        )
+        loss_gradient_rows(settings[LOSS_CODE], output, wanted, weights, scale, delta, lo, hi, n)
 
 
 @inline

@@ -124,7 +124,7 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
 
 
 def cached(dispatcher: Any, py_func: Callable[..., Any], kind: str = "") -> Any:
-    """Give a dispatcher (or C function) of `py_func` the salted cache; a kind, a cache of its own."""
+    """Give a dispatcher (or C function) the salted cache; a kind has files of its own."""
     if not JIT_DISABLED and cache_directory() is not None:
         dispatcher._cache = _caches(kind)(py_func)
     return dispatcher
@@ -138,8 +138,10 @@ def _caches(kind: str) -> type[FunctionCache]:
 
 
 class _StampedCache(FunctionCache):  # type: ignore[misc]
-    """Numba's key hashes the function's code and closure, whose pickles differ by process; the
-    stamp and the name stand for both."""
+    """A cache whose key is the name: the stamp stands for the code.
+
+    Numba's key hashes the function's closure, whose pickle differs from process to process.
+    """
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), self._impl.filename_base

@@ -25,6 +25,7 @@ from .bodies import (
 from .jit import inline, serial
 from .memory import segment, window
 from .shares import COLUMNS, FLAT, row_of, share
+from .table import reached
 
 RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 8192
@@ -86,6 +87,9 @@ def whole_gradient(
         layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch)
 
 
+gradient_of_batch = reached(whole_gradient, "iii J VV V")
+
+
 @inline
 def blocked_square_sums(x: Any, lo: int, hi: int, partial: Any, t: int, T: int) -> None:
     """partial[k] = sum of the squares of x's k-th block of FLAT elements in [lo, hi)."""
@@ -111,7 +115,7 @@ def learn_whole(
     record: bool, figures: Any, partial: Any, sync: Any, scratch: Any,
 ) -> None:  # fmt: skip
     """The gradient completed, clipped and recorded, then the update in fixed blocks."""
-    whole_gradient(t, T, rows, plan, gradient, arena, scratch)
+    gradient_of_batch(t, T, rows, plan, gradient, arena, scratch)
     barrier(sync, T)
     size = gradient.size
     if clip_norm > 0:

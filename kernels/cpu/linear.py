@@ -1,8 +1,7 @@
 """The three products of a layer as public kernels, over the bodies the training loop calls.
 
-    linear_forward    A = f(X W + b)
-    weight_gradient   dL/dW = A^T dL/dZ, dL/db = column sums of dL/dZ
-    input_gradient    dL/dA = dL/dZ W^T
+linear_forward: A = f(X W + b); weight_gradient: dL/dW = A^T dL/dZ and dL/db, the column sums of
+dL/dZ; input_gradient: dL/dA = dL/dZ W^T.
 """
 
 from __future__ import annotations
@@ -150,9 +149,7 @@ def linear_forward(
     if Z is not None:
         kept = output("Z", Z, (len(A), k), A.dtype, inputs)
     work = A.size * k // 16
-    launch(
-        _linear_share, _linear_shares, work, A, W, bias, code, kept, result, _scratches(A.dtype)
-    )
+    launch(_linear_share, _linear_shares, work, A, W, bias, code, kept, result, _scratches(A.dtype))
     return result if out is None else out
 
 
@@ -189,9 +186,7 @@ def weight_gradient(
     return (result if out is None else out), (bias if bias_out is None else bias_out)
 
 
-def input_gradient(
-    dZ: np.ndarray, W: np.ndarray, *, out: np.ndarray | None = None
-) -> np.ndarray:
+def input_gradient(dZ: np.ndarray, W: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
     """dL/dA = dL/dZ W^T, what the layer before gets (notes 004, dZ/dA = W).
 
     Args:

@@ -104,6 +104,28 @@ element `offset` on, nothing counted. A loop over `range(size)` of a segment vec
 that the index cannot be negative."""
 
 
+@intrinsic
+def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, args[0]).data
+        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        place = builder.bitcast(builder.gep(data, [args[1]]), pointer)
+        builder.call(function, [place, i32(0), i32(3), i32(1)])  # to read, soon and again, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+def _prefetch_python(array: np.ndarray, index: int) -> None:
+    return None
+
+
+prefetch: Any = _prefetch_python if JIT_DISABLED else _prefetch
+"""`prefetch(array, index)`: ask for the cache line of the flat element `index`, to read soon."""
+
+
 def _mode_register(builder: Any, value: Any = None) -> Any:
     """Read the floating-point control register, or write `value` into it."""
     module, i32, i64 = builder.module, ir.IntType(32), ir.IntType(64)

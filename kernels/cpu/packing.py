@@ -96,9 +96,7 @@ def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
             left = builder.sub(depth, p0)
             full = builder.and_(
                 builder.icmp_signed(">=", left, ir.Constant(I64, lanes)),
-                builder.icmp_signed(
-                    ">=", builder.sub(columns, j0), ir.Constant(I64, lanes)
-                ),
+                builder.icmp_signed(">=", builder.sub(columns, j0), ir.Constant(I64, lanes)),
             )
             corner = simd.at(source, builder.add(builder.mul(j0, source_row), p0))
             into = simd.at(target, builder.add(builder.mul(p0, ir.Constant(I64, width)), j0))
@@ -117,8 +115,14 @@ def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
 
 
 def _turn_edge(
-    simd: Vectors, corner: Any, source_row: Any, into: Any, width: int, left: Any,
-    columns: Any, j0: Any,
+    simd: Vectors,
+    corner: Any,
+    source_row: Any,
+    into: Any,
+    width: int,
+    left: Any,
+    columns: Any,
+    j0: Any,
 ) -> None:
     """An incomplete block: lanes beyond the operand count as 0, rows beyond it are not stored."""
     builder = simd.builder

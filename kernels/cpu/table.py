@@ -125,7 +125,7 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void) -> Any:
         ]
         kind = context.call_conv.get_function_type(wanted.return_type, wanted.args)
         function = builder.inttoptr(_load(builder, entry.slot + which), kind.as_pointer())
-        status, value = context.call_conv.call_function(
+        _, value = context.call_conv.call_function(
             builder, function, wanted.return_type, wanted.args, values
         )
         return context.get_dummy_value() if entry.result == types.void else value

@@ -132,9 +132,7 @@ class Vectors:
 _POINTERS = ("a", "b", "c", "bias", "judge")
 _NUMBERS = ("rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest")
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
-PANEL_TYPE: Final = ir.FunctionType(
-    VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2)
-)
+PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2))
 
 
 @dataclass
@@ -257,9 +255,7 @@ def _depth_loop(function: ir.Function, tile: _Tile, a: Any, starts: list[Any]) -
         phi.add_incoming(value, before)
     builder.cbranch(builder.icmp_signed("<", p, arg["depth"]), body, after)
     builder.position_at_end(body)
-    row_b = [
-        simd.load(simd.at(b_here, v * simd.lanes), tile.guard(v)) for v in range(tile.vectors)
-    ]
+    row_b = [simd.load(simd.at(b_here, v * simd.lanes), tile.guard(v)) for v in range(tile.vectors)]
     column_a = [simd.broadcast(tile.row(a_here, arg["a_row"], i)) for i in range(tile.height)]
     products = [
         simd.fma(column_a[i], row_b[v], s) for (i, v), s in zip(tile.cells(), sums, strict=True)
