@@ -99,6 +99,7 @@ class Network(Passes):
         self._parameters = aligned(size, self.dtype)
         self._running = aligned(running, self.dtype)
         self._workspaces: list[Workspace] = []
+        self._work_a_row = 6 * sum(spec.inputs * spec.units for spec in self._specs)
 
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):

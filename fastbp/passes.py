@@ -49,6 +49,7 @@ class Passes:
     _parameters: Array
     _running: Array
     _workspaces: list[Workspace]
+    _work_a_row: int
 
     def _infer(self, X: ArrayLike, *, logits: bool) -> NDArray[Any]:
         """Outputs (or logits, where the loss is computed from them) by running statistics."""
@@ -64,10 +65,11 @@ class Passes:
         rows = len(matrix)
         threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
         out = np.empty((rows, self._specs[-1].units), self.dtype)
-        with self._borrow(min(rows, INFERENCE_ROWS)) as work:
-            bad = work.infer(
-                matrix, out, self._parameters, self._running, logits=logits, n_threads=threads
-            )
+        work = self._take(min(rows, INFERENCE_ROWS))  # one row is microseconds: no `with` here
+        bad = work.infer(
+            matrix, out, self._parameters, self._running, logits=logits, n_threads=threads
+        )
+        self._give_back(work)
         # Thread 0 counts its own rows alone.
         if (bad or threads > 1) and (message := unfit(matrix, "X")):
             raise ValueError(message)
@@ -158,18 +160,23 @@ class Passes:
 
     def _work(self, rows: int) -> int:
         """Floating-point operations of a training step on `rows` samples, about."""
-        return 6 * rows * sum(spec.inputs * spec.units for spec in self._specs)
+        return rows * self._work_a_row
 
     @contextmanager
     def _borrow(self, rows: int) -> Iterator[Workspace]:
         """A workspace for `rows` samples that no other thread uses meanwhile."""
-        try:
-            work = self._workspaces.pop()
-        except IndexError:
-            work = None
-        if work is None or not rows <= work.plan.rows:
-            work = self._workspace(rows)
+        work = self._take(rows)
         yield work
+        self._give_back(work)
+
+    def _take(self, rows: int) -> Workspace:
+        try:
+            work = self._workspaces.pop()  # one step, so safe between threads
+        except IndexError:
+            return self._workspace(rows)
+        return work if rows <= work.plan.rows else self._workspace(rows)
+
+    def _give_back(self, work: Workspace) -> None:
         if work.arena.size <= KEEP_ELEMENTS:
             self._workspaces.append(work)
 
