@@ -118,8 +118,6 @@ class Run:
         if done == count and self._finite():
             self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
             return True
-        if done < count:  # that step's forward pass has moved the running statistics
-            self._replay(first, done, recipe)
         self._diverged(first, done, recipe)
         return False
 

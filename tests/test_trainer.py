@@ -555,6 +555,26 @@ def test_a_weight_that_overflows_in_an_epochs_last_step_is_seen() -> None:
     assert trainer.step == 0
 
 
+def test_a_step_that_overflows_a_weight_is_undone() -> None:
+    """Step 3's own loss is finite; step 4 meets a weight that is not, and step 3 goes too."""
+
+    def made() -> Trainer:
+        net = Network(6, [Dense(2, "relu", batch_norm=True), Dense(1)], seed=1)
+        rate = fastbp.SGD(lambda step: 3e38 if step == 3 else 1e-3, momentum=0.5)
+        return Trainer(net, rate, batch_size=5, sampling="order")
+
+    trainer, shorter = made(), made()
+    targets = 10.0 + X[:, 0]
+    with pytest.raises(DivergenceError) as caught:
+        trainer.fit(X, targets)
+    assert "batch 3:" in str(caught.value)
+    assert "(it is 3e+38)" in str(caught.value)
+    shorter.fit(X[:15], targets[:15])
+    assert trainer.step == shorter.step == 3
+    assert _bits(trainer.network) == _bits(shorter.network)
+    assert trainer.state.tobytes() == shorter.state.tobytes()
+
+
 def test_divergence_may_be_a_warning() -> None:
     trainer, data = _run_away()
     trainer.on_divergence = "warn"
