@@ -358,8 +358,7 @@ def test_shares_of_the_doors_make_the_whole(dtype: str, parts: int) -> None:
     A, W, D, b = (rng.normal(size=s).astype(dtype) for s in ((n, m), (m, k), (n, k), (k,)))
     scratches = np.empty((parts, SCRATCH_BYTES // np.dtype(dtype).itemsize), dtype)
     bind_tiles(dtype)
-    out, dW, db, dA = np.empty((n, k)), np.empty((m, k)), np.empty(k), np.empty((n, m))
-    out, dW, db, dA = (x.astype(dtype) for x in (out, dW, db, dA))
+    out, dW, db, dA = (np.full(s, np.nan, dtype) for s in ((n, k), (m, k), (k,), (n, m)))
     for t in range(parts):
         none = np.empty((0, k), dtype)
         bodies._linear_share(A, W, b, bodies.RELU, none, out, scratches, t, parts)
