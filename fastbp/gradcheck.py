@@ -177,7 +177,7 @@ def _central(
                 continue
             if not error >= nearest:  # NaN counts
                 nearest, found[i] = error, slope
-            if error <= TOLERANCE["central"] * scale:
+            if error <= 0.1 * TOLERANCE["central"] * scale:
                 break
         if nearest == np.inf:
             kinks.append(place)
