@@ -1,0 +1,88 @@
+"""The numbers of a network: one flat vector of parameters, running statistics, and views of both."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .canonical import as_array
+from .engine import Array, aligned
+from .initializers import initialize, initialize_bias
+from .kernels.layout import LayerSpec, Slots
+from .kernels.tables import ACTIVATIONS
+from .layers import Layer
+
+
+class Parameters:
+    """What a `Network` holds; copies of it own their memory."""
+
+    dtype: np.dtype[Any]
+    layers: tuple[Layer, ...]
+    _specs: list[LayerSpec]
+    _slots: list[Slots]
+    _parameters: Array
+    _running: Array
+
+    def initialize(self, seed: int) -> None:
+        """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1."""
+        for index, layer in enumerate(self.layers):
+            d, m = layer.description, layer.inputs
+            init = d.init or ACTIVATIONS[d.activation].init
+            layer.W = initialize(init, m, d.units, d.init_scale, seed, index)
+            if layer.b is not None:
+                scale = d.init_scale
+                layer.b = initialize_bias(d.bias_init, m, d.units, scale, seed, index)
+            if layer.gamma is not None:
+                layer.gamma, layer.beta = 1.0, 0.0
+                layer.running_mean, layer.running_variance = 0.0, 1.0
+
+    @property
+    def parameters(self) -> Array:
+        """Every parameter in one flat, contiguous vector: by layer W, b, gamma, beta. Writable."""
+        return self._parameters
+
+    @parameters.setter
+    def parameters(self, values: ArrayLike) -> None:
+        array = as_array(values, "parameters")
+        if array.shape != self._parameters.shape:
+            raise ValueError(
+                f"parameters has shape {array.shape}; this network has {self._parameters.shape}"
+            )
+        self._parameters[...] = array
+
+    def _view(self, index: int, name: str) -> NDArray[Any] | None:
+        slot, spec = self._slots[index], self._specs[index]
+        n = spec.units
+        if name == "W":
+            return self._parameters[slot.W : slot.W + spec.inputs * n].reshape(spec.inputs, n)
+        if name in {"running_mean", "running_variance"}:
+            start = slot.running + (n if name == "running_variance" else 0)
+            return None if slot.running < 0 else self._running[start : start + n]
+        start = getattr(slot, name)
+        return None if start < 0 else self._parameters[start : start + n]
+
+    def tensors(self) -> dict[str, Array]:
+        """Views of all parameters and running statistics by name: "layers.0.W", ..."""
+        views = {}
+        for index, layer in enumerate(self.layers):
+            for name in Layer._NUMBERS:
+                if (view := getattr(layer, name)) is not None:
+                    views[f"layers.{index}.{name}"] = view
+        return views
+
+    def __copy__(self) -> Self:
+        return copy.deepcopy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_workspaces": []}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Copies own aligned memory of their own.
+        for name in ("_parameters", "_running"):
+            old = self.__dict__[name]
+            self.__dict__[name] = fresh = aligned(old.size, self.dtype)
+            fresh[...] = old
