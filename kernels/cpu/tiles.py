@@ -89,10 +89,10 @@ class Vectors:
         return self.splat(self.builder.load(pointer, typ=self.element, align=self.itemsize))
 
     def first(self, count: Any) -> Any:
-        """Mask of the lanes below `count` (an i64)."""
+        """Mask of the lanes below `count` (an i64); none where it is negative."""
         kind = ir.VectorType(I64, self.lanes)
         numbers = ir.Constant(kind, list(range(self.lanes)))
-        return self.builder.icmp_unsigned("<", numbers, self.splat(count, kind))
+        return self.builder.icmp_signed("<", numbers, self.splat(count, kind))
 
     def load(self, pointer: Any, mask: Any = None) -> Any:
         if mask is None:
