@@ -79,6 +79,8 @@ def run_steps(
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
         lo, hi = share(rows, BATCH_GRAIN, t, T)
         if settings[MODE] == INFER:
+            if s > 0 and rows != bounds[s] - bounds[s - 1]:
+                barrier(sync, T)  # rows change hands: nobody may still be at work in them
             unfit += infer_rows(
                 t, T, rows, lo, hi, plan, reals, window(X, start * X.shape[1], rows, X.shape[1]),
                 parameters, running, arena, masks, sync, from_logits, scratch,
