@@ -386,3 +386,17 @@ def test_repr_and_summary() -> None:
     assert f"{net.parameters.size} parameters, {4 * net.parameters.size} bytes" in table
     assert "before, sqrt" in table
     assert "<table>" in net.summary()._repr_html_()
+
+
+def test_inference_on_any_number_of_threads_gives_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last block is shorter, so other threads own its rows of the buffers: they must wait."""
+    net = Network(32, [Dense(64, "gelu"), Dense(64, "tanh"), Dense(3, "softmax")], seed=1)
+    inputs = np.random.default_rng(0).normal(size=(3 * 512 + 100, 32)).astype(np.float32)
+    monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows: 1)
+    alone = net.forward(inputs)
+    for threads in (2, 3, 4):
+        monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, n=threads: n)
+        for _ in range(60):
+            assert np.array_equal(net.forward(inputs), alone)
