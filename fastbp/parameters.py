@@ -1,4 +1,4 @@
-"""The numbers of a network: one flat vector of parameters, running statistics, and views of both."""
+"""A network's numbers: one flat vector of parameters, running statistics, views of both."""
 
 from __future__ import annotations
 
