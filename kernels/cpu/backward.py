@@ -50,6 +50,8 @@ RELU: Final = ACTIVATIONS["relu"].code
 IDENTITY: Final = ACTIVATIONS["identity"].code
 ROWS: Final = 24
 """Rows of W are cut at multiples of this: whole tiles of every height but 1."""
+TALL: Final = 8 * ROWS
+"""Rows of W formed at once: what one packing of a wide layer's dL/dZ and of A^T serves."""
 
 
 @serial
@@ -122,6 +124,9 @@ def layer_gradient(
     delta = window(arena, p[D], rows, p[LD])
     if hi > lo:
         A = window(arena, p[IN], rows, p[IN_LD])
-        gradient_rows(A, delta, window(gradient, p[W], m, n), 0, lo, hi, rows, n, scratch)
+        into = window(gradient, p[W], m, n)
+        for start in range(lo, hi, TALL):
+            stop = min(start + TALL, hi)
+            gradient_rows(A, delta, into, 0, start, stop, rows, n, scratch)
     if p[B] >= 0 and last > first:
         column_sums(delta, segment(gradient, p[B], n), rows, first, last)

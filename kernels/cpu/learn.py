@@ -13,7 +13,7 @@ import numpy as np
 
 from ..layout import ACT, BETA, GAMMA, IN, IN_LD, LD, B, D, F, M, N, W
 from ..tables import ACTIVATIONS
-from .backward import ROWS, layer_gradient
+from .backward import ROWS, TALL, layer_gradient
 from .barrier import barrier
 from .bodies import (
     clip_value_span,
@@ -29,9 +29,7 @@ from .table import reached
 
 RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 8192
-"""Elements of dL/dW formed before they are applied: 32 KB of float32, what an L1 holds ..."""
-TALL: Final = 8 * ROWS
-"""... but at least so many rows of W, which share the packing of a wide layer's dL/dZ."""
+"""Elements of dL/dW formed before they are applied, TALL rows at least: 32 KB, an L1's worth."""
 ROOM: Final = 32768
 """Elements of a thread's scratch for such a block; those of wider layers go to the gradient."""
 
