@@ -87,7 +87,7 @@ def run(
         shapes: what is trained.
         peers: names of `PEERS`; the NumPy loop is added, as the one to check against.
         threads: numbers of threads that each peer is measured at.
-        repeats: epochs timed of each, in turns.
+        repeats: timed of each, in turns; one is a fit of `shapes.EPOCHS` epochs.
         say: told what is going on.
 
     Returns:

@@ -11,8 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-# A repeat trains for about this much arithmetic, within limits.
-_WORK, _LEAST, _MOST = 2e9, 4, 2000
+EPOCHS = 3
+"""Epochs of one repeat, one fit: what a fit costs once weighs as little as it does in use."""
+
+# An epoch takes about this much arithmetic, within limits. With 12 steps at least, what the last
+# step of an epoch records for the history is a small part, and so is waking the threads.
+_WORK, _LEAST, _MOST = 4e9, 12, 600
 
 _PATTERN = re.compile(r"(\d+(?:-\d+)+):(\d+)")
 
@@ -42,7 +46,7 @@ class Shape:
 
     @cached_property
     def steps(self) -> int:
-        """Training steps in one timed repeat: an epoch of the data."""
+        """Training steps of an epoch."""
         return int(min(max(_WORK / self.flops, _LEAST), _MOST))
 
     def __str__(self) -> str:

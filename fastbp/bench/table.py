@@ -81,7 +81,7 @@ def render(result: dict[str, Any]) -> Iterator[Table | str]:
     yield table
     roofs = ", ".join(f"{roof:.0f} GFLOP/s on {n}" for n, roof in result["roof"].items())
     yield f"roof (OpenBLAS, 2048 x 2048 x 2048, float32; threads): {roofs}"
-    yield f"medians of {result['repeats']} interleaved epochs; (x): its time over fastbp's"
+    yield f"medians of {result['repeats']} interleaved fits; (x): its time over fastbp's"
     for entry in result["shapes"]:
         for out in entry["left_out"]:
             yield f"left out: {entry['name']}, {out['peer']} on {out['threads']}: {out['why']}"

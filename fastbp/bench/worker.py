@@ -4,7 +4,7 @@ Requests and replies are lines of JSON on standard input and output:
 
     {"do": "open", "shape": "784-128-10:128"}   -> {}            built, compiled, warmed up
     {"do": "losses", "steps": 20}               -> {"loss": ...}
-    {"do": "time"}                              -> {"us": ...}   microseconds a step, one epoch
+    {"do": "time"}                              -> {"us": ...}   microseconds a step, one repeat
     {"do": "roof"}                              -> {"gflops": ...}
 
 Whatever goes wrong is a reply, too: {"error": "..."}. End of input ends the process.
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .peers import PEERS, Peer, make
-from .shapes import make_task, parse
+from .shapes import EPOCHS, make_task, parse
 
 ROOF_SIZE = 2048
 
@@ -48,11 +48,11 @@ class Worker:
         return {"loss": self._peer.losses(steps)}
 
     def time(self) -> dict[str, Any]:
-        """One epoch by the clock."""
+        """One repeat by the clock."""
         assert self._peer is not None
         start = time.perf_counter()
-        self._peer.epoch()
-        return {"us": (time.perf_counter() - start) / self._steps * 1e6}
+        self._peer.train(EPOCHS)
+        return {"us": (time.perf_counter() - start) / (EPOCHS * self._steps) * 1e6}
 
     def roof(self) -> dict[str, Any]:
         """What the machine multiplies at best: NumPy's float32 product of two large squares."""

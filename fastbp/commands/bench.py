@@ -23,7 +23,7 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(help="Numbers of threads, such as 1,2; default 1 and all cores.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Epochs timed of each.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, max=1000, help="Fits timed of each.")] = 5,
     output: Annotated[
         Path | None, typer.Option("--json", help="Write what was measured into this file.")
     ] = None,

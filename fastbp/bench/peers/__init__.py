@@ -26,8 +26,8 @@ class Peer(Protocol):
         Each batch's loss is taken before its update.
         """
 
-    def epoch(self) -> None:
-        """Train once over all batches, shuffled, going on from wherever the weights are."""
+    def train(self, epochs: int) -> None:
+        """Train over all batches, shuffled anew each epoch, going on from where the weights are."""
 
 
 @dataclass(frozen=True)

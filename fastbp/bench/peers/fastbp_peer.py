@@ -19,7 +19,7 @@ class Implementation:
         layers.append(fastbp.Dense(classes, "softmax"))
         self._net = fastbp.Network(task.shape.widths[0], layers, loss="cross_entropy", seed=0)
         self._trainer = self._reset("shuffle")
-        self.epoch()
+        self.train(1)
 
     def _reset(self, sampling: str) -> Any:
         for layer, W, b in zip(
@@ -42,6 +42,6 @@ class Implementation:
         trainer = self._reset("order")
         return float(trainer.fit(self._task.X[:rows], self._task.y[:rows], epochs=1).loss[-1])
 
-    def epoch(self) -> None:
+    def train(self, epochs: int) -> None:
         """See `Peer`."""
-        self._trainer.fit(self._task.X, self._task.y, epochs=1)
+        self._trainer.fit(self._task.X, self._task.y, epochs=epochs)

@@ -43,7 +43,7 @@ class Implementation:
         self._task, self._rng = task, np.random.default_rng(1)
         self._X, self._y = jnp.asarray(task.X), jnp.asarray(task.y)
         self._reset()
-        self.epoch()
+        self.train(1)
 
     def _reset(self) -> None:
         pairs = zip(self._task.weights, self._task.biases, strict=True)
@@ -55,9 +55,10 @@ class Implementation:
         self._reset()
         return self._train(np.arange(steps * self._task.shape.batch))
 
-    def epoch(self) -> None:
+    def train(self, epochs: int) -> None:
         """See `Peer`."""
-        self._train(self._rng.permutation(len(self._task.X)))
+        for _ in range(epochs):
+            self._train(self._rng.permutation(len(self._task.X)))
 
     def _train(self, order: Any) -> float:
         task = self._task

@@ -16,7 +16,7 @@ class Implementation:
     def __init__(self, task: Task, threads: int) -> None:
         self._task, self._rng = task, np.random.default_rng(1)
         self._reset()
-        self.epoch()
+        self.train(1)
 
     def _reset(self) -> None:
         self._parameters = [a.copy() for a in (*self._task.weights, *self._task.biases)]
@@ -27,9 +27,10 @@ class Implementation:
         self._reset()
         return self._train(np.arange(steps * self._task.shape.batch))
 
-    def epoch(self) -> None:
+    def train(self, epochs: int) -> None:
         """See `Peer`."""
-        self._train(self._rng.permutation(len(self._task.X)))
+        for _ in range(epochs):
+            self._train(self._rng.permutation(len(self._task.X)))
 
     def _train(self, order: NDArray[np.int64]) -> float:
         task, batch, total = self._task, self._task.shape.batch, 0.0

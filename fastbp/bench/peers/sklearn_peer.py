@@ -1,4 +1,4 @@
-"""scikit-learn's `MLPClassifier.fit`, an epoch a call, going on by `warm_start`.
+"""scikit-learn's `MLPClassifier.partial_fit`: an epoch a call, of the loop that `fit` runs.
 
 With two classes it has one sigmoid output instead of two softmax outputs: the same loss at the
 start, another training. `losses` then tells the loss of the first batch alone, whatever is asked.
@@ -6,10 +6,9 @@ start, another training. `losses` then tells the loss of the first batch alone, 
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
-from sklearn.exceptions import ConvergenceWarning
+import numpy as np
 from sklearn.neural_network import MLPClassifier
 
 from ..shapes import Task
@@ -28,12 +27,9 @@ class Implementation:
             learning_rate_init=task.lr,
             momentum=task.momentum,
             nesterovs_momentum=False,
-            max_iter=1,
-            tol=0.0,
-            warm_start=True,
             random_state=1,
         )
-        self.epoch()
+        self.train(1)
 
     def _reset(self) -> None:
         weights = [weight.copy() for weight in self._task.weights]
@@ -42,6 +38,7 @@ class Implementation:
             weights[-1] = weights[-1][:, 1:] - weights[-1][:, :1]
             biases[-1] = biases[-1][1:] - biases[-1][:1]
         self._model.coefs_, self._model.intercepts_ = weights, biases
+        del self._model._optimizer  # and its velocities
 
     def losses(self, steps: int) -> float:
         """See `Peer`."""
@@ -51,11 +48,11 @@ class Implementation:
         self._model.shuffle = True
         return float(self._model.loss_)
 
-    def epoch(self) -> None:
+    def train(self, epochs: int) -> None:
         """See `Peer`."""
-        self._fit(len(self._task.X))
+        for _ in range(epochs):
+            self._fit(len(self._task.X))
 
     def _fit(self, rows: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # of one epoch: as asked
-            self._model.fit(self._task.X[:rows], self._task.y[:rows])
+        classes = np.arange(self._task.shape.widths[-1])
+        self._model.partial_fit(self._task.X[:rows], self._task.y[:rows], classes=classes)

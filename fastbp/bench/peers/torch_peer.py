@@ -28,7 +28,7 @@ class Implementation:
         self._loss: Any = torch.nn.CrossEntropyLoss()
         self._forward = torch.compile(self._evaluate) if compiled else self._evaluate
         self._reset()
-        self.epoch()
+        self.train(1)
 
     def _reset(self) -> None:
         with torch.no_grad():
@@ -49,9 +49,10 @@ class Implementation:
         losses = self._train(torch.arange(steps * self._task.shape.batch))
         return float(torch.stack(losses).mean())
 
-    def epoch(self) -> None:
+    def train(self, epochs: int) -> None:
         """See `Peer`."""
-        self._train(torch.randperm(len(self._X)))
+        for _ in range(epochs):
+            self._train(torch.randperm(len(self._X)))
 
     def _train(self, order: Any) -> list[Any]:
         """The losses of the batches, left as tensors: reading each would wait for nothing else."""
