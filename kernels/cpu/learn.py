@@ -24,6 +24,7 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import segment, window
+from .product import NARROW_ROWS
 from .shares import COLUMNS, FLAT, row_of, share
 from .table import reached
 
@@ -51,7 +52,7 @@ def learn_fused(
         first, last = share(n, COLUMNS, t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
-        tall = max(BLOCK // n // ROWS * ROWS, TALL)
+        tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
         for start in range(lo, hi, tall):
             stop = min(start + tall, hi)
             a, b = p[W] + start * n, p[W] + stop * n

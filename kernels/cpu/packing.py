@@ -17,6 +17,9 @@ AHEAD = 12
 
 # (target, source, source_row, depth, columns): target is (depth, width), zero beyond `columns`.
 PACK_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
+# The same with target_row and `stored`: rows of the target lie that far apart, and so many elements
+# of each are written.
+TURN_TYPE = ir.FunctionType(VOID, [*PACK_TYPE.args, I64, I64])
 
 
 class _Loop:
@@ -49,8 +52,8 @@ class _Loop:
         builder.position_at_end(self.after)
 
 
-def _begin(module: ir.Module, name: str) -> ir.Function:
-    function = ir.Function(module, PACK_TYPE, name)
+def _begin(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:
+    function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
     return function
@@ -61,7 +64,7 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
     name = f"fastbp_copy_{tiles.name}_{itemsize}_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, name)
+    function = _begin(module, PACK_TYPE, name)
     target, source, source_row, depth, columns = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
@@ -82,12 +85,15 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
 
 
 def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
-    """target[p, j] = source[j * source_row + p] for j < columns, by blocks of lanes x lanes."""
+    """target[p, j] = source[j * source_row + p] for j < columns, by blocks of lanes x lanes.
+
+    Elements beyond `columns` are 0, those beyond `stored` are left alone.
+    """
     name = f"fastbp_turn_{tiles.name}_{itemsize}_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, name)
-    target, source, source_row, depth, columns = function.args
+    function = _begin(module, TURN_TYPE, name)
+    target, source, source_row, depth, columns, target_row, stored = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
     lanes, width = simd.lanes, vectors * simd.lanes
@@ -99,7 +105,7 @@ def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
                 builder.icmp_signed(">=", builder.sub(columns, j0), ir.Constant(I64, lanes)),
             )
             corner = simd.at(source, builder.add(builder.mul(j0, source_row), p0))
-            into = simd.at(target, builder.add(builder.mul(p0, ir.Constant(I64, width)), j0))
+            into = simd.at(target, builder.add(builder.mul(p0, target_row), j0))
             with builder.if_else(full) as (whole, edge):
                 with whole:
                     rows = [
@@ -107,9 +113,13 @@ def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
                         for r in range(lanes)
                     ]
                     for r, value in enumerate(turned(simd, rows)):
-                        simd.store(value, simd.at(into, r * width))
+                        place = builder.mul(target_row, ir.Constant(I64, r))
+                        simd.store(value, simd.at(into, place))
                 with edge:
-                    _turn_edge(simd, corner, source_row, into, width, left, columns, j0)
+                    within = builder.sub(stored, j0)
+                    _turn_edge(
+                        simd, corner, source_row, into, target_row, left, columns, j0, within
+                    )
     builder.ret_void()
     return function
 
@@ -119,10 +129,11 @@ def _turn_edge(
     corner: Any,
     source_row: Any,
     into: Any,
-    width: int,
+    target_row: Any,
     left: Any,
     columns: Any,
     j0: Any,
+    within: Any,
 ) -> None:
     """An incomplete block: lanes beyond the operand count as 0, rows beyond it are not stored."""
     builder = simd.builder
@@ -133,12 +144,11 @@ def _turn_edge(
         guard = builder.select(present, here, nowhere)
         place = simd.at(corner, builder.mul(source_row, ir.Constant(I64, r)))
         rows.append(simd.load(place, guard))
-    everywhere = simd.first(ir.Constant(I64, simd.lanes))
+    kept = simd.first(within)
     for r, value in enumerate(turned(simd, rows)):
-        guard = builder.select(
-            builder.icmp_signed("<", ir.Constant(I64, r), left), everywhere, nowhere
-        )
-        simd.store(value, simd.at(into, r * width), guard)
+        guard = builder.select(builder.icmp_signed("<", ir.Constant(I64, r), left), kept, nowhere)
+        place = builder.mul(target_row, ir.Constant(I64, r))
+        simd.store(value, simd.at(into, place), guard)
 
 
 def turned(simd: Vectors, rows: list[Any]) -> list[Any]:

@@ -41,15 +41,6 @@ from .tiles import (
     build_panel,
 )
 
-DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
-PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed ...
-PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy
-A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows, whole tiles of 12, 8 and 6
-A_PANELS: Final = 4  # at most so many at once: 192 rows, 384 KB, beside one panel of B in the L2
-A_COLUMNS: Final = 128  # columns of the result that share the copy
-_PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
-SCRATCH_BYTES: Final = _PANEL_BYTES * (1 + A_PANELS)  # of one thread
-
 
 def host_tiles() -> TileSet | None:
     """The tiles this CPU can run; None where only plain loops are left."""
@@ -63,11 +54,26 @@ def host_tiles() -> TileSet | None:
     return None
 
 
+_TILES: Final = host_tiles()
+
+DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
+PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed ...
+PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy
+A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows, whole tiles of 12, 8 and 6
+A_PANELS: Final = 4  # at most so many at once: 192 rows, 384 KB, beside one panel of B in the L2
+A_COLUMNS: Final = 128  # columns of the result that share the copy
+NARROW_BYTES: Final = 0 if _TILES is None else _TILES.vector_bytes  # so few columns of A^T dZ ...
+NARROW_BATCH: Final = 24  # ... over at least so many samples are formed as (dZ^T A)^T ...
+NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which share one set
+_PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
+SCRATCH_BYTES: Final = _PANEL_BYTES * (1 + A_PANELS)  # of one thread
+
+
 # --- the tiles, as one C function a dtype -----------------------------------------------------
 
 _ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
-    "bias", "judge", "judge_row", "start", "finish", "scratch",
+    "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row",
 )  # fmt: skip
 _SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
 
@@ -103,7 +109,10 @@ def _by_width(build: Callable[..., Any], tiles: TileSet, itemsize: int, pointers
 
 
 def make_product(tiles: TileSet, itemsize: int) -> Any:
-    """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`)."""
+    """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`).
+
+    Where `across` is not 0, it gets the transpose of C, of at most one vector of rows.
+    """
     panel = _by_width(build_panel, tiles, itemsize, 5)
     copy = _by_width(build_copy, tiles, itemsize, 2)
     turn = _by_width(build_turn, tiles, itemsize, 2)
@@ -114,7 +123,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch,
+        bias, judge, judge_row, start, finish, scratch, across, across_row,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack = turned != 0 or (b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes)
         pack_a = (
@@ -145,7 +154,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                     step = vectors * lanes
                     if turned != 0:
                         source = b + (column * b_row + done) * itemsize
-                        turn(vectors, (scratch, source, b_row, part, here))
+                        turn(vectors, (scratch, source, b_row, part, here, step, step))
                     else:
                         source = b + (done * b_row + column) * itemsize
                         copy(vectors, (scratch, source, b_row, part, here))
@@ -166,6 +175,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                     )  # fmt: skip
                 column += here
             done += max(part, 1)
+        if across != 0:
+            turn(1, (across, c, c_row, columns, rows, across_row, rows))
 
     product.__qualname__ = f"product_{tiles.name}_{itemsize}"
     signature = (_SIGNATURE.args, _SIGNATURE.return_type)
@@ -267,7 +278,7 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, scratch):  # type: ignore[n
             (
                 hi - lo, n, m, a, A.shape[1], 1, _address(W, 0), W.shape[1], 0, c, C.shape[1],
                 _address(bias, 0), c, 0, START_BIAS if biased else START_ZERO, finish,
-                _address(scratch, 0),
+                _address(scratch, 0), 0, 0,
             ),
         )  # fmt: skip
         return
@@ -287,15 +298,30 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, scratch):  # type: ignore[n
 
 @serial
 def gradient_rows(A, D, G, first, lo, hi, batch, n, scratch):  # type: ignore[no-untyped-def]
-    """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n]."""
+    """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n].
+
+    Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
+    would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
+    """
     tiles = _address_of_tiles(G)
     if tiles != 0:
         g = _address(G, (lo - first) * G.shape[1])
+        rows = hi - lo
+        if n <= NARROW_BYTES // G.itemsize and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
+            c = _address(scratch, 0)
+            _call_product(
+                tiles,
+                (
+                    n, rows, batch, _address(D, 0), 1, D.shape[1], _address(A, lo), A.shape[1], 0,
+                    c, NARROW_ROWS, c, c, 0, START_ZERO, FINISH_NONE, c, g, G.shape[1],
+                ),
+            )  # fmt: skip
+            return
         _call_product(
             tiles,
             (
                 hi - lo, n, batch, _address(A, lo), 1, A.shape[1], _address(D, 0), D.shape[1], 0,
-                g, G.shape[1], g, g, 0, START_ZERO, FINISH_NONE, _address(scratch, 0),
+                g, G.shape[1], g, g, 0, START_ZERO, FINISH_NONE, _address(scratch, 0), 0, 0,
             ),
         )  # fmt: skip
         return
@@ -320,7 +346,7 @@ def input_rows(D, W, judge, C, lo, hi, n, m, finish, scratch):  # type: ignore[n
                 hi - lo, m, n, _address(D, lo * D.shape[1]), D.shape[1], 1, _address(W, 0),
                 W.shape[1], 1, _address(C, lo * C.shape[1]), C.shape[1], _address(W, 0),
                 _address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
-                _address(scratch, 0),
+                _address(scratch, 0), 0, 0,
             ),
         )  # fmt: skip
         return
