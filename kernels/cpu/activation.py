@@ -24,6 +24,7 @@ from .jit import parallel, serial
 from .lanes import fma, like, select
 from .memory import flush_denormals, restore_mode
 from .shares import share
+from .short_rows import SHORT_BYTES, softmax_block
 from .spans import Formula, span
 
 SOFTMAX: Final = ACTIVATIONS["softmax"].code
@@ -169,6 +170,11 @@ _row_softmax_slope = span({0: _softmax_slope}, outputs=1, inputs=2)
 @serial
 def activate_rows(code: int, Z: Any, A: Any, lo: int, hi: int, n: int) -> None:
     """A[lo:hi, :n] = f(Z[lo:hi, :n]) for the activation's code; A may be Z. Softmax by rows."""
+    if code == SOFTMAX and n * Z.itemsize <= SHORT_BYTES:
+        lanes = SHORT_BYTES // Z.itemsize
+        for i in range(lo, hi, lanes):
+            softmax_block(Z, A, i, min(lanes, hi - i), n)
+        return
     if code == SOFTMAX:
         for i in range(lo, hi):
             top = row_maximum(0, Z, i, n, ())

@@ -19,6 +19,7 @@ from .jit import parallel, serial
 from .loss_terms import PAIRS, TERMS, softmax_cross_end, softmax_cross_start
 from .memory import flush_denormals, restore_mode
 from .shares import share
+from .short_rows import SHORT_BYTES, softmax_cross_block
 from .spans import Formula, span
 
 CROSS_ENTROPY: Final = LOSSES["cross_entropy"].code
@@ -66,6 +67,12 @@ def pair_rows(
     cross_entropy with softmax: dL/dz = a sum(y) - y, L = sum_j y_j (log sum exp z - z_j).
     A may be Z; dZ may be either.
     """
+    if loss == CROSS_ENTROPY and n * Z.itemsize <= SHORT_BYTES:
+        lanes = SHORT_BYTES // Z.itemsize
+        for i in range(lo, hi, lanes):
+            rows = min(lanes, hi - i)
+            softmax_cross_block(Z, A, Y, weight, scale, losses, dZ, i, rows, n)
+        return
     for i in range(lo, hi):
         c = scale * weight[i]
         if loss == CROSS_ENTROPY:
