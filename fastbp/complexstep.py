@@ -72,6 +72,7 @@ ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "silu": lambda z: z * _sigmoid(z),
     "gelu": lambda z: z * _normal_cdf(z),
     "softmax": _softmax,
+    "exp": np.exp,
 }
 
 KINKED: Final = ("step", "relu", "leaky_relu", "elu")
@@ -83,6 +84,15 @@ def _inside(a: Array) -> Array:
     return a + (np.clip(a.real, info.tiny, 1.0 - info.epsneg) - a.real)
 
 
+def _above(a: Array) -> Array:
+    """a with its real part held above 0, likewise."""
+    return a + (np.maximum(a.real, np.finfo(np.float64).tiny) - a.real)
+
+
+def _log_of_count(y: Array) -> Array:
+    return np.log(np.where(y == 0, 1.0, y))
+
+
 TERMS: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "squared_error": lambda a, y: (a - y) ** 2,
     "half_squared_error": lambda a, y: 0.5 * (a - y) ** 2,
@@ -91,11 +101,19 @@ TERMS: Final[dict[str, Callable[[Array, Array], Array]]] = {
         -y * np.log(_inside(a)) - (1.0 - y) * np.log1p(-_inside(a))
     ),
     "cross_entropy": lambda a, y: -y * np.log(_inside(a)),
+    "poisson": lambda a, y: y * (_log_of_count(y) - np.log(_above(a))) - y + _above(a),
 }
 FROM_LOGITS: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "binary_cross_entropy": lambda z, y: _softplus(z) - y * z,
     "cross_entropy": lambda z, y: -y * _log_softmax(z),
+    "poisson": lambda z, y: y * (_log_of_count(y) - z) - y + np.exp(z),
 }
+HELD: Final[dict[str, Callable[[Array], Array]]] = {
+    "binary_cross_entropy": _inside,
+    "cross_entropy": _inside,
+    "poisson": _above,
+}
+"""What the losses with a logarithm do to a: where it changes a, they have a kink."""
 
 
 class Replay:
@@ -150,8 +168,8 @@ class Replay:
                 sides.append(np.broadcast_to(variance > 0, (len(parameters), 1, layer.units)))
         if self.net.loss_name == "absolute_error":
             sides.append(np.sign(A - self.Y) > 0)
-        if self.net.loss_name in FROM_LOGITS:
-            sides.append(_inside(A) != A)
+        if self.net.loss_name in HELD:
+            sides.append(HELD[self.net.loss_name](A) != A)
         copies = len(parameters)
         rows = [np.broadcast_to(s, (copies, *s.shape[1:])).reshape(copies, -1) for s in sides]
         return np.concatenate(rows, axis=1) if rows else np.zeros((copies, 0), bool)

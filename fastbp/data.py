@@ -18,6 +18,7 @@ from .errors import plural, shown
 __all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
 
 PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
+COUNTS = ("poisson",)
 """Losses whose targets are probabilities."""
 
 
@@ -111,7 +112,8 @@ def as_targets(
         rows: n, the rows of X.
         outputs: k, the network's outputs.
         dtype: float32 or float64, the network's.
-        loss: name in `LOSSES`; with those of probabilities targets must be in [0, 1].
+        loss: name in `LOSSES`; with those of probabilities targets must be in [0, 1], with poisson
+            0 or more.
         name: what messages call it.
         n_threads: threads to screen with.
 
@@ -145,6 +147,8 @@ def as_targets(
     check_finite(targets, name, n_threads)
     if loss in PROBABILITIES and needs_screening(targets):
         _check_probabilities(targets, loss, name)
+    if loss in COUNTS and needs_screening(targets):
+        _check_counts(targets, loss, name)
     return targets
 
 
@@ -207,6 +211,17 @@ def _check_probabilities(targets: Array, loss: str, name: str) -> None:
     where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"
     raise ValueError(
         f"{where}={targets[row, column]} is outside [0, 1], the range of targets of {loss}.{hint}"
+    )
+
+
+def _check_counts(targets: Array, loss: str, name: str) -> None:
+    if targets.min() >= 0.0:
+        return
+    row, column = (int(i) for i in np.unravel_index((targets < 0.0).argmax(), targets.shape))
+    where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"
+    raise ValueError(
+        f"{where}={targets[row, column]} is below 0; targets of {loss} are counts or rates, 0 or "
+        "more."
     )
 
 

@@ -7,7 +7,7 @@ A `Workspace` owns what one batch of a network needs; `Workspace.run` is the onl
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -34,6 +34,10 @@ def aligned(size: int, dtype: Any) -> Array:
     return raw[start : start + size]
 
 
+NO_COLUMNS: Final[Array] = np.empty(0, np.int32)
+NO_STARTS: Final[Array] = np.empty(0, np.int64)
+
+
 @dataclass
 class Batch:
     """What `run` trains on or measures: canonical arrays and the order to take them in.
@@ -46,6 +50,8 @@ class Batch:
         order: int64 indices of samples.
         bounds: int64; step s takes order[bounds[s]:bounds[s + 1]].
         out: (samples, outputs) to receive outputs; (0, outputs) where none are wanted.
+        columns, starts: of a sparse matrix (CSR), whose values X then holds; empty where X is
+            dense. int32 and int64.
     """
 
     X: Array
@@ -55,11 +61,18 @@ class Batch:
     order: Array
     bounds: Array
     out: Array
+    columns: Array = field(default_factory=lambda: NO_COLUMNS)
+    starts: Array = field(default_factory=lambda: NO_STARTS)
 
 
 @dataclass
 class Recipe:
-    """How `run` learns: the optimizer's code and constants, and the random addresses."""
+    """How `run` learns: the optimizer's code and constants, and the random addresses.
+
+    shared_l2: as l2, but divided by the sum of the batch's weights; its squares are counted.
+    least, most: the log losses computed from logits are held between them.
+    heedless: go on where a batch's loss is not finite.
+    """
 
     code: int = 0
     hyper: tuple[float, ...] = ()
@@ -74,6 +87,10 @@ class Recipe:
     first_update: int = 0
     record: bool = False
     screen: bool = False
+    shared_l2: float = 0.0
+    least: float = 0.0
+    most: float = np.inf
+    heedless: bool = False
     rates: Array = field(default_factory=lambda: np.zeros(1))
 
 
@@ -101,7 +118,7 @@ class Workspace:
         self.losses = np.zeros(rows)
         self.unit = np.ones(2 * rows, dtype)
         self.figures = np.zeros((len(layers), FIGURES))
-        self.partial = np.zeros(parameters // FLAT + 1)
+        self.partial = np.zeros(parameters // FLAT + len(layers))
         self.results = np.zeros(loop.RESULTS)
         self.sync = aligned(SYNC_SIZE, np.int64)
         self.settings = np.zeros(loop.SETTINGS, np.int64)
@@ -145,14 +162,17 @@ class Workspace:
         s[loop.LABELLED], s[loop.SCREEN] = batch.labels.size > 0, recipe.screen
         f[loop.L2], f[loop.DECOUPLED] = recipe.l2, recipe.decoupled
         f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
-        f[loop.NOISE] = recipe.noise
+        f[loop.NOISE], f[loop.SHARED_L2] = recipe.noise, recipe.shared_l2
+        f[loop.LEAST], f[loop.MOST] = recipe.least, recipe.most
+        s[loop.HEEDLESS] = recipe.heedless
         f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
         bind(self.dtype)
         args = (
             self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
-            self.results, batch.out, self.scratches(n_threads), self.sync,
+            self.results, batch.out, self.scratches(n_threads), self.sync, batch.columns,
+            batch.starts,
         )  # fmt: skip
         return self._together(n_threads, args)
 
@@ -165,10 +185,13 @@ class Workspace:
         *,
         logits: bool,
         n_threads: int,
+        columns: Array = NO_COLUMNS,
+        starts: Array = NO_STARTS,
     ) -> int:
         """Outputs of all rows of X into `out`; the number of thread 0's rows that held NaN or inf.
 
         logits: what goes into the last activation, where the loss is computed from it.
+        columns, starts: as for `Batch`.
         """
         s = self.settings
         s[loop.MODE] = loop.INFER
@@ -176,15 +199,18 @@ class Workspace:
         if self._inference is None or self._inference[0] is not parameters:
             self._inference = self._inference_arguments(parameters, running)
         _, head, middle, tail = self._inference
-        block = self.plan.rows
+        block, rows = self.plan.rows, len(out)
         bounds = self._whole
-        if len(X) != block:
-            bounds = np.append(np.arange(0, len(X), block), len(X))
+        if rows != block:
+            bounds = np.append(np.arange(0, rows, block), rows)
         bind(self.dtype)
         if n_threads == 1:
             own = self.scratches(1)
-            return loop.run_steps(0, 1, *head, X, *middle, bounds, *tail, out, own, self.sync)
-        args = (*head, X, *middle, bounds, *tail, out, self.scratches(n_threads), self.sync)
+            return loop.run_steps(
+                0, 1, *head, X, *middle, bounds, *tail, out, own, self.sync, columns, starts
+            )
+        own = self.scratches(n_threads)
+        args = (*head, X, *middle, bounds, *tail, out, own, self.sync, columns, starts)
         return self._together(n_threads, args)
 
     def _together(self, n_threads: int, args: tuple[Any, ...]) -> int:

@@ -40,7 +40,7 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
     if low < domain.low or high > domain.high:
         raise ValueError(
             f"loss={loss!r} needs outputs in [{domain.low:g}, {domain.high:g}], but the last "
-            f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in 'sigmoid' or 'softmax' "
+            f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in {_ends(domain.high)} "
             "without dropout or batch norm after it, or use 'squared_error'"
         )
     if last.activation == "step":
@@ -50,6 +50,10 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
             stacklevel=4,
         )
     return loss
+
+
+def _ends(high: float) -> str:
+    return "'sigmoid' or 'softmax'" if high == 1.0 else "'exp' or 'softplus'"
 
 
 def output_range(last: Dense) -> tuple[float, float]:

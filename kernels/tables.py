@@ -47,6 +47,7 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
     "silu": Activation(8, False, True, True, -0.2784645427610738, _INF, "he_normal"),
     "gelu": Activation(9, False, True, True, -0.16997120747990369, _INF, "he_normal"),
     "softmax": Activation(10, True, True, True, 0.0, 1.0, "glorot_uniform"),
+    "exp": Activation(11, True, True, True, 0.0, _INF, "glorot_uniform"),
 }
 
 LEAKY_SLOPE: Final = 0.01
@@ -77,6 +78,7 @@ LOSSES: Final[dict[str, Loss]] = {
     "absolute_error": Loss(2, -_INF, _INF, False, ()),
     "binary_cross_entropy": Loss(3, 0.0, 1.0, True, ("sigmoid",)),
     "cross_entropy": Loss(4, 0.0, 1.0, True, ("softmax",)),
+    "poisson": Loss(5, 0.0, _INF, True, ("exp",)),
 }
 
 LOSS_ALIASES: Final = {"nll": "binary_cross_entropy", "nllm": "cross_entropy"}
@@ -106,6 +108,15 @@ UPDATES: Final[dict[str, Update]] = {
     "rmsprop": Update(5, ("square_average",), (("alpha", 0.99), ("eps", 1e-8))),
     "adam": Update(
         6,
+        ("first_moment", "second_moment"),
+        (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8)),
+    ),
+    # The step is kept, not the sum of gradients: the same until the rate changes.
+    "classical_momentum": Update(7, ("velocity",), (("momentum", 0.9),)),
+    "classical_nesterov": Update(8, ("velocity",), (("momentum", 0.9),)),
+    # eps is added to sqrt(v), not to sqrt(v_hat).
+    "adam_epsilon_hat": Update(
+        9,
         ("first_moment", "second_moment"),
         (("beta1", 0.9), ("beta2", 0.999), ("eps", 1e-8)),
     ),

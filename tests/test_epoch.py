@@ -75,6 +75,11 @@ CASES = {
     }),
     "binary": Case(net(5, 9, 1, activations="leaky_relu sigmoid"), "binary_cross_entropy",
                    labelled=False),
+    "poisson": Case(net(5, 9, 2, activations="tanh exp"), "poisson", labelled=False),
+    "poisson, no pair": Case(net(5, 9, 2, activations="exp softplus"), "poisson", labelled=False),
+    "held": Case(net(5, 9, 1, activations="relu sigmoid"), "binary_cross_entropy", labelled=False,
+                 weighted=True, recipe=Recipe(least=0.3, most=0.9)),
+    "held softmax": Case(net(5, 9, 3), weighted=True, recipe=Recipe(least=0.3, most=0.9)),
     "step": Case(net(5, 9, 9, 2, activations="relu step identity"), **SQUARE),
     "dense targets": Case(net(5, 19, 3), labelled=False, reduction="sum"),
     "weights": Case(net(5, 19, 3), weighted=True),
@@ -92,6 +97,8 @@ CASES = {
     "dropout and norm": Case(net(5, 37, 3, dropout=0.5, **AFTER), weighted=True),
     "noise": Case(net(5, 9, 3), recipe=Recipe(noise=0.3)),
     "decay": Case(net(5, 19, 3, **BEFORE), recipe=Recipe(l2=0.02)),
+    "shared decay": Case(net(5, 90, 60, 3, activations="relu tanh softmax"), weighted=True,
+                         recipe=Recipe(shared_l2=0.3, l2=0.01, clip_value=0.05)),
     "decoupled": Case(net(5, 19, 3), optimizer="adam", recipe=Recipe(decoupled=0.1)),
     "clipped": Case(net(5, 19, 3, **BEFORE), recipe=Recipe(clip_value=0.01, l2=0.01)),
     "clipped norm": Case(net(5, 70, 70, 3, activations="tanh tanh softmax"),
@@ -240,7 +247,10 @@ class Oracle:
             self.losses = reference.loss_forward(case.loss, self.A, self.Y, weight=self.weights)
             delta = reference.loss_gradient(case.loss, self.A, self.Y, weight=self.weights)
             done = False
-        self.loss, delta = self.losses.sum() * scale, delta * scale
+        held = self.bench.recipe
+        if held.least:  # one output or one label: a sample's loss is one term
+            self.losses = np.clip(self.losses, held.least * self.weights, held.most * self.weights)
+        self.scale, self.loss, delta = scale, self.losses.sum() * scale, delta * scale
         for index in reversed(range(len(case.layers))):
             delta = self.layer_backward(index, case.layers[index], delta, done)
             self.kept[index]["dZ"] = delta
@@ -288,7 +298,9 @@ class Oracle:
         decayed = np.zeros(self.p.size, bool)
         for slot, layer in zip(bench.slots, self.case.layers, strict=True):
             decayed[slot.W : slot.W + layer.inputs * layer.units] = True
-        for chosen, l2, decay in ((decayed, recipe.l2, recipe.decoupled), (~decayed, 0.0, 0.0)):
+        self.squares = (self.p[decayed] ** 2).sum() if recipe.shared_l2 else 0.0
+        penalty = recipe.l2 + recipe.shared_l2 * self.scale
+        for chosen, l2, decay in ((decayed, penalty, recipe.decoupled), (~decayed, 0.0, 0.0)):
             w, s = self.p[chosen], state[:, chosen]
             reference.update(
                 self.case.optimizer, w, gradient[chosen], s, step=self.step + 1, lr=lr, l2=l2,
@@ -312,7 +324,7 @@ def test_steps_are_the_reference_kernels_in_turn(name: str) -> None:
     (a quotient such as Adam's magnifies roundings of a gradient near 0): a dozen roundings.
     """
     bench = Bench(CASES[name], "float64")
-    sums = np.zeros(2)
+    sums, reported = np.zeros(2), np.zeros(2)
     for step in range(3):
         oracle = Oracle(bench, step)
         state, before = bench.state.copy(), bench.work.results.copy()
@@ -330,6 +342,9 @@ def test_steps_are_the_reference_kernels_in_turn(name: str) -> None:
         results = bench.work.results
         assert close(results[loop.LAST_LOSS], oracle.loss, 200)
         assert close(results[[loop.LOSS_SUM, loop.WEIGHT_SUM]], sums, 500)
+        rows = len(oracle.losses)
+        reported += rows * oracle.loss, rows * oracle.scale * oracle.squares
+        assert close(results[[loop.ROWS_LOSS, loop.ROWS_SQUARES]], reported, 500)
         assert results[loop.STEPS] == step + 1
 
 
@@ -523,3 +538,49 @@ def test_calls_leave_no_python_objects() -> None:
     finally:
         tracemalloc.stop()
     assert kept < 2000  # bytes; 50 calls that kept an array header each would keep 5,600
+
+
+# --- sparse samples and losses that are not finite --------------------------------------------
+
+
+def sparse(bench: Bench) -> Bench:
+    """The same bench with X as a sparse matrix: its values split in two, and zeros kept."""
+    rows, m = bench.batch.X.shape
+    columns = np.tile(np.repeat(np.arange(m, dtype=np.int32), 2), rows)
+    halves = np.repeat(bench.batch.X.ravel() / 2, 2)[None].copy()
+    starts = np.arange(rows + 1) * 2 * m
+    bench.batch = replace(bench.batch, X=halves, columns=columns, starts=starts)
+    return bench
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_sparse_samples_give_the_bits_of_dense_ones(dtype: str, threads: int) -> None:
+    dense = Bench(CASES["noise"], dtype)
+    dense.batch.X[dense.batch.X < 0] = 0
+    other = Bench(CASES["noise"], dtype)
+    other.batch.X[...] = dense.batch.X
+    other = sparse(other)
+    assert dense.run() == other.run(threads=threads) == 3
+    assert dense.numbers() == other.numbers()
+    k, X = dense.case.layers[-1].units, dense.batch.X
+    outputs = [np.zeros((SAMPLES, k), dtype) for _ in range(2)]
+    for bench, out in zip((dense, other), outputs, strict=True):
+        given = bench.batch
+        bad = bench.work.infer(
+            given.X, out, bench.parameters, bench.running, logits=False,
+            n_threads=1 if bench is dense else threads, columns=given.columns,
+            starts=given.starts,
+        )  # fmt: skip
+        assert bad == 0
+    assert outputs[0].tobytes() == outputs[1].tobytes()
+    assert X.any()
+    assert outputs[0].any()
+
+
+def test_heedless_goes_on_where_a_loss_is_not_finite() -> None:
+    for heedless, steps in ((False, 1), (True, 3)):
+        bench = Bench(CASES["pair"], "float64", heedless=heedless)
+        bench.batch.X[bench.batch.order[8], 0] = np.inf
+        assert bench.run() == steps
+        assert np.isfinite(bench.parameters).all() != heedless

@@ -35,14 +35,18 @@ def _case(
 ) -> tuple[Network, Any, Any, dict[str, Any]]:
     """A network with everything drawn, its data and the options of the check.
 
-    Depth, activations, losses and norms go round with the index, so that each is met often.
+    Depth, activations, losses and norms go round with the index, so that each is met often. The
+    activations go round the faster of the losses' steps: all pairs of the two turn up.
     """
     rng = np.random.default_rng([7, index])
     depth = 1 + index % 4
     layers = []
     for position in range(depth):
         dropout = float(rng.choice([0.0, 0.0, 0.3]))
-        units, activation = int(rng.integers(2, 6)), names[(index + 3 * position) % len(names)]
+        units, activation = (
+            int(rng.integers(2, 6)),
+            names[(index + index // 12 + 3 * position) % len(names)],
+        )
         norm = NORMS[(index // 2 + position) % len(NORMS)] if rng.random() < 0.5 else False
         layers.append(
             Dense(units, activation, batch_norm=norm, dropout=dropout, bias_init="normal")
@@ -51,7 +55,8 @@ def _case(
     if not _fits(loss, layers[-1]):
         layers[-1] = replace(layers[-1], dropout=0.0, batch_norm=NORMS[index % 3])
     if not _fits(loss, layers[-1]):
-        layers[-1] = replace(layers[-1], activation=["sigmoid", "softmax"][index // 2 % 2])
+        ends = ["softplus", "exp"] if loss == "poisson" else ["sigmoid", "softmax"]
+        layers[-1] = replace(layers[-1], activation=ends[index // 2 % 2])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a step function at the end
         net = Network(

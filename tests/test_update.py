@@ -73,6 +73,24 @@ def _textbook_adam(k: Keep, g: Any, t: int, beta1: Any, beta2: Any, eps: Any) ->
     return m_hat / (np.sqrt(v_hat) + eps)
 
 
+def _classical_momentum(k: Keep, g: Any, t: int, mu: Any, lr: Any) -> Any:
+    """Sutskever et al. (2013), equations 1 and 2; minus what they add, over the rate."""
+    k["velocity"] = mu * k["velocity"] - lr * g
+    return -k["velocity"] / lr
+
+
+def _classical_nesterov(k: Keep, g: Any, t: int, mu: Any, lr: Any) -> Any:
+    k["velocity"] = mu * k["velocity"] - lr * g
+    return g - mu * k["velocity"] / lr
+
+
+def _adam_epsilon_hat(k: Keep, g: Any, t: int, beta1: Any, beta2: Any, eps: Any) -> Any:
+    """Kingma and Ba (2015), end of section 2."""
+    _textbook_adam(k, g, t, beta1, beta2, eps)
+    rate = np.sqrt(1 - beta2**t) / (1 - beta1**t)
+    return rate * k["first_moment"] / (np.sqrt(k["second_moment"]) + eps)
+
+
 TEXTBOOK: dict[str, Callable[..., Any]] = {
     "sgd": lambda k, g, t: g,
     "momentum": lambda k, g, t, mu: _velocity(k, g, mu),
@@ -81,7 +99,11 @@ TEXTBOOK: dict[str, Callable[..., Any]] = {
     "adadelta": _textbook_adadelta,
     "rmsprop": _textbook_rmsprop,
     "adam": _textbook_adam,
+    "classical_momentum": _classical_momentum,
+    "classical_nesterov": _classical_nesterov,
+    "adam_epsilon_hat": _adam_epsilon_hat,
 }
+KEEPS_STEPS = ("classical_momentum", "classical_nesterov")
 HYPER = {
     "sgd": [],
     "momentum": [0.9],
@@ -90,6 +112,9 @@ HYPER = {
     "adadelta": [0.9, 1e-6],
     "rmsprop": [0.99, 1e-8],
     "adam": [0.9, 0.999, 1e-8],
+    "classical_momentum": [0.9],
+    "classical_nesterov": [0.9],
+    "adam_epsilon_hat": [0.9, 0.999, 1e-8],
 }
 
 
@@ -111,7 +136,8 @@ def test_a_thousand_steps_follow_the_textbook(
         g = _gradient(t, size)
         run(name, w, g, state, step=t, lr=lr, l2=l2, shrink=shrink)
         penalised = g.astype(np.longdouble) + np.longdouble(l2) * exact
-        direction = TEXTBOOK[name](kept, penalised, t, *hyper)
+        rate = [np.longdouble(lr)] if name in KEEPS_STEPS else []
+        direction = TEXTBOOK[name](kept, penalised, t, *hyper, *rate)
         exact = np.longdouble(shrink) * exact - np.longdouble(lr) * direction
     wanted = [(w, exact), *((state[i], kept[row]) for i, row in enumerate(kept))]
     for got, want in wanted:
@@ -119,6 +145,7 @@ def test_a_thousand_steps_follow_the_textbook(
 
 
 def _torch_optimizer(torch: Any, name: str, w: Any, lr: float) -> Any:
+    name = name.removeprefix("classical_")
     make = {
         "sgd": lambda: torch.optim.SGD([w], lr=lr),
         "momentum": lambda: torch.optim.SGD([w], lr=lr, momentum=0.9),
@@ -132,9 +159,15 @@ def _torch_optimizer(torch: Any, name: str, w: Any, lr: float) -> Any:
     return make[name]()
 
 
-@pytest.mark.parametrize("name", [*NAMES, "adamw"])
+PYTORCHS = [name for name in NAMES if name != "adam_epsilon_hat"]  # its eps weighs otherwise
+
+
+@pytest.mark.parametrize("name", [*PYTORCHS, "adamw"])
 def test_it_is_what_pytorch_computes(name: str) -> None:
-    """float32 with the defaults of both, to 1e-5 max(1, |w|) after 1000 steps."""
+    """float32 with the defaults of both, to 1e-5 max(1, |w|) after 1000 steps.
+
+    While the rate is constant, classical momentum is PyTorch's, with v times -lr.
+    """
     torch = pytest.importorskip("torch")
     size, lr = 37, LR.get(name, 1e-2)
     w = np.random.default_rng(0).normal(size=size).astype(np.float32)

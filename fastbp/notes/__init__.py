@@ -21,6 +21,7 @@ from .activations import (
     Printed,
     activation_jacobian,
     elu,
+    exp,
     gelu,
     identity,
     leaky_relu,
@@ -56,6 +57,7 @@ from .losses import (
     half_squared_error,
     loss_derivative,
     loss_value,
+    poisson,
     squared_error,
 )
 from .network import (
@@ -121,6 +123,7 @@ __all__ = [
     "diagonal",
     "divisor",
     "elu",
+    "exp",
     "expansion_jacobians",
     "forward",
     "gelu",
@@ -135,6 +138,7 @@ __all__ = [
     "loss_value",
     "normal_cdf",
     "numerical_jacobian",
+    "poisson",
     "random_layers",
     "relu",
     "sgd_neural_net",

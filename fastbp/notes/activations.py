@@ -3,7 +3,7 @@
 Every function takes pre-activations Z of any shape and returns the same shape; softmax is the
 exception: it takes one (n, 1) column.  Sources: notes 004 section 6.5.12 (000 section 7.5.12) for
 step, ReLU, sigmoid, identity and tanh; notes 001 (last page) for softmax; leaky_relu, elu,
-softplus, silu and gelu are fastbp's additions, in their authors' definitions.
+softplus, silu, gelu and exp are fastbp's additions, in their authors' definitions.
 """
 
 from __future__ import annotations
@@ -148,6 +148,15 @@ def softmax_jacobian(z: Array) -> Array:
     return diagonal(a) - a @ a.T
 
 
+def exp(z: Array) -> Array:
+    """e^z, any shape: the rate of a Poisson distribution.
+
+    >>> exp(np.array([0.0])).tolist()
+    [1.0]
+    """
+    return np.asarray(np.exp(z))
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "identity": identity,
     "step": step,
@@ -160,6 +169,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": silu,
     "gelu": gelu,
     "softmax": softmax,
+    "exp": exp,
 }
 
 # f'(z), element by element.  Softmax has none: its Jacobian is full.
@@ -174,6 +184,7 @@ ACTIVATION_DERIVATIVES: dict[str, Callable[[Array], Array]] = {
     "softplus": sigmoid,
     "silu": lambda z: sigmoid(z) * (1.0 + z * sigmoid(-z)),
     "gelu": lambda z: normal_cdf(z) + z * np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi),
+    "exp": exp,
 }
 
 

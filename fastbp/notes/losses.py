@@ -79,12 +79,25 @@ def cross_entropy(a: Array, y: Array) -> float:
     return -float(np.sum(times_log(y, a)))
 
 
+def poisson(a: Array, y: Array) -> float:
+    """sum_k (y_k log(y_k / a_k) - y_k + a_k), (n, 1) to a float: half the Poisson deviance.
+
+    fastbp's addition: minus the log-likelihood of counts y at rates a, less that at rates y
+    (McCullagh and Nelder, "Generalized linear models", 1989, section 2.3).
+
+    >>> poisson(np.array([[2.0]]), np.array([[0.0]]))
+    2.0
+    """
+    return float(np.sum(times_log(y, y) - times_log(y, a) - y + a))
+
+
 LOSSES: dict[str, Callable[[Array, Array], float]] = {
     "squared_error": squared_error,
     "half_squared_error": half_squared_error,
     "absolute_error": absolute_error,
     "binary_cross_entropy": binary_cross_entropy,
     "cross_entropy": cross_entropy,
+    "poisson": poisson,
 }
 
 # dL/da, (n, 1).  np.sign(0) is 0, which is fastbp's choice and not the notes' (see
@@ -95,6 +108,7 @@ LOSS_DERIVATIVES: dict[str, Callable[[Array, Array], Array]] = {
     "absolute_error": lambda a, y: np.sign(a - y),
     "binary_cross_entropy": lambda a, y: -(over(y, a) - over(1.0 - y, 1.0 - a)),
     "cross_entropy": lambda a, y: -over(y, a),
+    "poisson": lambda a, y: 1.0 - over(y, a),
 }
 
 LOSS_ALIASES: dict[str, str] = {"nll": "binary_cross_entropy", "nllm": "cross_entropy"}
@@ -106,6 +120,7 @@ SHORT_PAIRS: dict[tuple[str, str], Callable[[Array, Array], Array]] = {
     ("sigmoid", "binary_cross_entropy"): lambda a, y: a - y,
     ("identity", "squared_error"): lambda a, y: 2.0 * (a - y),
     ("identity", "half_squared_error"): lambda a, y: a - y,
+    ("exp", "poisson"): lambda a, y: a - y,
 }
 
 

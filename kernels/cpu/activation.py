@@ -106,6 +106,10 @@ def _softplus_slope(g: Any, a: Any) -> Any:
     return g * -expm1(-a)
 
 
+def _exp_slope(g: Any, a: Any) -> Any:
+    return g * a
+
+
 def _silu_slope(g: Any, z: Any) -> Any:
     z = clip(z, -_FAR, _FAR)
     s = sigmoid(z)
@@ -129,6 +133,7 @@ _FORMULAS: Final[dict[str, tuple[Formula, Formula]]] = {
     "softplus": (softplus, _softplus_slope),
     "silu": (silu, _silu_slope),
     "gelu": (gelu, _gelu_slope),
+    "exp": (exp, _exp_slope),
 }
 """f(z), and g f'(z) from g and a = f(z); from g and z for silu and gelu."""
 

@@ -17,7 +17,7 @@ derivative_rows = reached(activation.derivative_rows, "iMMMM iii")
 
 loss_rows = reached(loss.loss_rows, "iMMVF iii")
 loss_gradient_rows = reached(loss.loss_gradient_rows, "iMMVfM iii")
-pair_rows = reached(loss.pair_rows, "iMMMVfFM iii")
+pair_rows = reached(loss.pair_rows, "iMMMVfff FM iii")
 
 statistics_columns = reached(batchnorm.statistics_columns, "MVV iii")
 running_columns = reached(batchnorm.running_columns, "VVVV if ii")

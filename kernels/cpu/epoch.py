@@ -11,13 +11,19 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import IN, IN_LD, LD, D, N, O, Z
+from ..layout import IN, IN_LD, LD, D, M, N, O, W, Z
 from . import backward, forward, learn
 from .barrier import barrier
-from .bodies import loss_gradient_rows, loss_rows, pair_rows, perturb_rows, prepare_rates
+from .bodies import (
+    loss_gradient_rows,
+    loss_rows,
+    pair_rows,
+    perturb_rows,
+    prepare_rates,
+)
 from .jit import inline, serial
 from .memory import flush_denormals, prefetch, restore_mode, segment, window
-from .shares import row_of, share
+from .shares import FLAT, row_of, share
 from .table import reached
 
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V")
@@ -31,15 +37,15 @@ TRAIN, GRADIENT, LOSS, INFER = range(4)
 # Entries of `settings` (int64) and of `factors` (float64).
 (
     MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, FIRST_UPDATE,
-    RECORD, TARGETS, TARGETS_LD, LABELLED, SCREEN,
-) = range(15)  # fmt: skip
-SETTINGS: Final = 15
-L2, DECOUPLED, CLIP_VALUE, CLIP_NORM, NOISE = range(5)
-HYPER: Final = 5  # the optimizer's four constants start here
-FACTORS: Final = 9
+    RECORD, TARGETS, TARGETS_LD, LABELLED, SCREEN, HEEDLESS,
+) = range(16)  # fmt: skip
+SETTINGS: Final = 16
+L2, DECOUPLED, CLIP_VALUE, CLIP_NORM, NOISE, SHARED_L2, LEAST, MOST = range(8)
+HYPER: Final = 8  # the optimizer's four constants start here
+FACTORS: Final = 12
 # Entries of `results` (float64).
-LOSS_SUM, WEIGHT_SUM, LAST_LOSS, STEPS = range(4)
-RESULTS: Final = 4
+LOSS_SUM, WEIGHT_SUM, LAST_LOSS, STEPS, ROWS_LOSS, ROWS_SQUARES = range(6)
+RESULTS: Final = 6
 CONSTANTS: Final = 64
 """Elements at the end of a thread's scratch: the step's optimizer constants."""
 SCRATCH_TAIL: Final = learn.ROOM + CONSTANTS
@@ -55,15 +61,21 @@ def run_steps(
     t: int, T: int, plan: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any,
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
-    figures: Any, partial: Any, results: Any, out: Any, scratches: Any, sync: Any,
+    figures: Any, partial: Any, results: Any, out: Any, scratches: Any, sync: Any, columns: Any,
+    starts: Any,
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
+
+    X holds a sample a row; where `starts` is not empty, it holds the values of a sparse matrix
+    (CSR): sample i has values starts[i]:starts[i + 1], in these `columns`.
 
     INFER takes the rows of X as they lie and writes the outputs (or logits) into `out`; it returns
     how many of thread t's rows held NaN or inf. With SCREEN such a row makes a batch's loss NaN.
 
     Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
-    then that step has changed nothing. results gathers the weighted losses and their weights.
+    then that step has changed nothing (HEEDLESS goes on, as scikit-learn does). results gathers the
+    weighted losses and their weights; and by rows, as scikit-learn reports them, each batch's mean
+    loss and, with SHARED_L2, the squares of its weights W.
     """
     mode = flush_denormals()
     scratch = segment(scratches, t * scratches.shape[1], scratches.shape[1])
@@ -74,6 +86,7 @@ def run_steps(
     train = settings[MODE] == TRAIN
     code = settings[CODE]
     steps = bounds.size - 1
+    m = plan[0, M]
     unfit = 0
     for s in range(steps):
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
@@ -81,15 +94,20 @@ def run_steps(
         if settings[MODE] == INFER:
             if s > 0 and rows != bounds[s] - bounds[s - 1]:
                 barrier(sync, T)  # rows change hands: nobody may still be at work in them
+            source = window(X, start * m, rows, m)
+            if starts.size > 0:
+                source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
+                for i in range(lo, hi):
+                    unpack_row(X, columns, starts, start + i, source, i, m)
             unfit += infer_rows(
-                t, T, rows, lo, hi, plan, reals, window(X, start * X.shape[1], rows, X.shape[1]),
-                parameters, running, arena, masks, sync, from_logits, scratch,
+                t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync,
+                from_logits, scratch,
                 window(out, start * out.shape[1], rows, out.shape[1]),
             )  # fmt: skip
             continue
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
-            arena, settings[FIRST_STEP] + s, unit, losses, lo, hi,
+            arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
@@ -97,47 +115,53 @@ def run_steps(
             settings[FIRST_STEP] + s, training, from_logits, scratch,
         )  # fmt: skip
         measure(
-            settings, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale, losses,
-            lo, hi,
+            settings, factors, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale,
+            losses, lo, hi,
         )  # fmt: skip
         if settings[SCREEN] != 0:
             source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
             for i in range(lo, hi):
-                if not finite_row(source, i, X.shape[1]):
+                if not finite_row(source, i, m):
                     losses[i] = np.nan
         if settings[MODE] != LOSS:
             backward_rows(
                 t, T, rows, lo, hi, plan, reals, parameters, gradient, arena, masks, sync,
                 training, from_logits, scratch,
             )  # fmt: skip
+        blocks = 0
+        if factors[SHARED_L2] > 0:
+            blocks = square_blocks(t, T, plan, parameters, partial)
         barrier(sync, T)
         loss = ordered_sum(losses, rows)
         if t == 0:
             results[LAST_LOSS] = loss * scale
-        if train and not np.isfinite(loss):
+        if train and settings[HEEDLESS] == 0 and not np.isfinite(loss):
             restore_mode(mode)
             return s
         if t == 0:
             results[LOSS_SUM] += loss
             results[WEIGHT_SUM] += ordered_sum(batch_weights, rows)
+            results[ROWS_LOSS] += rows * (loss * scale)
+            results[ROWS_SQUARES] += rows * (ordered_sum(partial, blocks) * scale)
         if train:
             forward.follow_statistics(t, T, rows, plan, reals, running, arena)
             prepare_rates(
                 code, segment(factors, HYPER, 4), rates[s], settings[FIRST_UPDATE] + s + 1,
                 constants,
             )  # fmt: skip
+            l2 = factors[L2] + factors[SHARED_L2] * scale
             shrink = 1.0 - rates[s] * factors[DECOUPLED]
             record = settings[RECORD] != 0 and s == steps - 1
             if record or factors[CLIP_NORM] > 0:
                 learn_whole(
                     t, T, rows, plan, parameters, gradient, state, arena, code, constants,
-                    factors[L2], shrink, factors[CLIP_VALUE], factors[CLIP_NORM], record, figures,
+                    l2, shrink, factors[CLIP_VALUE], factors[CLIP_NORM], record, figures,
                     partial, sync, scratch,
                 )  # fmt: skip
             else:
                 learn_fused(
                     t, T, rows, plan, parameters, gradient, state, arena, code, constants,
-                    factors[L2], shrink, factors[CLIP_VALUE], scratch, room,
+                    l2, shrink, factors[CLIP_VALUE], scratch, room,
                 )  # fmt: skip
         elif settings[MODE] == GRADIENT:
             whole_gradient(t, T, rows, plan, gradient, arena, scratch)
@@ -157,6 +181,31 @@ def finite_row(X: Any, i: int, n: int) -> bool:
     for j in range(n):
         total += row[j] * nought
     return total == nought
+
+
+@inline
+def unpack_row(X: Any, columns: Any, starts: Any, sample: int, into: Any, i: int, m: int) -> None:
+    """into[i, :m] = row `sample` of the sparse matrix; values of one place add up, as in SciPy."""
+    target = segment(into, i * into.shape[1], m)
+    for j in range(m):
+        target[j] = 0
+    values = segment(X, 0, X.size)
+    for k in range(starts[sample], starts[sample + 1]):
+        target[columns[k]] += values[k]
+
+
+@inline
+def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> int:
+    """Sums of the squares of every W, in blocks that the threads share; how many blocks."""
+    at = 0
+    for layer in range(plan.shape[0]):
+        size = plan[layer, M] * plan[layer, N]
+        first = plan[layer, W]
+        blocks = (size + FLAT - 1) // FLAT
+        room = segment(partial, at, blocks)
+        learn.blocked_square_sums(parameters, first, first + size, room, t, T)
+        at += blocks
+    return at
 
 
 @inline
@@ -182,7 +231,7 @@ def infer_rows(
             target[j] = result[j]
     unfit = 0
     for i in range(lo, hi):
-        unfit += 0 if finite_row(source, i, source.shape[1]) else 1
+        unfit += 0 if finite_row(source, i, plan[0, M]) else 1
     return unfit
 
 
@@ -190,26 +239,29 @@ def infer_rows(
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
     order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
-    hi: int,
+    hi: int, columns: Any, starts: Any,
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
     `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
     losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum.
     """
-    m, k = X.shape[1], targets.shape[1]
+    m, k = p[M], targets.shape[1]
     line = 64 // X.itemsize
     into = window(arena, p[IN], rows, p[IN_LD])
     wanted = window(arena, settings[TARGETS], rows, settings[TARGETS_LD])
     for i in range(lo, hi):
         sample = order[start + i]
-        if start + i + AHEAD < order.size:
-            later = order[start + i + AHEAD] * m
-            for j in range(0, m, line):
-                prefetch(X, later + j)
-        source, target = segment(X, sample * m, m), segment(into, i * p[IN_LD], m)
-        for j in range(m):
-            target[j] = source[j]
+        if starts.size > 0:
+            unpack_row(X, columns, starts, sample, into, i, m)
+        else:
+            if start + i + AHEAD < order.size:
+                later = order[start + i + AHEAD] * m
+                for j in range(0, m, line):
+                    prefetch(X, later + j)
+            source, target = segment(X, sample * m, m), segment(into, i * p[IN_LD], m)
+            for j in range(m):
+                target[j] = source[j]
         y = segment(wanted, i * settings[TARGETS_LD], k)
         if settings[LABELLED] != 0:
             for j in range(k):
@@ -238,8 +290,8 @@ def gather(
 
 @inline
 def measure(
-    settings: Any, p: Any, rows: int, arena: Any, weights: Any, scale: float, losses: Any, lo: int,
-    hi: int,
+    settings: Any, factors: Any, p: Any, rows: int, arena: Any, weights: Any, scale: float,
+    losses: Any, lo: int, hi: int,
 ) -> None:  # fmt: skip
     """Losses of the rows [lo, hi) and what the backward pass starts from."""
     n, ld = p[N], p[LD]
@@ -248,8 +300,9 @@ def measure(
     if settings[FROM_LOGITS] != 0:
         logits = window(arena, p[Z], rows, ld)
         pair_rows(
-            settings[LOSS_CODE], logits, output, wanted, weights, scale, losses, delta, lo, hi, n
-        )
+            settings[LOSS_CODE], logits, output, wanted, weights, scale, factors[LEAST],
+            factors[MOST], losses, delta, lo, hi, n,
+        )  # fmt: skip
         return
     loss_rows(settings[LOSS_CODE], output, wanted, weights, losses, lo, hi, n)
     if settings[MODE] != LOSS:

@@ -15,7 +15,7 @@ from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
 from .activation import row_maximum
 from .doors import launch
 from .elementary import scalar_log
-from .jit import parallel, serial
+from .jit import inline, parallel, serial
 from .loss_terms import PAIRS, TERMS, softmax_cross_end, softmax_cross_start
 from .memory import flush_denormals, restore_mode
 from .shares import share
@@ -56,16 +56,26 @@ def loss_gradient_rows(
         _slopes(loss, dA, A, Y, i, n, (scale * weight[i],))
 
 
+@inline
+def held(loss: float, least: float, most: float) -> float:
+    """A loss within [least, most]; NaN passes through."""
+    if loss < least:
+        return least
+    return most if loss > most else loss
+
+
 @serial
 def pair_rows(
-    loss: int, Z: Any, A: Any, Y: Any, weight: Any, scale: float, losses: Any, dZ: Any,
-    lo: int, hi: int, n: int,
+    loss: int, Z: Any, A: Any, Y: Any, weight: Any, scale: float, least: float, most: float,
+    losses: Any, dZ: Any, lo: int, hi: int, n: int,
 ) -> None:  # fmt: skip
     """From logits Z: A = f(Z), losses (float64) and dZ = scale weight[i] dL/dZ.
 
-    The loss names its pair: squared errors with identity, binary_cross_entropy with sigmoid,
-    cross_entropy with softmax: dL/dz = a sum(y) - y, L = sum_j y_j (log sum exp z - z_j).
-    A may be Z; dZ may be either.
+    The loss names its pair: squared errors with identity, poisson with exp, binary_cross_entropy
+    with sigmoid, cross_entropy with softmax: dL/dz = a sum(y) - y,
+    L = sum_j y_j (log sum exp z - z_j).
+    A may be Z; dZ may be either. The terms of binary_cross_entropy and a sample's cross_entropy are
+    held in [least, most]: of those libraries that clip probabilities before the logarithm.
     """
     if loss == CROSS_ENTROPY and n * Z.itemsize <= SHORT_BYTES:
         lanes = SHORT_BYTES // Z.itemsize
@@ -79,10 +89,10 @@ def pair_rows(
             top = row_maximum(0, Z, i, n, ())
             total, mass, below = _start(0, A, Z, Y, i, n, (top,))
             spread = np.float64(mass) * np.float64(scalar_log(total))
-            losses[i] = np.float64(weight[i]) * (np.float64(below) + spread)
+            losses[i] = np.float64(weight[i]) * held(np.float64(below) + spread, least, most)
             _end(0, A, dZ, A, Y, i, n, (total, mass, c))
         else:
-            total = _pairs(loss, A, dZ, Z, Y, i, n, (c,))
+            total = _pairs(loss, A, dZ, Z, Y, i, n, (c, least, most))
             losses[i] = np.float64(weight[i]) * np.float64(total)
 
 
@@ -121,7 +131,8 @@ def _pair_share(
     mode = flush_denormals()
     lo, hi = share(Z.shape[0], 1, part, parts)
     # The outputs go where dL/dZ overwrites them.
-    pair_rows(loss, Z, dZ, Y, weight, 1.0, losses, dZ, lo, hi, Z.shape[1])
+    every = (0.0, np.inf)
+    pair_rows(loss, Z, dZ, Y, weight, 1.0, *every, losses, dZ, lo, hi, Z.shape[1])
     restore_mode(mode)
 
 

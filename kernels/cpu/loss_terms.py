@@ -21,6 +21,17 @@ def _inside(a: Any) -> Any:
     return clip(a, 2.0**-1022, 1.0 - 2.0**-53)
 
 
+def _above(a: Any) -> Any:
+    """a held above 0, where its logarithm is finite."""
+    tiny = 2.0**-126 if is_single(a) else 2.0**-1022
+    return select(a < tiny, tiny, a)
+
+
+def _log_of_count(y: Any) -> Any:
+    """log y, and 0 where y = 0; NaN below."""
+    return log(select(y > 0.0, y, select(y < 0.0, y, 1.0)))
+
+
 def _squared(a: Any, y: Any) -> Any:
     d = a - y
     return d * d
@@ -41,6 +52,11 @@ def _binary(a: Any, y: Any) -> Any:
 
 def _cross(a: Any, y: Any) -> Any:
     return -y * log(_inside(a))
+
+
+def _poisson(a: Any, y: Any) -> Any:
+    a = _above(a)
+    return fma(y, _log_of_count(y) - log(a), a - y)
 
 
 def _squared_slope(a: Any, y: Any, c: Any) -> Any:
@@ -65,40 +81,60 @@ def _cross_slope(a: Any, y: Any, c: Any) -> Any:
     return c * (-y / _inside(a))
 
 
+def _poisson_slope(a: Any, y: Any, c: Any) -> Any:
+    a = _above(a)
+    return c * ((a - y) / a)
+
+
 TERMS: Final[dict[str, tuple[Formula, Formula]]] = {
     "squared_error": (_squared, _squared_slope),
     "half_squared_error": (_half_squared, _half_squared_slope),
     "absolute_error": (_absolute, _absolute_slope),
     "binary_cross_entropy": (_binary, _binary_slope),
     "cross_entropy": (_cross, _cross_slope),
+    "poisson": (_poisson, _poisson_slope),
 }
 """The term of one output, and c times its derivative by a."""
 
 
-def _identity_squared(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
+def held(loss: Any, least: Any, most: Any) -> Any:
+    """A loss within [least, most]; NaN passes through."""
+    return select(loss < least, least, select(loss > most, most, loss))
+
+
+def _identity_squared(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
     d = z - y
     return z, d * (c + c), d * d
 
 
-def _identity_half_squared(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
+def _identity_half_squared(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
     d = z - y
     return z, d * c, d * d * 0.5
 
 
-def _sigmoid_binary(z: Any, y: Any, c: Any) -> tuple[Any, Any, Any]:
+def _sigmoid_binary(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
     """log(1 + e^z) - y z = max(z, 0) - y z + log1p(e^-|z|), from one exponential."""
     e = exp(-absolute(z))
     a = select(z < 0.0, e, 1.0) / (e + 1.0)
     loss = fma(-y, z, select(z > 0.0, z, 0.0)) + log1p(e)
-    return a, (a - y) * c, loss
+    return a, (a - y) * c, held(loss, least, most)
+
+
+def _exp_poisson(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
+    a = exp(z)
+    d = a - y
+    return a, d * c, fma(y, _log_of_count(y) - z, d)
 
 
 PAIRS: Final[dict[str, Formula]] = {
     "squared_error": _identity_squared,
     "half_squared_error": _identity_half_squared,
     "binary_cross_entropy": _sigmoid_binary,
+    "poisson": _exp_poisson,
 }
-"""a, dL/dz and the loss's term from z; softmax with cross_entropy takes the whole row, below."""
+"""a, dL/dz and the loss's term from z, log losses within [least, most].
+
+Softmax with cross_entropy takes the whole row, below."""
 
 
 def softmax_cross_start(z: Any, y: Any, top: Any) -> tuple[Any, Any, Any, Any]:

@@ -1,6 +1,7 @@
 """The optimizers' update rules on flat vectors, and what is done to a gradient before.
 
-The definitions are PyTorch's. Per-step constants (the step size, Adam's bias corrections) are
+The definitions are PyTorch's; `classical_momentum`, `classical_nesterov` and `adam_epsilon_hat` are
+scikit-learn's. Per-step constants (the step size, Adam's bias corrections) are
 computed once in float64 by `prepare_rates`; the passes over the parameters are element-wise, with
 every rounding written out (`fma`), so that a cut at any place leaves the same bits.
 
@@ -32,6 +33,9 @@ ADAGRAD: Final = UPDATES["adagrad"].code
 ADADELTA: Final = UPDATES["adadelta"].code
 RMSPROP: Final = UPDATES["rmsprop"].code
 ADAM: Final = UPDATES["adam"].code
+CLASSICAL_MOMENTUM: Final = UPDATES["classical_momentum"].code
+CLASSICAL_NESTEROV: Final = UPDATES["classical_nesterov"].code
+ADAM_EPSILON_HAT: Final = UPDATES["adam_epsilon_hat"].code
 
 RATES: Final = 6
 """Length of the vector that `prepare_rates` fills."""
@@ -41,17 +45,15 @@ RATES: Final = 6
 def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> None:
     """Fill `rates` with the constants of step `step` (from 1), rounded once from float64.
 
-    hyper: momentum, nesterov [mu]; adagrad [eps]; adadelta [rho, eps]; rmsprop [alpha, eps];
-    adam [beta1, beta2, eps]. rates[0] is always the negative step size.
+    hyper: the momenta [mu]; adagrad [eps]; adadelta [rho, eps]; rmsprop [alpha, eps];
+    the Adams [beta1, beta2, eps]. rates[0] is always the negative step size.
     """
     rates[0] = -lr
-    if code == MOMENTUM or code == NESTEROV or code == ADAGRAD:
-        rates[1] = hyper[0]
-    elif code == ADADELTA or code == RMSPROP:
+    if code == ADADELTA or code == RMSPROP:
         rates[1] = hyper[0]
         rates[2] = 1.0 - hyper[0]
         rates[3] = hyper[1]
-    elif code == ADAM:
+    elif code == ADAM or code == ADAM_EPSILON_HAT:
         # lr m_hat / (sqrt(v_hat) + eps) with m_hat = m / c1, v_hat = v / c2 is, both sides times
         # sqrt(c2), (lr sqrt(c2) / c1) m / (sqrt(v) + eps sqrt(c2)): two operations an element less.
         c1 = 1.0 - hyper[0] ** step
@@ -61,7 +63,9 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
         rates[2] = 1.0 - hyper[0]
         rates[3] = hyper[1]
         rates[4] = 1.0 - hyper[1]
-        rates[5] = hyper[2] * root
+        rates[5] = hyper[2] * root if code == ADAM else hyper[2]
+    else:
+        rates[1] = hyper[0]
 
 
 # The rules, as formulas for `stream`: the vectors w, state rows, g; the rates; l2 and shrink.
@@ -81,6 +85,17 @@ def _nesterov(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) 
     d = fma(l2, w, g)
     v = fma(mu, v, d)
     return fma(rate, fma(mu, v, d), shrink * w), v
+
+
+def _classical_momentum(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
+    v = fma(mu, v, rate * fma(l2, w, g))
+    return fma(shrink, w, v), v
+
+
+def _classical_nesterov(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
+    step = rate * fma(l2, w, g)
+    v = fma(mu, v, step)
+    return fma(shrink, w, fma(mu, v, step)), v
 
 
 def _adagrad(w: Any, s: Any, g: Any, rate: Any, eps: Any, l2: Any, shrink: Any) -> Any:
@@ -117,7 +132,16 @@ def _adam(
 
 
 _no_state = stream({SGD: _sgd}, 1)
-_one_rate = stream({MOMENTUM: _momentum, NESTEROV: _nesterov, ADAGRAD: _adagrad}, 2)
+_one_rate = stream(
+    {
+        MOMENTUM: _momentum,
+        NESTEROV: _nesterov,
+        ADAGRAD: _adagrad,
+        CLASSICAL_MOMENTUM: _classical_momentum,
+        CLASSICAL_NESTEROV: _classical_nesterov,
+    },
+    2,
+)
 _rms = stream({RMSPROP: _rmsprop}, 2)
 _delta = stream({ADADELTA: _adadelta}, 3)
 _moments = stream({ADAM: _adam}, 3)
@@ -154,9 +178,9 @@ def update_span(
     elif code == ADADELTA:
         b = segment(state, size + lo, n)
         _delta(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], l2, shrink))
-    elif code == ADAM:
+    elif code == ADAM or code == ADAM_EPSILON_HAT:
         b = segment(state, size + lo, n)
-        _moments(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], r[4], r[5], l2, shrink))
+        _moments(ADAM, (w, a, b, g), n, (r[0], r[1], r[2], r[3], r[4], r[5], l2, shrink))
     else:
         _one_rate(code, (w, a, g), n, (r[0], r[1], l2, shrink))
 
@@ -246,7 +270,7 @@ def update(
     shrink: float = 1.0,
     **hyper: float,
 ) -> None:
-    """One step of an optimizer on flat vectors, in place; the definitions are PyTorch's.
+    """One step of an optimizer on flat vectors, in place.
 
     Args:
         optimizer: a name of `tables.UPDATES` or its code.

@@ -47,6 +47,7 @@ VALUES: Final[dict[str, Callable[[Array], Array]]] = {
     "softplus": lambda z: np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z))),
     "silu": lambda z: np.maximum(z, -1e4) * sigmoid(z),
     "gelu": lambda z: np.maximum(z, -1e4) * normal_cdf(z),
+    "exp": np.exp,
 }
 """f(z), element by element."""
 
@@ -63,6 +64,7 @@ SLOPES: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "gelu": lambda a, z: (
         normal_cdf(z) + _held(z) * np.exp(-(_held(z) ** 2) / 2) / math.sqrt(2 * math.pi)
     ),
+    "exp": lambda a, z: a,
 }
 """f'(z) from a = f(z), or from z where the table says that a does not tell."""
 

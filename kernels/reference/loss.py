@@ -20,12 +20,23 @@ def inside(A: Array) -> Array:
     return np.clip(A, info.tiny, 1 - info.epsneg)
 
 
+def above(A: Array) -> Array:
+    """A held above 0, where its logarithm is finite."""
+    return np.maximum(A, np.finfo(A.dtype).tiny)
+
+
+def log_of_count(Y: Array) -> Array:
+    """log y, and 0 where y = 0, so that y log y is its limit 0 there."""
+    return np.log(np.where(Y == 0, 1, Y))
+
+
 TERMS: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "squared_error": lambda a, y: (a - y) ** 2,
     "half_squared_error": lambda a, y: (a - y) ** 2 / 2,
     "absolute_error": lambda a, y: np.abs(a - y),
     "binary_cross_entropy": lambda a, y: -(y * np.log(inside(a)) + (1 - y) * np.log1p(-inside(a))),
     "cross_entropy": lambda a, y: -y * np.log(inside(a)),
+    "poisson": lambda a, y: y * (log_of_count(y) - np.log(above(a))) - y + above(a),
 }
 """The term of one output."""
 
@@ -35,6 +46,7 @@ SLOPES: Final[dict[str, Callable[[Array, Array], Array]]] = {
     "absolute_error": lambda a, y: np.sign(a - y),
     "binary_cross_entropy": lambda a, y: (inside(a) - y) / (inside(a) * (1 - inside(a))),
     "cross_entropy": lambda a, y: -y / inside(a),
+    "poisson": lambda a, y: (above(a) - y) / above(a),
 }
 """dL/da of one output; the log losses' at the clamped a."""
 
@@ -84,6 +96,10 @@ def _from_logits(name: str, Z: Array, Y: Array) -> tuple[Array, Array]:
     if name == "binary_cross_entropy":
         terms = np.maximum(Z, 0) - Y * Z + np.log1p(np.exp(-np.abs(Z)))
         return terms.sum(axis=1), sigmoid(Z) - Y
+    if name == "poisson":
+        with np.errstate(over="ignore"):
+            delta = np.exp(Z) - Y
+        return (delta + Y * (log_of_count(Y) - Z)).sum(axis=1), delta
     return TERMS[name](Z, Y).sum(axis=1), SLOPES[name](Z, Y)
 
 

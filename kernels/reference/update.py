@@ -1,4 +1,4 @@
-"""The optimizers in plain NumPy, as PyTorch defines them."""
+"""The optimizers in plain NumPy: as PyTorch defines them, then as scikit-learn and Keras do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ..tables import UPDATES
 
 # A rule gets the gradient g, the state rows (changed in place) and the step's number, and returns
-# the direction d of w <- w - lr d.
+# the direction d of w <- w - lr d. A rule of STEPS gets lr, too, and returns what is added to w.
 
 
 def sgd(g: np.ndarray, state: np.ndarray, step: int) -> np.ndarray:
@@ -54,8 +54,37 @@ def adam(
     return m_hat / (np.sqrt(v_hat) + eps)
 
 
+def classical_momentum(
+    g: np.ndarray, state: np.ndarray, step: int, lr: float, *, momentum: float
+) -> np.ndarray:
+    """Sutskever et al. (2013), equation 1."""
+    state[0] = momentum * state[0] - lr * g
+    return state[0]
+
+
+def classical_nesterov(
+    g: np.ndarray, state: np.ndarray, step: int, lr: float, *, momentum: float
+) -> np.ndarray:
+    state[0] = momentum * state[0] - lr * g
+    return momentum * state[0] - lr * g
+
+
+def adam_epsilon_hat(
+    g: np.ndarray, state: np.ndarray, step: int, lr: float, *, beta1: float, beta2: float,
+    eps: float,
+) -> np.ndarray:  # fmt: skip
+    """Kingma and Ba (2015), end of section 2."""
+    state[0] = beta1 * state[0] + (1 - beta1) * g
+    state[1] = beta2 * state[1] + (1 - beta2) * g * g
+    rate = lr * np.sqrt(1 - beta2**step) / (1 - beta1**step)
+    return -rate * state[0] / (np.sqrt(state[1]) + eps)
+
+
 RULES: Final[dict[str, Callable[..., np.ndarray]]] = {
     rule.__name__: rule for rule in (sgd, momentum, nesterov, adagrad, adadelta, rmsprop, adam)
+}
+STEPS: Final[dict[str, Callable[..., np.ndarray]]] = {
+    rule.__name__: rule for rule in (classical_momentum, classical_nesterov, adam_epsilon_hat)
 }
 
 
@@ -73,5 +102,9 @@ def update(
 ) -> None:
     """One step in place: shrink w, add l2 * w (as it was) to the gradient, follow the rule."""
     values = {**dict(UPDATES[optimizer].hyper), **hyper}
-    direction = RULES[optimizer](gradient + l2 * parameters, state, step, **values)
-    parameters[:] = shrink * parameters - lr * direction
+    penalised = gradient + l2 * parameters
+    if optimizer in STEPS:
+        change = STEPS[optimizer](penalised, state, step, lr, **values)
+    else:
+        change = -lr * RULES[optimizer](penalised, state, step, **values)
+    parameters[:] = shrink * parameters + change
