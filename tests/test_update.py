@@ -18,7 +18,7 @@ from fastbp.kernels.cpu.update import (
     scale_span,
     square_sum_block,
     update,
-    update_span,
+    update_rows,
 )
 from fastbp.kernels.reference.update import update as reference_update
 from fastbp.kernels.tables import UPDATES
@@ -202,18 +202,42 @@ def test_no_cut_changes_a_bit(name: str, dtype: str) -> None:
     rates = np.zeros(bodies.RATES, dtype)
     prepare_rates(code, hyper, 0.01, 3, rates)
     once, once_state = w.copy(), state.copy()
-    update_span(code, once, g, 0, once_state, rates, 0.02, 0.999, 0, size)
+    one = np.ones(1, dtype)
+    update_rows(code, once, g, once_state, rates, 0.02, 0.999, 0, 1, size, one)
     assert not (once == w).any()
     rng = np.random.default_rng(6)
     for _ in range(10):
         cuts = [0, *np.sort(rng.integers(0, size, 12)).tolist(), size]
         cut, cut_state = w.copy(), state.copy()
         for lo, hi in itertools.pairwise(cuts):
-            start = max(lo - 5, 0)
-            block = g[start:hi].copy()
-            update_span(code, cut, block, start, cut_state, rates, 0.02, 0.999, lo, hi)
+            block = g[lo:hi].copy()
+            update_rows(code, cut, block, cut_state, rates, 0.02, 0.999, lo, 1, hi - lo, one)
         assert cut.tobytes() == once.tobytes()
         assert cut_state.tobytes() == once_state.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_outer_product_is_applied_as_if_it_were_formed(name: str, dtype: str) -> None:
+    """The gradient of W for one sample, a delta^T: the bits of the update by the whole matrix."""
+    rows, n, code = 23, 37, UPDATES[name].code
+    w, g, state = _problem(name, dtype, rows * n + 11)
+    a, delta = g[:rows].copy(), g[rows : rows + n].copy()
+    a[4] = 0
+    hyper = np.zeros(4)
+    hyper[: len(HYPER[name])] = HYPER[name]
+    rates = np.zeros(bodies.RATES, dtype)
+    prepare_rates(code, hyper, 0.01, 3, rates)
+    formed, formed_state = w.copy(), state.copy()
+    whole = np.outer(a, delta).ravel()
+    one = np.ones(1, dtype)
+    update_rows(code, formed, whole, formed_state, rates, 0.02, 1.0, 7, 1, rows * n, one)
+    outer, outer_state = w.copy(), state.copy()
+    update_rows(code, outer, delta, outer_state, rates, 0.02, 1.0, 7, rows, n, a)
+    assert outer.tobytes() == formed.tobytes()
+    assert outer_state.tobytes() == formed_state.tobytes()
+    assert (outer[:7] == w[:7]).all()
+    assert (outer[7 + rows * n :] == w[7 + rows * n :]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

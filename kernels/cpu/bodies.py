@@ -31,7 +31,7 @@ dropout_backward_rows = reached(random.dropout_backward_rows, "MUf iii")
 perturb_rows = reached(random.perturb_rows, "Mf iiii iii")
 
 prepare_rates = reached(update.prepare_rates, "iFfiV")
-update_span = reached(update.update_span, "iVViMVff ii")
+update_rows = reached(update.update_rows, "iVVMVff iii V")
 scale_span = reached(update.scale_span, "Vf ii")
 clip_value_span = reached(update.clip_value_span, "Vf ii")
 square_sum_block = reached(update.square_sum_block, "V ii", types.float64)

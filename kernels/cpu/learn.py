@@ -20,13 +20,14 @@ from .bodies import (
     gradient_rows,
     scale_span,
     square_sum_block,
-    update_span,
+    update_rows,
 )
 from .jit import inline, serial
 from .memory import segment, window
 from .product import NARROW_ROWS
 from .shares import COLUMNS, FLAT, row_of, share
 from .table import reached
+from .update import ONE, SGD
 
 RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 8192
@@ -37,6 +38,45 @@ ROOM: Final = 32768
 # Columns of the figures recorded a layer.
 GRADIENT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(5)
 FIGURES: Final = 5
+
+
+@inline
+def update_span(
+    code: int, parameters: Any, gradient: Any, offset: int, state: Any, rates: Any, l2: float,
+    shrink: float, lo: int, hi: int,
+) -> None:  # fmt: skip
+    """One optimizer step on parameters[lo:hi]; gradient[i - offset] belongs to parameters[i]."""
+    own, one = segment(gradient, lo - offset, hi - lo), segment(rates, ONE, 1)
+    update_rows(code, parameters, own, state, rates, l2, shrink, lo, 1, hi - lo, one)
+
+
+@inline
+def update_outer(
+    parameters: Any, a: Any, delta: Any, state: Any, code: int, rates: Any, l2: float,
+    shrink: float, at: int, lo: int, hi: int,
+) -> None:  # fmt: skip
+    """Update rows [lo, hi) of the W at parameters[at] by the gradient a delta^T of one sample.
+
+    Where a zero changes nothing (plain SGD without decay), its rows are left alone: four of five
+    inputs of a digit are 0.
+    """
+    n = delta.size
+    skip = code == SGD and l2 == 0 and shrink == 1
+    i = lo
+    while i < hi:
+        stop = hi
+        if skip:
+            while i < hi and a[i] == 0:
+                i += 1
+            stop = i
+            while stop < hi and a[stop] != 0:
+                stop += 1
+        if i < stop:
+            factors = segment(a, i, stop - i)
+            update_rows(
+                code, parameters, delta, state, rates, l2, shrink, at + i * n, stop - i, n, factors
+            )
+        i = stop
 
 
 @serial
@@ -52,6 +92,10 @@ def learn_fused(
         first, last = share(n, COLUMNS, t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
+        if rows == 1 and clip_value == 0:
+            a, d = segment(arena, p[IN], m), segment(arena, p[D], n)
+            update_outer(parameters, a, d, state, code, rates, l2, shrink, p[W], lo, hi)
+            hi = lo
         tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
         for start in range(lo, hi, tall):
             stop = min(start + tall, hi)

@@ -81,7 +81,7 @@ def pair_rows(
         lanes = SHORT_BYTES // Z.itemsize
         for i in range(lo, hi, lanes):
             rows = min(lanes, hi - i)
-            softmax_cross_block(Z, A, Y, weight, scale, losses, dZ, i, rows, n)
+            softmax_cross_block(Z, A, Y, weight, scale, least, most, losses, dZ, i, rows, n)
         return
     for i in range(lo, hi):
         c = scale * weight[i]

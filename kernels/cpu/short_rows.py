@@ -144,18 +144,18 @@ def softmax_block(typingctx: Any, Z: Any, A: Any, first: Any, count: Any, n: Any
 
 @intrinsic
 def softmax_cross_block(
-    typingctx: Any, Z: Any, A: Any, Y: Any, weight: Any, scale: Any, losses: Any, dZ: Any,
-    first: Any, count: Any, n: Any,
+    typingctx: Any, Z: Any, A: Any, Y: Any, weight: Any, scale: Any, least: Any, most: Any,
+    losses: Any, dZ: Any, first: Any, count: Any, n: Any,
 ) -> Any:  # fmt: skip
     """Softmax with cross entropy as `loss.pair_rows` has it, for one block of rows."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        windows = [0, 1, 2, 3, 5, 6]
+        windows = [0, 1, 2, 3, 7, 8]
         Z, A, Y, weight, losses, dZ = (
             context.make_array(sig.args[i])(context, builder, args[i]) for i in windows
         )
-        first = args[7]
-        block = _Block(builder, sig.args[0].dtype, *args[7:])
+        first = args[9]
+        block = _Block(builder, sig.args[0].dtype, *args[9:])
         lanes = block.simd.lanes
         double = Vectors(builder, lanes, 8)
         z, y = block.load(Z), block.load(Y)
@@ -171,15 +171,17 @@ def softmax_cross_block(
             single = block.itemsize == 4
             return Lanes(builder, builder.fpext(value, double.type) if single else value)
 
+        scale, least, most = (Lanes(builder, double.splat(value)) for value in args[4:7])
         w = wide(block.simd.load(place(builder, weight, first), block.rows))
-        c = (w * Lanes(builder, double.splat(args[4]))).value
+        c = (w * scale).value
         c = Lanes(builder, builder.fptrunc(c, block.simd.type) if block.itemsize == 4 else c)
-        loss = w * (wide(below.value) + wide(mass.value) * wide(log(total).value))
-        double.store(loss.value, place(builder, losses, first), block.rows)
+        loss = wide(below.value) + wide(mass.value) * wide(log(total).value)
+        loss = select(loss < least, least, select(loss > most, most, loss))
+        double.store((w * loss).value, place(builder, losses, first), block.rows)
         block.each(lambda e, y: softmax_cross_end(e, y, total, mass, c), [z, y], [z, y], [])
         block.store(z, A)
         block.store(y, dZ)
         return context.get_dummy_value()
 
-    given = (Z, A, Y, weight, types.float64, losses, dZ, types.intp, types.intp, types.intp)
-    return types.void(*given), codegen
+    three, counts = (types.float64,) * 3, (types.intp,) * 3
+    return types.void(Z, A, Y, weight, *three, losses, dZ, *counts), codegen

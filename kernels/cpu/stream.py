@@ -5,10 +5,11 @@
     f(code, (a, b, c, ...), count, scalars)
 
 It runs formula(*values, *scalars) over the first `count` elements of the vectors and stores what it
-returns into the first of them. Whole vectors first, then one masked vector for what is left, in
-the same operations: no cut changes a bit, and vectors may be one another (each is read before it is
-written). LLVM's own vectoriser would guard each of these loops with overlap checks, fall back to
-scalars where an output is an input, and take three times as long to compile.
+returns into the first of them; `stream_outer` does so for the rows of a matrix. Whole vectors
+first, then one masked vector for what is left, in the same operations: no cut changes a bit, and
+vectors may be one another (each is read before it is written). LLVM's own vectoriser would guard
+each of these loops with overlap checks, fall back to scalars where an output is an input, and take
+three times as long to compile.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def root(x: Any) -> Any:
 
 def _apply(
     builder: Any, formula: Formula, outputs: int, places: list[Any], mask: Any,
-    scalars: list[Any], kind: ir.VectorType,
+    scalars: list[Any], kind: ir.VectorType, factor: Any,
 ) -> None:  # fmt: skip
     values = [_load(builder, place, mask, kind) for place in places]
+    if factor is not None:
+        values[-1] = builder.fmul(values[-1], factor)
     results = formula(*(Lanes(builder, v) for v in (*values, *scalars)))
     results = results if isinstance(results, tuple) else (results,)
     for place, result in zip(places[:outputs], results, strict=True):
@@ -53,19 +56,19 @@ def _apply(
 
 def _loops(
     builder: Any, formula: Formula, outputs: int, pointers: list[Any], count: Any,
-    scalars: list[Any], kind: ir.VectorType,
+    scalars: list[Any], kind: ir.VectorType, factor: Any = None,
 ) -> None:  # fmt: skip
-    """The loop over whole vectors, then the masked rest."""
+    """The loop over whole vectors, then the masked rest; `factor` multiplies the last array."""
     size = count.type
     constants = [_splat(builder, scalar, kind) for scalar in scalars]
     whole = builder.and_(count, size(-kind.count))
     with cgutils.for_range_slice(builder, size(0), whole, size(kind.count), size) as (i, _):
         places = [builder.gep(p, [i]) for p in pointers]
-        _apply(builder, formula, outputs, places, None, constants, kind)
+        _apply(builder, formula, outputs, places, None, constants, kind, factor)
     with builder.if_then(builder.icmp_signed("<", whole, count)):
         places = [builder.gep(p, [whole]) for p in pointers]
         mask = _mask(builder, builder.sub(count, whole), kind.count)
-        _apply(builder, formula, outputs, places, mask, constants, kind)
+        _apply(builder, formula, outputs, places, mask, constants, kind, factor)
 
 
 def _python(table: Mapping[int, Formula], outputs: int) -> Any:
@@ -88,9 +91,47 @@ def stream(table: Mapping[int, Formula], outputs: int) -> Any:
     """
     if JIT_DISABLED:
         return _python(table, outputs)
+    codegen = _emitter(table, outputs)
+
+    @intrinsic
+    def door(typingctx: Any, code: Any, arrays: Any, count: Any, scalars: Any) -> Any:
+        return types.void(types.intp, arrays, types.intp, scalars), codegen
+
+    return door
+
+
+def stream_outer(table: Mapping[int, Formula], outputs: int) -> Any:
+    """Make {code: formula} a function f(code, arrays, count, scalars, rows, factors).
+
+    It works on `rows` stretches of `count` elements that follow each other, but for the last array:
+    its first `count` elements, times factors[r], are what row r gets.
+    """
+    if JIT_DISABLED:
+        one = _python(table, outputs)
+
+        def run(code: int, arrays: Any, count: int, scalars: Any, rows: int, factors: Any) -> None:
+            for r in range(rows):
+                own = [a[r * count :] for a in arrays[:-1]]
+                one(code, (*own, factors[r] * arrays[-1][:count]), count, scalars)
+
+        return run
+    codegen = _emitter(table, outputs)
+
+    @intrinsic
+    def door(
+        typingctx: Any, code: Any, arrays: Any, count: Any, scalars: Any, rows: Any, factors: Any
+    ) -> Any:
+        given = (types.intp, arrays, types.intp, scalars, types.intp, factors)
+        return types.void(*given), codegen
+
+    return door
+
+
+def _emitter(table: Mapping[int, Formula], outputs: int) -> Any:
+    """The code generator of both."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        code, arrays, count, scalars = args
+        code, arrays, count, scalars, *outer = args
         array = sig.args[1][0]
         dtype = array.dtype
         pointers = [
@@ -110,16 +151,24 @@ def stream(table: Mapping[int, Formula], outputs: int) -> Any:
             block = builder.append_basic_block(f"stream.{formula.__name__}")
             choice.add_case(code.type(number), block)
             builder.position_at_end(block)
-            _loops(builder, formula, outputs, pointers, count, numbers, kind)
+            if not outer:
+                _loops(builder, formula, outputs, pointers, count, numbers, kind)
+            else:
+                rows, factors = outer
+                data = context.make_array(sig.args[5])(context, builder, factors).data
+                with cgutils.for_range(builder, rows) as loop:
+                    start = builder.mul(loop.index, count)
+                    own = [builder.gep(p, [start]) for p in pointers[:-1]]
+                    factor = builder.load(builder.gep(data, [loop.index]))
+                    _loops(
+                        builder, formula, outputs, [*own, pointers[-1]], count, numbers, kind,
+                        _splat(builder, factor, kind),
+                    )  # fmt: skip
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()
 
-    @intrinsic
-    def door(typingctx: Any, code: Any, arrays: Any, count: Any, scalars: Any) -> Any:
-        return types.void(types.intp, arrays, types.intp, scalars), codegen
-
-    return door
+    return codegen
 
 
 PARTIAL = 32

@@ -5,7 +5,6 @@ scikit-learn's. Per-step constants (the step size, Adam's bias corrections) are
 computed once in float64 by `prepare_rates`; the passes over the parameters are element-wise, with
 every rounding written out (`fma`), so that a cut at any place leaves the same bits.
 
-`gradient` may be the scratch block of one layer: gradient[i - offset] belongs to parameters[i].
 A rule first multiplies w by `shrink` (decoupled weight decay: 1 - lr * decay; else 1)
 and adds `l2` * w to the gradient (2 * lambda for weights, 0 for all else).
 """
@@ -24,7 +23,7 @@ from .jit import parallel, serial
 from .lanes import fma, select
 from .memory import flush_denormals, restore_mode, segment
 from .shares import FLAT, share
-from .stream import root, square_sum, stream
+from .stream import root, square_sum, stream, stream_outer
 
 SGD: Final = UPDATES["sgd"].code
 MOMENTUM: Final = UPDATES["momentum"].code
@@ -37,8 +36,10 @@ CLASSICAL_MOMENTUM: Final = UPDATES["classical_momentum"].code
 CLASSICAL_NESTEROV: Final = UPDATES["classical_nesterov"].code
 ADAM_EPSILON_HAT: Final = UPDATES["adam_epsilon_hat"].code
 
-RATES: Final = 6
+RATES: Final = 7
 """Length of the vector that `prepare_rates` fills."""
+ONE: Final = 6
+"""Where that vector holds 1: the factor of a gradient that is no outer product."""
 
 
 @serial
@@ -49,6 +50,7 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
     the Adams [beta1, beta2, eps]. rates[0] is always the negative step size.
     """
     rates[0] = -lr
+    rates[ONE] = 1.0
     if code == ADADELTA or code == RMSPROP:
         rates[1] = hyper[0]
         rates[2] = 1.0 - hyper[0]
@@ -131,8 +133,8 @@ def _adam(
     return fma(rate, m / (root(v) + eps), shrink * w), m, v
 
 
-_no_state = stream({SGD: _sgd}, 1)
-_one_rate = stream(
+_no_state = stream_outer({SGD: _sgd}, 1)
+_one_rate = stream_outer(
     {
         MOMENTUM: _momentum,
         NESTEROV: _nesterov,
@@ -142,47 +144,41 @@ _one_rate = stream(
     },
     2,
 )
-_rms = stream({RMSPROP: _rmsprop}, 2)
-_delta = stream({ADADELTA: _adadelta}, 3)
-_moments = stream({ADAM: _adam}, 3)
+_rms = stream_outer({RMSPROP: _rmsprop}, 2)
+_delta = stream_outer({ADADELTA: _adadelta}, 3)
+_moments = stream_outer({ADAM: _adam}, 3)
 
 
 @serial
-def update_span(
-    code: int,
-    parameters: Any,
-    gradient: Any,
-    offset: int,
-    state: Any,
-    rates: Any,
-    l2: float,
-    shrink: float,
-    lo: int,
-    hi: int,
-) -> None:
-    """One optimizer step on parameters[lo:hi] and its state, in place.
+def update_rows(
+    code: int, parameters: Any, gradient: Any, state: Any, rates: Any, l2: float, shrink: float,
+    at: int, rows: int, n: int, factors: Any,
+) -> None:  # fmt: skip
+    """One optimizer step on the matrix (rows, n) at parameters[at] and on its state, in place.
 
-    `state` is a window (rows, len(parameters)) with as many rows as `UPDATES` names (0 for sgd).
+    Its gradient is the outer product of `factors` and gradient[:n]: that of W for a batch of one,
+    read and never formed. `state` is a window (rows, len(parameters)) with as many rows as
+    `UPDATES` names (0 for sgd).
     """
-    n = hi - lo
     size = state.shape[1]
-    w = segment(parameters, lo, n)
-    g = segment(gradient, lo - offset, n)
-    r = rates
+    w = segment(parameters, at, rows * n)
+    g = segment(gradient, 0, n)
+    r, outer = rates, (rows, factors)
     if code == SGD:
-        _no_state(code, (w, g), n, (r[0], l2, shrink))
+        _no_state(code, (w, g), n, (r[0], l2, shrink), *outer)
         return
-    a = segment(state, lo, n)
+    a = segment(state, at, rows * n)
     if code == RMSPROP:
-        _rms(code, (w, a, g), n, (r[0], r[1], r[2], r[3], l2, shrink))
+        _rms(code, (w, a, g), n, (r[0], r[1], r[2], r[3], l2, shrink), *outer)
     elif code == ADADELTA:
-        b = segment(state, size + lo, n)
-        _delta(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], l2, shrink))
+        b = segment(state, size + at, rows * n)
+        _delta(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], l2, shrink), *outer)
     elif code == ADAM or code == ADAM_EPSILON_HAT:
-        b = segment(state, size + lo, n)
-        _moments(ADAM, (w, a, b, g), n, (r[0], r[1], r[2], r[3], r[4], r[5], l2, shrink))
+        b = segment(state, size + at, rows * n)
+        constants = (r[0], r[1], r[2], r[3], r[4], r[5], l2, shrink)
+        _moments(ADAM, (w, a, b, g), n, constants, *outer)
     else:
-        _one_rate(code, (w, a, g), n, (r[0], r[1], l2, shrink))
+        _one_rate(code, (w, a, g), n, (r[0], r[1], l2, shrink), *outer)
 
 
 def _scale(g: Any, factor: Any) -> Any:
@@ -228,7 +224,8 @@ def _update_share(
 ) -> None:  # fmt: skip
     mode = flush_denormals()
     lo, hi = share(parameters.shape[0], FLAT, part, parts)
-    update_span(code, parameters, gradient, 0, state, rates, l2, shrink, lo, hi)
+    own, one = segment(gradient, lo, hi - lo), segment(rates, ONE, 1)
+    update_rows(code, parameters, own, state, rates, l2, shrink, lo, 1, hi - lo, one)
     restore_mode(mode)
 
 
