@@ -202,8 +202,7 @@ def test_no_cut_changes_a_bit(name: str, dtype: str) -> None:
     rates = np.zeros(bodies.RATES, dtype)
     prepare_rates(code, hyper, 0.01, 3, rates)
     once, once_state = w.copy(), state.copy()
-    one = np.ones(1, dtype)
-    update_rows(code, once, g, once_state, rates, 0.02, 0.999, 0, 1, size, one)
+    update_rows(code, once, g, once_state, rates, 0.02, 0.999, 0, 0, size, rates)
     assert not (once == w).any()
     rng = np.random.default_rng(6)
     for _ in range(10):
@@ -211,7 +210,7 @@ def test_no_cut_changes_a_bit(name: str, dtype: str) -> None:
         cut, cut_state = w.copy(), state.copy()
         for lo, hi in itertools.pairwise(cuts):
             block = g[lo:hi].copy()
-            update_rows(code, cut, block, cut_state, rates, 0.02, 0.999, lo, 1, hi - lo, one)
+            update_rows(code, cut, block, cut_state, rates, 0.02, 0.999, lo, 0, hi - lo, rates)
         assert cut.tobytes() == once.tobytes()
         assert cut_state.tobytes() == once_state.tobytes()
 
@@ -230,8 +229,7 @@ def test_an_outer_product_is_applied_as_if_it_were_formed(name: str, dtype: str)
     prepare_rates(code, hyper, 0.01, 3, rates)
     formed, formed_state = w.copy(), state.copy()
     whole = np.outer(a, delta).ravel()
-    one = np.ones(1, dtype)
-    update_rows(code, formed, whole, formed_state, rates, 0.02, 1.0, 7, 1, rows * n, one)
+    update_rows(code, formed, whole, formed_state, rates, 0.02, 1.0, 7, 0, rows * n, rates)
     outer, outer_state = w.copy(), state.copy()
     update_rows(code, outer, delta, outer_state, rates, 0.02, 1.0, 7, rows, n, a)
     assert outer.tobytes() == formed.tobytes()

@@ -27,7 +27,7 @@ from .memory import segment, window
 from .product import NARROW_ROWS
 from .shares import COLUMNS, FLAT, row_of, share
 from .table import reached
-from .update import ONE, SGD
+from .update import SGD
 
 RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 8192
@@ -46,8 +46,8 @@ def update_span(
     shrink: float, lo: int, hi: int,
 ) -> None:  # fmt: skip
     """One optimizer step on parameters[lo:hi]; gradient[i - offset] belongs to parameters[i]."""
-    own, one = segment(gradient, lo - offset, hi - lo), segment(rates, ONE, 1)
-    update_rows(code, parameters, own, state, rates, l2, shrink, lo, 1, hi - lo, one)
+    own = segment(gradient, lo - offset, hi - lo)
+    update_rows(code, parameters, own, state, rates, l2, shrink, lo, 0, hi - lo, rates)
 
 
 @inline

@@ -36,10 +36,8 @@ CLASSICAL_MOMENTUM: Final = UPDATES["classical_momentum"].code
 CLASSICAL_NESTEROV: Final = UPDATES["classical_nesterov"].code
 ADAM_EPSILON_HAT: Final = UPDATES["adam_epsilon_hat"].code
 
-RATES: Final = 7
+RATES: Final = 6
 """Length of the vector that `prepare_rates` fills."""
-ONE: Final = 6
-"""Where that vector holds 1: the factor of a gradient that is no outer product."""
 
 
 @serial
@@ -50,7 +48,6 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
     the Adams [beta1, beta2, eps]. rates[0] is always the negative step size.
     """
     rates[0] = -lr
-    rates[ONE] = 1.0
     if code == ADADELTA or code == RMSPROP:
         rates[1] = hyper[0]
         rates[2] = 1.0 - hyper[0]
@@ -157,24 +154,25 @@ def update_rows(
     """One optimizer step on the matrix (rows, n) at parameters[at] and on its state, in place.
 
     Its gradient is the outer product of `factors` and gradient[:n]: that of W for a batch of one,
-    read and never formed. `state` is a window (rows, len(parameters)) with as many rows as
-    `UPDATES` names (0 for sgd).
+    read and never formed. With rows = 0 it is parameters[at : at + n], by gradient[:n]. `state` is
+    a window (rows, len(parameters)) with as many rows as `UPDATES` names (0 for sgd).
     """
     size = state.shape[1]
-    w = segment(parameters, at, rows * n)
+    span = max(rows, 1) * n
+    w = segment(parameters, at, span)
     g = segment(gradient, 0, n)
     r, outer = rates, (rows, factors)
     if code == SGD:
         _no_state(code, (w, g), n, (r[0], l2, shrink), *outer)
         return
-    a = segment(state, at, rows * n)
+    a = segment(state, at, span)
     if code == RMSPROP:
         _rms(code, (w, a, g), n, (r[0], r[1], r[2], r[3], l2, shrink), *outer)
     elif code == ADADELTA:
-        b = segment(state, size + at, rows * n)
+        b = segment(state, size + at, span)
         _delta(code, (w, a, b, g), n, (r[0], r[1], r[2], r[3], l2, shrink), *outer)
     elif code == ADAM or code == ADAM_EPSILON_HAT:
-        b = segment(state, size + at, rows * n)
+        b = segment(state, size + at, span)
         constants = (r[0], r[1], r[2], r[3], r[4], r[5], l2, shrink)
         _moments(ADAM, (w, a, b, g), n, constants, *outer)
     else:
@@ -224,8 +222,8 @@ def _update_share(
 ) -> None:  # fmt: skip
     mode = flush_denormals()
     lo, hi = share(parameters.shape[0], FLAT, part, parts)
-    own, one = segment(gradient, lo, hi - lo), segment(rates, ONE, 1)
-    update_rows(code, parameters, own, state, rates, l2, shrink, lo, 1, hi - lo, one)
+    own = segment(gradient, lo, hi - lo)
+    update_rows(code, parameters, own, state, rates, l2, shrink, lo, 0, hi - lo, rates)
     restore_mode(mode)
 
 
