@@ -13,8 +13,10 @@ import numpy as np
 
 from . import threads
 from .kernels.cpu import epoch as loop
+from .kernels.cpu import infer as inference
 from .kernels.cpu.barrier import SYNC_SIZE
 from .kernels.cpu.learn import FIGURES
+from .kernels.cpu.memory import address_table
 from .kernels.cpu.product import SCRATCH_BYTES
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind
@@ -23,7 +25,8 @@ from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
 
-_BOUNDS = 9  # where `run_steps` has them, after t and T
+# Where the functions have, after t and T, the array without which there is nothing to do.
+_WORK: Final = {loop.run_steps: 9, inference.infer: 1}
 
 
 def aligned(size: int, dtype: Any) -> Array:
@@ -49,7 +52,6 @@ class Batch:
         weights: (samples,) of the network's dtype, or empty for ones.
         order: int64 indices of samples.
         bounds: int64; step s takes order[bounds[s]:bounds[s + 1]].
-        out: (samples, outputs) to receive outputs; (0, outputs) where none are wanted.
         columns, starts: of a sparse matrix (CSR), whose values X then holds; empty where X is
             dense. int32 and int64.
     """
@@ -60,7 +62,6 @@ class Batch:
     weights: Array
     order: Array
     bounds: Array
-    out: Array
     columns: Array = field(default_factory=lambda: NO_COLUMNS)
     starts: Array = field(default_factory=lambda: NO_STARTS)
 
@@ -123,9 +124,9 @@ class Workspace:
         self.sync = aligned(SYNC_SIZE, np.int64)
         self.settings = np.zeros(loop.SETTINGS, np.int64)
         self.factors = np.zeros(loop.FACTORS)
-        self._whole = np.array([0, rows], np.int64)
-        self._inference: tuple[Any, ...] | None = None
-        self._compiled = False
+        self._table: Any = None
+        self._inferred: Array | None = None
+        self._compiled: set[Any] = set()
         self._scratches: Array = np.zeros((0, 0), dtype)
 
     def scratches(self, count: int) -> Array:
@@ -171,10 +172,10 @@ class Workspace:
             self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
-            self.results, batch.out, self.scratches(n_threads), self.sync, batch.columns,
+            self.results, self.scratches(n_threads), self.sync, batch.columns,
             batch.starts,
         )  # fmt: skip
-        return self._together(n_threads, args)
+        return self._together(loop.run_steps, n_threads, args)
 
     def infer(
         self,
@@ -193,42 +194,26 @@ class Workspace:
         logits: what goes into the last activation, where the loss is computed from it.
         columns, starts: as for `Batch`.
         """
-        s = self.settings
-        s[loop.MODE] = loop.INFER
-        s[loop.FROM_LOGITS] = logits and self.from_logits
-        if self._inference is None or self._inference[0] is not parameters:
-            self._inference = self._inference_arguments(parameters, running)
-        _, head, middle, tail = self._inference
-        block, rows = self.plan.rows, len(out)
-        bounds = self._whole
-        if rows != block:
-            bounds = np.append(np.arange(0, rows, block), rows)
-        bind(self.dtype)
+        table = self._table
+        if self._inferred is not parameters or len(self._scratches) < n_threads:
+            bind(self.dtype)
+            scratches = self.scratches(n_threads)
+            arrays = [
+                self.plan.ints, self.plan.reals, parameters, running, self.arena, self.masks,
+                scratches, self.sync,
+            ]  # fmt: skip
+            table = self._table = address_table(arrays, inference.NUMBERS)
+            table[inference.BLOCK] = self.plan.rows
+            self._inferred = parameters
+        table[inference.LOGITS] = logits and self.from_logits
         if n_threads == 1:
-            own = self.scratches(1)
-            return loop.run_steps(
-                0, 1, *head, X, *middle, bounds, *tail, out, own, self.sync, columns, starts
-            )
-        own = self.scratches(n_threads)
-        args = (*head, X, *middle, bounds, *tail, out, own, self.sync, columns, starts)
-        return self._together(n_threads, args)
+            return inference.infer(0, 1, X, out, columns, starts, table)  # type: ignore[no-any-return]
+        return self._together(inference.infer, n_threads, (X, out, columns, starts, table))
 
-    def _together(self, n_threads: int, args: tuple[Any, ...]) -> int:
-        """Run the loop on this many threads."""
-        if n_threads > 1 and not self._compiled:
-            # No steps: it compiles (or loads) here, where an interrupt leaves nobody waiting.
-            loop.run_steps(0, 1, *args[:_BOUNDS], args[_BOUNDS][:1], *args[_BOUNDS + 1 :])
-            self._compiled = True
-        return int(threads.run(loop.run_steps, n_threads, args))
-
-    def _inference_arguments(self, parameters: Array, running: Array) -> tuple[Any, ...]:
-        """What `run_steps` gets around X, bounds and out; made once: a call is microseconds."""
-        none = np.empty(0, np.int64)
-        empty = np.empty((0, self.layers[-1].units), self.dtype)
-        head = (self.plan.ints, self.plan.reals, self.settings, self.factors)
-        middle = (none, empty, self.unit, none)
-        tail = (
-            self.losses, parameters, self.unit, empty, running, self.arena, self.masks,
-            self.losses, self.unit, self.figures, self.partial, self.results,
-        )  # fmt: skip
-        return parameters, head, middle, tail
+    def _together(self, function: Any, n_threads: int, args: tuple[Any, ...]) -> int:
+        """Run a compiled loop on this many threads."""
+        if n_threads > 1 and function not in self._compiled:
+            # Nothing to do: it compiles (or loads) here, where an interrupt leaves nobody waiting.
+            function(0, 1, *(a[:0] if i == _WORK[function] else a for i, a in enumerate(args)))
+            self._compiled.add(function)
+        return int(threads.run(function, n_threads, args))

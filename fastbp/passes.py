@@ -16,7 +16,7 @@ from .errors import check_integer
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
-from .threads import choose_threads
+from .threads import ROWS_A_THREAD, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
@@ -63,7 +63,9 @@ class Passes:
         )
         matrix: Array = X if ready else as_matrix(X, self.inputs, self.dtype, finite=False)  # type: ignore[assignment]
         rows = len(matrix)
-        threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
+        threads = 1
+        if rows >= 2 * ROWS_A_THREAD:
+            threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
         out = np.empty((rows, self._specs[-1].units), self.dtype)
         work = self._take(min(rows, INFERENCE_ROWS))  # one row is microseconds: no `with` here
         bad = work.infer(
@@ -148,8 +150,7 @@ class Passes:
         if sample_weight is not None:
             weights = as_weights(sample_weight, rows, self.dtype)
         bounds = np.array([0, rows], np.int64)
-        out = np.empty((0, k), self.dtype)
-        return Batch(matrix, labels, targets, weights, np.arange(rows), bounds, out)
+        return Batch(matrix, labels, targets, weights, np.arange(rows), bounds)
 
     def _check_rows(self, rows: int, training: bool) -> None:
         if training and rows == 1 and any(spec.batch_norm for spec in self._specs):

@@ -68,8 +68,7 @@ class Data:
 
     def batch(self, order: Array, bounds: Array) -> Batch:
         """What the engine takes."""
-        none = np.empty((0, self.targets.shape[1]), self.X.dtype)
-        return Batch(self.X, self.labels, self.targets, self.weights, order, bounds, none)
+        return Batch(self.X, self.labels, self.targets, self.weights, order, bounds)
 
     def unfit(self, rows: Array) -> str | None:
         """What to say of the first of `rows` that holds NaN or inf; None if none does."""

@@ -133,15 +133,17 @@ def _quota() -> int:
     return 1 << 20
 
 
-WORK_A_THREAD = 2_500_000  # operations of a step that pay for one more thread's meetings
-ROWS_A_THREAD = 4
+# Operations of a step, and rows of its batch, that pay for one more thread. Its meetings cost a
+# microsecond each, but half of the weights and of the activations change cores at every step: two
+# threads broke even at 20 to 35 million operations (64-128-128-10 on 128 rows, 784-128-10 on 64).
+WORK_A_THREAD = 12_000_000
+ROWS_A_THREAD = 16
 
 
 def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
     """How many threads a step of `work` operations on `rows` samples deserves, at least 1.
 
-    A meeting of two threads costs about a microsecond, so a step has to last tens of them before
-    the second thread pays. `asked` overrides; results do not depend on the number.
+    `asked` overrides; results do not depend on the number.
     """
     if JIT_DISABLED:
         return 1

@@ -136,8 +136,7 @@ class Bench:
             weights = rng.random(SAMPLES).astype(dtype)
             weights[::5] = 0
         order = rng.permutation(SAMPLES)
-        none = np.empty((0, k), dtype)
-        self.batch = Batch(X, labels, targets, weights, order, BOUNDS, none)
+        self.batch = Batch(X, labels, targets, weights, order, BOUNDS)
         self.recipe = replace(
             case.recipe,
             code=update.code,

@@ -23,6 +23,7 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import flush_denormals, prefetch, restore_mode, segment, window
+from .samples import finite_row, unpack_row
 from .shares import FLAT, row_of, share
 from .table import reached
 
@@ -33,7 +34,7 @@ learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V")
 whole_gradient = learn.gradient_of_batch
 
 # What a call does with each batch.
-TRAIN, GRADIENT, LOSS, INFER = range(4)
+TRAIN, GRADIENT, LOSS = range(3)
 # Entries of `settings` (int64) and of `factors` (float64).
 (
     MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, FIRST_UPDATE,
@@ -61,16 +62,14 @@ def run_steps(
     t: int, T: int, plan: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any,
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
-    figures: Any, partial: Any, results: Any, out: Any, scratches: Any, sync: Any, columns: Any,
-    starts: Any,
+    figures: Any, partial: Any, results: Any, scratches: Any, sync: Any, columns: Any, starts: Any,
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
 
     X holds a sample a row; where `starts` is not empty, it holds the values of a sparse matrix
     (CSR): sample i has values starts[i]:starts[i + 1], in these `columns`.
 
-    INFER takes the rows of X as they lie and writes the outputs (or logits) into `out`; it returns
-    how many of thread t's rows held NaN or inf. With SCREEN such a row makes a batch's loss NaN.
+    With SCREEN a row that holds NaN or inf makes its batch's loss NaN.
 
     Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
     then that step has changed nothing (HEEDLESS goes on, as scikit-learn does). results gathers the
@@ -87,24 +86,9 @@ def run_steps(
     code = settings[CODE]
     steps = bounds.size - 1
     m = plan[0, M]
-    unfit = 0
     for s in range(steps):
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
         lo, hi = share(rows, BATCH_GRAIN, t, T)
-        if settings[MODE] == INFER:
-            if s > 0 and rows != bounds[s] - bounds[s - 1]:
-                barrier(sync, T)  # rows change hands: nobody may still be at work in them
-            source = window(X, start * m, rows, m)
-            if starts.size > 0:
-                source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
-                for i in range(lo, hi):
-                    unpack_row(X, columns, starts, start + i, source, i, m)
-            unfit += infer_rows(
-                t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync,
-                from_logits, scratch,
-                window(out, start * out.shape[1], rows, out.shape[1]),
-            )  # fmt: skip
-            continue
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
             arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts,
@@ -169,29 +153,7 @@ def run_steps(
         if t == 0:
             results[STEPS] += 1  # the caller reads it where an interrupt took the return value
     restore_mode(mode)
-    return unfit if settings[MODE] == INFER else steps
-
-
-@inline
-def finite_row(X: Any, i: int, n: int) -> bool:
-    """No NaN or inf in X[i, :n]: 0 times any of them is NaN."""
-    row = segment(X, i * X.shape[1], n)
-    nought = X.dtype.type(0)
-    total = nought
-    for j in range(n):
-        total += row[j] * nought
-    return total == nought
-
-
-@inline
-def unpack_row(X: Any, columns: Any, starts: Any, sample: int, into: Any, i: int, m: int) -> None:
-    """into[i, :m] = row `sample` of the sparse matrix; values of one place add up, as in SciPy."""
-    target = segment(into, i * into.shape[1], m)
-    for j in range(m):
-        target[j] = 0
-    values = segment(X, 0, X.size)
-    for k in range(starts[sample], starts[sample + 1]):
-        target[columns[k]] += values[k]
+    return steps
 
 
 @inline
@@ -206,33 +168,6 @@ def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> i
         learn.blocked_square_sums(parameters, first, first + size, room, t, T)
         at += blocks
     return at
-
-
-@inline
-def infer_rows(
-    t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
-    parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, to_logits: bool,
-    scratch: Any, out: Any,
-) -> int:  # fmt: skip
-    """Outputs (or logits) of the rows [lo, hi) of `source` into `out`, by running statistics.
-
-    The number of rows of `source` that are not finite is returned.
-    """
-    forward_rows(
-        t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0, 0,
-        0, False, to_logits, scratch,
-    )  # fmt: skip
-    p = row_of(plan, plan.shape[0] - 1)
-    n, ld = p[N], p[LD]
-    final = p[Z] if to_logits else p[O]
-    for i in range(lo, hi):
-        result, target = segment(arena, final + i * ld, n), segment(out, i * n, n)
-        for j in range(n):
-            target[j] = result[j]
-    unfit = 0
-    for i in range(lo, hi):
-        unfit += 0 if finite_row(source, i, plan[0, M]) else 1
-    return unfit
 
 
 @inline

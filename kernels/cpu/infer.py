@@ -1,0 +1,68 @@
+"""The compiled forward pass: outputs of any number of rows in one call, by running statistics.
+
+Its arguments are few, so that a call from Python costs microseconds: all that belongs to a network
+comes as one table of addresses.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from ..layout import IN, IN_LD, LD, M, N, O, Z
+from . import memory
+from .barrier import barrier
+from .epoch import BATCH_GRAIN, forward_rows
+from .jit import serial
+from .memory import CELLS, flush_denormals, restore_mode, segment, window
+from .samples import finite_row, unpack_row
+from .shares import row_of, share
+
+# The table: two numbers, then the arrays in this order.
+BLOCK, LOGITS = range(2)
+NUMBERS: Final = 2
+PLAN, REALS, PARAMETERS, RUNNING, ARENA, MASKS, SCRATCHES, SYNC = (
+    NUMBERS + CELLS * i for i in range(8)
+)
+
+
+@serial
+def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: Any) -> int:
+    """Thread t's share of the outputs (or logits) of X's rows into `out`, in blocks of rows.
+
+    X, columns and starts as in `epoch.run_steps`; `table` as `memory.address_table` makes it.
+    Returns how many of the thread's rows held NaN or inf.
+    """
+    mode = flush_denormals()
+    plan, reals = memory.int_matrix(table, PLAN, X), memory.float_matrix(table, REALS, X)
+    parameters = memory.own_vector(table, PARAMETERS, X)
+    running = memory.own_vector(table, RUNNING, X)
+    arena, masks = memory.own_vector(table, ARENA, X), memory.byte_vector(table, MASKS, X)
+    scratches = memory.own_matrix(table, SCRATCHES, X)
+    sync = memory.int_vector(table, SYNC, X)
+    scratch = segment(scratches, t * scratches.shape[1], scratches.shape[1])
+    to_logits, most = table[LOGITS] != 0, table[BLOCK]
+    last = row_of(plan, plan.shape[0] - 1)
+    m, n, ld = plan[0, M], last[N], last[LD]
+    final = last[Z] if to_logits else last[O]
+    unfit = 0
+    for start in range(0, out.shape[0], most):
+        rows = min(most, out.shape[0] - start)
+        if start > 0 and rows != most:
+            barrier(sync, T)  # rows change hands: nobody may still be at work in them
+        lo, hi = share(rows, BATCH_GRAIN, t, T)
+        source = window(X, start * m, rows, m)
+        if starts.size > 0:
+            source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
+            for i in range(lo, hi):
+                unpack_row(X, columns, starts, start + i, source, i, m)
+        forward_rows(
+            t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0,
+            0, 0, False, to_logits, scratch,
+        )  # fmt: skip
+        for i in range(lo, hi):
+            result, target = segment(arena, final + i * ld, n), segment(out, (start + i) * n, n)
+            for j in range(n):
+                target[j] = result[j]
+            unfit += 0 if finite_row(source, i, m) else 1
+    restore_mode(mode)
+    return unfit
