@@ -207,7 +207,7 @@ class Workspace:
             self._inferred = parameters
         table[inference.LOGITS] = logits and self.from_logits
         if n_threads == 1:
-            return inference.infer(0, 1, X, out, columns, starts, table)  # type: ignore[no-any-return]
+            return inference.infer(0, 1, X, out, columns, starts, table)
         return self._together(inference.infer, n_threads, (X, out, columns, starts, table))
 
     def _together(self, function: Any, n_threads: int, args: tuple[Any, ...]) -> int:
