@@ -22,8 +22,8 @@ NAME = f"fastbp-{version('fastbp')}"
 # Files of the packages that are not Python.
 DATA = {
     "fastbp/py.typed",
-    "fastbp/data/README.md",
-    "fastbp/data/digits.npz",
+    "fastbp/datasets/README.md",
+    "fastbp/datasets/digits.npz",
     "fastbp/kernels/README.md",
 }
 

@@ -1,4 +1,4 @@
-"""Writes fastbp/data/digits.npz from scikit-learn's copy of the UCI hand-written digits.
+"""Writes fastbp/datasets/digits.npz from scikit-learn's copy of the UCI hand-written digits.
 
 python tools/make_digits.py        # needs the extra `sklearn`; the result is the same file
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
-TARGET = Path(__file__).resolve().parent.parent / "fastbp" / "data" / "digits.npz"
+TARGET = Path(__file__).resolve().parent.parent / "fastbp" / "datasets" / "digits.npz"
 
 
 def main() -> None:

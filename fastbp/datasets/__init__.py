@@ -1,4 +1,4 @@
-"""The data that ships with the package: 1797 hand-written digits (see data/README.md)."""
+"""The data that ships with the package: 1797 hand-written digits (see README.md beside it)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load_digits(dtype: DTypeLike = np.float32) -> tuple[NDArray[Any], NDArray[np
     kind = np.dtype(dtype)
     if kind.kind != "f":
         raise TypeError(f"dtype must be a floating-point type such as 'float32', not {kind.name!r}")
-    with files("fastbp").joinpath("data/digits.npz").open("rb") as file, np.load(file) as stored:
+    with files(__name__).joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
         images, labels = stored["images"], stored["labels"]
     return images.astype(kind) / kind.type(16), labels.astype(np.int64)
 
