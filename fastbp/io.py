@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
@@ -55,11 +55,6 @@ def save(net: Storable, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    target = Path(path)
-    if target.is_dir():
-        raise IsADirectoryError(f"{str(target)!r} is a directory: name a file to write")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{str(target.parent)!r} is not a directory: make it first")
     description = {
         "format": FORMAT,
         "version": version("fastbp"),
@@ -67,13 +62,28 @@ def save(net: Storable, path: str | os.PathLike[str]) -> None:
     }
     metadata = {"fastbp": json.dumps(description, allow_nan=False)}
     arrays = {name: np.ascontiguousarray(view) for name, view in net.tensors().items()}
+    with replacing(Path(path)) as temporary:
+        save_file(arrays, temporary, metadata)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A file beside `target` to write to, which takes its place when the block ends well.
+
+    Raises:
+        OSError: it cannot be written there; nothing is left behind.
+    """
+    if target.is_dir():
+        raise IsADirectoryError(f"{str(target)!r} is a directory: name a file to write")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{str(target.parent)!r} is not a directory: make it first")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         # Made here first to learn the permissions that the user's umask gives to a new file:
         # safetensors would leave it readable by its owner alone.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         mode = stat.S_IMODE(temporary.stat().st_mode)
-        save_file(arrays, temporary, metadata)
+        yield temporary
         temporary.chmod(mode)
         _flush(temporary, os.O_RDWR)
         temporary.replace(target)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import io
+from .bridges import Bridges
 from .engine import Workspace, aligned
 from .errors import check_integer, check_name, shown
 from .kernels.cpu import epoch as loop
@@ -22,7 +23,7 @@ from .parameters import Parameters
 from .passes import NO_TARGETS, SEEDS, Passes
 
 
-class Network(Parameters, Passes):
+class Network(Parameters, Passes, Bridges):
     """A multilayer perceptron.
 
     Args:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .extras import require
+
 if TYPE_CHECKING:
     from .history import History
 
@@ -13,13 +15,9 @@ def plot_history(history: History, path: str | Path | None = None) -> Any:
     """The figure that `History.plot` returns: a panel each for what was recorded."""
     if len(history) == 0:
         raise ValueError("history.plot: there are no epochs to draw; call fit first.")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "history.plot needs matplotlib, which is not installed: pip install fastbp[plot]"
-        ) from None
+    require("matplotlib", "plot", "history.plot")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
     panels = _panels(history)
     # No pyplot: it would keep the figure alive and choose a backend for the whole process.

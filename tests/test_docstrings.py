@@ -27,6 +27,9 @@ OPTIONAL = {
     "fastbp.bench.peers.jax_peer": "jax",
     "fastbp.bench.peers.sklearn_peer": "sklearn",
     "fastbp.bench.peers.torch_peer": "torch",
+    "fastbp.bridges": "onnx",
+    "fastbp.bridges.onnx_graph": "onnx",
+    "fastbp.bridges.pytorch": "torch",
 }
 
 

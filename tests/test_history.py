@@ -172,5 +172,5 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch
     for name in [name for name in sys.modules if name.startswith("matplotlib")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=r"pip install fastbp\[plot\]"):
+    with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
         _history().plot()

@@ -1,0 +1,384 @@
+"""A network as PyTorch modules, and PyTorch modules as a network.
+
+PyTorch stores W transposed. A bias in front of batch norm, which PyTorch keeps and a network has
+not, is subtracted again with the mean: it is taken off the running mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import check_name, plural, shown
+from ..kernels.tables import ACTIVATIONS, ELU_ALPHA, LEAKY_SLOPE
+from ..layers import BatchNorm, Dense
+
+if TYPE_CHECKING:
+    from ..network import Network
+
+
+class Step(nn.Module):  # type: ignore[misc]
+    """1 where the input is 0 or more, else 0; PyTorch has no module for it."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Element by element."""
+        return (z >= 0).to(z.dtype)
+
+
+class SigmaBatchNorm1d(nn.BatchNorm1d):  # type: ignore[misc]
+    """Batch norm that divides by sigma + eps, as the lecture notes do, for sqrt(sigma^2 + eps)."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Batch statistics in training, which also move the running ones; those at inference."""
+        if self.training:
+            variance, mean = torch.var_mean(z, 0, correction=0)
+            with torch.no_grad():
+                unbiased = variance * (len(z) / (len(z) - 1))
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(unbiased, self.momentum)
+                self.num_batches_tracked += 1
+        else:
+            mean, variance = self.running_mean, self.running_var
+        # The least positive number keeps the slope of the root finite where a column is constant.
+        sigma = variance.clamp_min(torch.finfo(z.dtype).tiny).sqrt()
+        return (z - mean) / (sigma + self.eps) * self.weight + self.bias
+
+
+MODULES: Final[dict[str, Callable[[], nn.Module]]] = {
+    "identity": nn.Identity,
+    "step": Step,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(LEAKY_SLOPE),
+    "elu": lambda: nn.ELU(ELU_ALPHA),
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softmax": lambda: nn.Softmax(dim=1),
+}
+"""The module for each activation."""
+
+SETTINGS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
+    "leaky_relu": ("negative_slope", (LEAKY_SLOPE,)),
+    "elu": ("alpha", (ELU_ALPHA,)),
+    "softplus": ("beta", (1.0,)),
+    "gelu": ("approximate", ("none",)),
+    "softmax": ("dim", (1, -1)),
+}
+"""The setting of a module that decides whether it is ours, and the values that it may have."""
+
+_NAMES: Final = {type(make()): name for name, make in MODULES.items()}
+_COMMUTE: Final = ("identity", "relu", "leaky_relu")  # f(c z) = c f(z) for c >= 0
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def export(net: Network, logits: bool) -> nn.Sequential:
+    """`Network.to_torch`."""
+    last = net.layers[-1]
+    after = last.batch_norm and last.batch_norm.position == "after"
+    if logits and (after or last.dropout):
+        raise ValueError(
+            f"logits=True: layer {last.index}, the last, has batch norm or dropout behind its "
+            f"activation ({last.activation}), so there are no logits to end in; give False"
+        )
+    modules: list[nn.Module] = []
+    for layer in net.layers:
+        position = layer.batch_norm.position if layer.batch_norm else None
+        modules.append(_linear(layer))
+        if position == "before":
+            modules.append(_norm(layer))
+        if layer.activation != "identity" and not (logits and layer is last):
+            modules.append(MODULES[layer.activation]())
+        if position == "after":
+            modules.append(_norm(layer))
+        if layer.dropout:
+            modules.append(nn.Dropout(layer.dropout))
+    return nn.Sequential(*modules).eval()
+
+
+def _tensor(array: Any) -> torch.Tensor:
+    return torch.from_numpy(np.array(array))
+
+
+def _linear(layer: Any) -> nn.Linear:
+    dtype = torch.float32 if layer.W.dtype == np.float32 else torch.float64
+    module = nn.utils.skip_init(
+        nn.Linear, layer.inputs, layer.units, bias=layer.b is not None, dtype=dtype
+    )
+    with torch.no_grad():
+        module.weight.copy_(_tensor(layer.W.T))
+        if layer.b is not None:
+            module.bias.copy_(_tensor(layer.b))
+    return module
+
+
+def _norm(layer: Any) -> nn.BatchNorm1d:
+    norm = layer.batch_norm
+    kind = nn.BatchNorm1d if norm.form == "sqrt" else SigmaBatchNorm1d
+    dtype = torch.float32 if layer.W.dtype == np.float32 else torch.float64
+    module = kind(layer.units, eps=norm.eps, momentum=norm.momentum, dtype=dtype)
+    names = {"weight": "gamma", "bias": "beta",
+             "running_mean": "running_mean", "running_var": "running_variance"}  # fmt: skip
+    with torch.no_grad():
+        for theirs, ours in names.items():
+            getattr(module, theirs).copy_(_tensor(getattr(layer, ours)))
+    return module
+
+
+# --- in ------------------------------------------------------------------------------------------
+
+
+class Found:
+    """One layer of what is read: its linear part, its batch norm, and the rest of its `Dense`."""
+
+    def __init__(self, where: str, weight: Any, bias: Any) -> None:
+        self.where = where
+        self.W = _numbers(weight, where).T
+        self.b = np.zeros(self.W.shape[1]) if bias is None else _numbers(bias, where)
+        self.norm: dict[str, Any] = {}
+        self.batch_norm: BatchNorm | bool = False
+        self.activation: str | None = None
+        self.dropout = 0.0
+
+    def take_norm(self, where: str, numbers: Mapping[str, Any]) -> None:
+        """Scale, shift and running statistics; those that are None are the identity's."""
+        if numbers.get("running_mean") is None or numbers.get("running_var") is None:
+            raise ValueError(f"{where} has no running statistics: track_running_stats must be True")
+        units = self.W.shape[1]
+        identity = {"weight": np.ones(units), "bias": np.zeros(units)}
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            value = numbers.get(name)
+            array = identity[name] if value is None else _numbers(value, where)
+            if array.shape != (units,):
+                raise ValueError(
+                    f"{where} normalises {plural(len(array), 'unit')}, but the Linear before it "
+                    f"({self.where}) has {units}"
+                )
+            self.norm[name] = array
+
+    def dense(self) -> Dense:
+        """The description."""
+        return Dense(
+            self.W.shape[1],
+            self.activation or "identity",
+            batch_norm=self.batch_norm,
+            dropout=self.dropout,
+        )
+
+    def fill(self, layer: Any) -> None:
+        """Put the numbers into the network's layer."""
+        layer.W = self.W
+        if self.norm:
+            layer.gamma, layer.beta = self.norm["weight"], self.norm["bias"]
+            layer.running_mean = self.norm["running_mean"]
+            layer.running_variance = self.norm["running_var"]
+        if layer.b is not None:
+            layer.b = self.b
+        else:  # batch norm would subtract it with the mean
+            layer.running_mean = self.norm["running_mean"] - self.b
+
+
+def _numbers(tensor: Any, where: str) -> Any:
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"{where}={shown(tensor)} must be a tensor")
+    if tensor.is_complex() or tensor.is_quantized:
+        raise TypeError(f"{where} is of dtype {tensor.dtype}; give real floating-point weights")
+    return tensor.detach().cpu().to(torch.float64).numpy()
+
+
+def read(
+    cls: Any,
+    source: Any,
+    layers: Sequence[Dense | str] | None,
+    output: str | None,
+    *,
+    dtype: Any,
+    **options: Any,
+) -> Any:
+    """`Network.from_torch`."""
+    if isinstance(source, nn.Module):
+        if layers is not None:
+            raise TypeError("layers is for a state dict: a module says itself what its layers are")
+        found, tensors = _from_module(source), [*source.parameters()]
+    elif isinstance(source, Mapping):
+        found, tensors = _from_state(source, layers), [*source.values()]
+    else:
+        raise TypeError(f"source={shown(source)} must be an nn.Sequential or a state dict")
+    last = found[-1]
+    if output is not None:
+        check_name("output", output, ACTIVATIONS)
+        behind = last.dropout or (last.batch_norm and last.batch_norm.position == "after")  # type: ignore[union-attr]
+        if behind or last.activation not in {None, "identity"}:
+            raise ValueError(
+                f"output={output!r}, but {last.where} has an activation, batch norm or dropout "
+                "behind it already; leave output out"
+            )
+        last.activation = output
+    if dtype is None:
+        double = any(getattr(tensor, "dtype", None) == torch.float64 for tensor in tensors)
+        dtype = "float64" if double else "float32"
+    net = cls(found[0].W.shape[0], [part.dense() for part in found], dtype=dtype, **options)
+    for layer, part in zip(net.layers, found, strict=True):
+        part.fill(layer)
+    return net
+
+
+def _from_module(module: nn.Module) -> list[Found]:
+    """The layers of a (nested) Sequential. What a module may follow is a matter of stages."""
+    found: list[Found] = []
+    stage = "linear"
+    for where, part in _flat(module):
+        if isinstance(part, nn.Linear):
+            _fits(found, part.in_features, where)
+            found.append(Found(where, part.weight, part.bias))
+            stage = "linear"
+        elif isinstance(part, nn.Flatten) and not found:
+            continue
+        elif not found:
+            raise ValueError(f"{where} comes before the first Linear: {_way_out(part)}")
+        else:
+            stage = _add(found[-1], stage, where, part)
+    if not found:
+        raise ValueError("source holds no nn.Linear: there is nothing to make a network of")
+    return found
+
+
+def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
+    """The modules of nested Sequentials in order, with their names for messages."""
+    if not isinstance(module, nn.Sequential):
+        name = type(module).__name__
+        if not prefix and not isinstance(module, nn.Linear):
+            raise TypeError(
+                f"source is a {name}, whose forward can do anything; give an nn.Sequential, or "
+                "module.state_dict() with layers=[...]"
+            )
+        return [(f"{name} {prefix}".rstrip(), module)]
+    return [
+        pair
+        for name, child in module.named_children()
+        for pair in _flat(child, f"{prefix}.{name}" if prefix else name)
+    ]
+
+
+def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
+    """Give a module to its layer; the stage after it, in the order of a `Dense`."""
+    kind = type(part)
+    if isinstance(part, nn.BatchNorm1d):
+        if layer.batch_norm or stage == "dropout":
+            raise _out_of_order(where, layer)
+        if part.momentum is None:
+            raise ValueError(f"{where} has momentum=None, a running mean of all batches; give 0.1")
+        form = "sigma" if isinstance(part, SigmaBatchNorm1d) else "sqrt"
+        position = "before" if stage == "linear" else "after"
+        layer.batch_norm = BatchNorm(position, form, part.eps, part.momentum)
+        names = ("weight", "bias", "running_mean", "running_var")
+        layer.take_norm(where, {name: getattr(part, name) for name in names})
+        return "linear" if position == "before" else "after"
+    if isinstance(part, nn.Dropout):
+        if stage == "dropout":
+            raise _out_of_order(where, layer)
+        layer.dropout = part.p
+        return "dropout"
+    if kind is nn.Identity:
+        return stage
+    if kind not in _NAMES:
+        raise ValueError(f"{where} has no counterpart in a network: {_way_out(part)}")
+    name = _NAMES[kind]
+    setting, allowed = SETTINGS.get(name, ("", ()))
+    if setting and getattr(part, setting) not in allowed:
+        raise ValueError(
+            f"{where} has {setting}={shown(getattr(part, setting))}; a network's {name} has "
+            f"{' or '.join(shown(value) for value in allowed)}"
+        )
+    early = stage == "dropout" and layer.activation is None and name in _COMMUTE
+    if stage != "linear" and not early:
+        raise _out_of_order(where, layer)
+    layer.activation = name
+    return "dropout" if early else "activation"
+
+
+def _out_of_order(where: str, layer: Found) -> ValueError:
+    return ValueError(
+        f"{where} stands where a network has no place for it: after {layer.where} the order is "
+        "batch norm, activation, batch norm, dropout, one batch norm in all"
+    )
+
+
+def _way_out(part: nn.Module) -> str:
+    if isinstance(part, nn.LogSoftmax):
+        return "leave it out and give output='softmax' (its outputs are probabilities, not logs)"
+    if isinstance(part, nn.Dropout):
+        return "a network drops units of layers; for noise on inputs see Trainer(perturbation=...)"
+    return f"it takes Linear, BatchNorm1d, Dropout, and {', '.join(t.__name__ for t in _NAMES)}"
+
+
+def _fits(found: list[Found], inputs: int, where: str) -> None:
+    if found and found[-1].W.shape[1] != inputs:
+        raise ValueError(
+            f"{where} has {plural(inputs, 'input')}, but {found[-1].where} before it has "
+            f"{plural(found[-1].W.shape[1], 'output')}"
+        )
+
+
+def _from_state(state: Mapping[str, Any], layers: Sequence[Dense | str] | None) -> list[Found]:
+    """The layers of a state dict: matrices are Linear, vectors with a mean are batch norm."""
+    groups: dict[str, dict[str, Any]] = {}
+    for key, tensor in state.items():
+        prefix, _, name = str(key).rpartition(".")
+        groups.setdefault(prefix, {})[name] = tensor
+    found: list[Found] = []
+    for prefix, numbers in groups.items():
+        weight = numbers.get("weight")
+        dotted = f"{prefix}." if prefix else ""
+        where = f"source[{dotted + 'weight'!r}]"
+        if getattr(weight, "ndim", 0) == 2:
+            if "bias" not in numbers and "running_mean" in numbers:
+                raise ValueError(f"{where} is neither a Linear's nor a BatchNorm1d's")
+            _fits(found, weight.shape[1], where)  # type: ignore[union-attr]
+            found.append(Found(where, weight, numbers.get("bias")))
+        elif found and "running_mean" in numbers and not found[-1].norm:
+            found[-1].take_norm(f"source[{dotted + 'running_mean'!r}]", numbers)
+        else:
+            known = ", ".join(sorted(numbers))
+            raise ValueError(
+                f"source: {prefix or 'the top'} holds {known}: neither the matrix of a Linear nor "
+                "the first BatchNorm1d after one"
+            )
+    if not found:
+        raise ValueError("source is an empty state dict: there is nothing to make a network of")
+    _describe(found, layers)
+    return found
+
+
+def _describe(found: list[Found], layers: Sequence[Dense | str] | None) -> None:
+    """Give the layers of a state dict what it does not say."""
+    widths = [part.W.shape[1] for part in found]
+    example = ", ".join(
+        f"Dense({part.W.shape[1]}, ...{', batch_norm=True' if part.norm else ''})" for part in found
+    )
+    if layers is None:
+        raise TypeError(f"a state dict does not say its activations; give layers=[{example}]")
+    if isinstance(layers, str | Dense) or len(layers) != len(found):
+        raise ValueError(f"layers must describe {plural(len(found), 'layer')}: [{example}]")
+    for index, (part, given) in enumerate(zip(found, layers, strict=True)):
+        dense = given
+        if isinstance(given, str):
+            check_name(f"layers[{index}]", given, ACTIVATIONS)
+            dense = Dense(widths[index], given, batch_norm=bool(part.norm))
+        if not isinstance(dense, Dense):
+            raise TypeError(
+                f"layers[{index}]={shown(given)} must be a Dense, or an activation's name"
+            )
+        if dense.units != widths[index] or bool(dense.batch_norm) != bool(part.norm):
+            raise ValueError(
+                f"layers[{index}]={shown(given)} does not fit {part.where}; give layers=[{example}]"
+            )
+        part.activation, part.dropout = dense.activation, dense.dropout
+        part.batch_norm = dense.batch_norm

@@ -1,0 +1,215 @@
+"""PyTorch: modules compute what the network computes, train as it trains, and come back."""
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import BatchNorm, Dense, Network
+from fastbp.kernels.tables import ACTIVATIONS
+
+torch = pytest.importorskip("torch")
+nn = torch.nn
+
+NORMS = [
+    False,
+    "before",
+    "after",
+    BatchNorm("before", "sigma", 1e-3, 0.3),
+    BatchNorm("after", "sigma"),
+]
+
+
+def network(activation="tanh", batch_norm=False, dropout=0.0, dtype="float64", last="softmax"):
+    """Two layers, every number of which is drawn: nothing agrees because it is 0 or 1."""
+    layers = [Dense(6, activation, batch_norm=batch_norm, dropout=dropout), Dense(3, last)]
+    net = Network(4, layers, dtype=dtype, seed=3)
+    rng = np.random.default_rng(5)
+    for view in net.tensors().values():
+        view[...] = rng.uniform(0.3, 1.5, view.shape) * rng.choice([-1, 1], view.shape)
+    for layer in net.layers:
+        if layer.running_variance is not None:
+            layer.running_variance = np.abs(layer.running_variance)
+    return net
+
+
+def data(dtype="float64", rows=9):
+    return np.random.default_rng(1).standard_normal((rows, 4)).astype(dtype)
+
+
+def same_numbers(one, other):
+    mine, theirs = one.tensors(), other.tensors()
+    assert mine.keys() == theirs.keys()
+    return all(np.array_equal(mine[name], theirs[name]) for name in mine)
+
+
+def descriptions(net):
+    return [(la.units, la.activation, la.batch_norm, la.dropout) for la in net.layers]
+
+
+@pytest.mark.parametrize("batch_norm", NORMS, ids=str)
+@pytest.mark.parametrize("activation", [a for a in ACTIVATIONS if a != "identity"])
+def test_out_and_back(activation, batch_norm):
+    net = network(activation, batch_norm, dropout=0.25)
+    module, X = net.to_torch(), data()
+    with torch.no_grad():
+        outputs = module(torch.from_numpy(X)).numpy()
+    # Sums of at most 6 terms of order 1 to 10, and a softmax: some hundred roundings.
+    assert outputs == pytest.approx(net.forward(X), abs=1e-13)
+    again = Network.from_torch(module)
+    assert descriptions(again) == descriptions(net)
+    assert same_numbers(again, net)
+    state = Network.from_torch(module.state_dict(), [layer.description for layer in net.layers])
+    assert same_numbers(state, net)
+    module[0].weight.data.zero_()  # a copy: the network does not feel it
+    assert np.any(net.layers[0].W)
+
+
+@pytest.mark.parametrize("batch_norm", NORMS, ids=str)
+def test_the_module_trains_as_the_network(batch_norm):
+    net = network("tanh", batch_norm)
+    module, X = net.to_torch(logits=True).train(), data()
+    y = np.arange(9) % 3
+    loss = nn.CrossEntropyLoss()(module(torch.from_numpy(X)), torch.from_numpy(y))
+    loss.backward()
+    assert loss.item() == pytest.approx(net.loss(X, y, training=True), rel=1e-12)
+    gradient = Network.from_torch(net.to_torch())
+    gradient.parameters[:] = net.gradients(X, y)
+    assert pytest.approx(gradient.layers[0].W, abs=1e-13) == module[0].weight.grad.numpy().T
+    assert pytest.approx(gradient.layers[1].W, abs=1e-13) == module[-1].weight.grad.numpy().T
+    if batch_norm:  # the running statistics move alike, too
+        fastbp.Trainer(net, fastbp.SGD(0.0), None).fit(X, y)
+        norm = next(m for m in module if isinstance(m, nn.BatchNorm1d))
+        assert norm.running_mean.numpy() == pytest.approx(net.layers[0].running_mean, abs=1e-13)
+        assert norm.running_var.numpy() == pytest.approx(net.layers[0].running_variance, abs=1e-13)
+        assert norm.weight.grad.numpy() == pytest.approx(gradient.layers[0].gamma, abs=1e-13)
+
+
+def test_sigma_norm_of_a_constant_column_has_finite_gradients():
+    module = network(batch_norm=BatchNorm(form="sigma")).to_torch().train()
+    module(torch.ones(5, 4, dtype=torch.float64)).sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in module.parameters())
+
+
+def test_dtypes():
+    for dtype, theirs in (("float32", torch.float32), ("float64", torch.float64)):
+        net = network(dtype=dtype)
+        assert {p.dtype for p in net.to_torch().parameters()} == {theirs}
+        assert Network.from_torch(net.to_torch()).dtype == dtype
+    assert Network.from_torch(nn.Linear(2, 3).half()).dtype == "float32"
+    assert Network.from_torch(nn.Linear(2, 3), dtype="float64").dtype == "float64"
+
+
+def test_what_people_write():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Flatten(),
+        nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8, affine=False), nn.ReLU()),
+        nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.1), nn.LeakyReLU(), nn.Identity()),
+        nn.Linear(6, 3),
+    ).double()
+    module(torch.from_numpy(data()))  # moves the running statistics off 0 and 1
+    X = data()
+    net = Network.from_torch(module, output="softmax", loss="cross_entropy", seed=7)
+    expected = torch.softmax(module.eval()(torch.from_numpy(X)), 1).detach().numpy()
+    assert net.forward(X) == pytest.approx(expected, abs=1e-14)
+    assert (net.seed, net.loss_name) == (7, "cross_entropy")
+    assert [la.dropout for la in net.layers] == [0.0, 0.1, 0.0]
+
+
+def test_a_bias_before_batch_norm_is_taken_off_the_mean():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 1)).double()
+    X = torch.from_numpy(data())
+    module(X)
+    net = Network.from_torch(module)
+    assert net.forward(X.numpy()) == pytest.approx(module.eval()(X).detach().numpy(), abs=1e-14)
+    state = Network.from_torch(module.state_dict(), ["tanh", "identity"])
+    assert same_numbers(net, state)
+    y = X[:, :1]
+    module.train()
+    expected = ((module(X) - y) ** 2).sum(1).mean().item()
+    assert net.loss(X.numpy(), y.numpy(), training=True) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_state_dict_of_any_module():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.second = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 2)
+
+        def forward(self, x):
+            return self.second(self.norm(torch.relu(self.first(x))))
+
+    module = Model().eval()
+    module.norm.running_mean += 0.5
+    layers = [Dense(5, "relu", batch_norm="after"), "identity"]
+    net = Network.from_torch(module.state_dict(), layers)
+    X = data("float32")
+    # float32: sums of 5 products of order 1.
+    assert net.forward(X) == pytest.approx(module(torch.from_numpy(X)).detach().numpy(), abs=1e-5)
+    with pytest.raises(TypeError, match=r"source is a Model.*give an nn.Sequential, or"):
+        Network.from_torch(module)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.LogSoftmax(1)), "give output='softmax'"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.Conv1d(1, 1, 1)), "Conv1d 1 has no counterpart"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 2), nn.LeakyReLU(0.2)),
+            "negative_slope=0.2; a network",
+        ),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.GELU("tanh")), "approximate='tanh'"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.Softmax(0)), "Softmax 1 has dim=0"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Tanh()), "Tanh 2 stands where"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5), nn.Tanh()), "Tanh 2 stands where"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.Linear(3, 2)), "has 3 inputs, but Linear 0"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(3)), "normalises 3 units"),
+        (lambda: nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2, momentum=None)), "momentum=None"),
+        (
+            lambda: nn.Sequential(nn.Linear(4, 2), nn.BatchNorm1d(2, track_running_stats=False)),
+            "track_running_stats",
+        ),
+        (lambda: nn.Sequential(nn.Dropout(0.1), nn.Linear(4, 2)), r"Trainer\(perturbation"),
+        (lambda: nn.Sequential(nn.ReLU()), "ReLU 0 comes before the first Linear"),
+        (lambda: nn.Sequential(), "no nn.Linear"),
+        (dict, "empty state dict"),
+        (lambda: [1], r"source=\[1\] must be an nn.Sequential or a state dict"),
+        (lambda: {"a.weight": torch.zeros(3)}, "a holds weight: neither"),
+        (
+            lambda: nn.Linear(4, 2).state_dict(),
+            r"does not say its activations; give layers=\[Dense\(2, ...\)\]",
+        ),
+    ],
+)
+def test_what_a_network_has_not_is_named(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Network.from_torch(make())
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([Dense(3), "relu"], "must describe 1 layer"),
+        ([Dense(3)], r"layers\[0\]=Dense\(units=3.* does not fit source\['weight'\]"),
+        ([Dense(2, batch_norm=True)], "does not fit"),
+        (["rellu"], "did you mean 'relu'"),
+        ([2], r"layers\[0\]=2 must be a Dense"),
+        ("relu", "must describe 1 layer"),
+    ],
+)
+def test_layers_that_do_not_fit_a_state_dict(layers, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Network.from_torch(nn.Linear(4, 2).state_dict(), layers)
+
+
+def test_output_and_logits_need_a_bare_end():
+    with pytest.raises(ValueError, match="output='softmax', but Linear 0 has an activation"):
+        Network.from_torch(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), output="softmax")
+    net = Network(2, [Dense(1, "identity", dropout=0.5)])
+    with pytest.raises(
+        ValueError, match="logits=True: layer 0, the last, has batch norm or dropout"
+    ):
+        net.to_torch(logits=True)
+    assert [type(m) for m in Network(2, [Dense(1, "sigmoid")]).to_torch(logits=True)] == [nn.Linear]
