@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .errors import shown
 from .kernels.cpu.screen import first_not_finite
+from .tables import from_table, is_table
 
 Array = NDArray[Any]
 
@@ -62,9 +63,12 @@ def needs_screening(array: Array) -> bool:
 def as_array(value: Any, name: str) -> Array:
     """Anything array-like as an ndarray of numbers of whatever dtype and layout.
 
+    Data frames and their columns are read by `tables.from_table`.
+
     Raises:
         TypeError: complex numbers, text, dates, a sparse matrix, None, an object that is no number.
-        ValueError: rows of different lengths, masked values.
+        ValueError: rows of different lengths, masked or missing values.
+        ImportError: a data frame, and narwhals is not installed.
     """
     if type(value) is np.ndarray and value.dtype.kind in "fiub":
         return value
@@ -74,6 +78,8 @@ def as_array(value: Any, name: str) -> Array:
         raise TypeError(
             f"{name} is sparse ({type(value).__name__}); give {name}.toarray() where memory allows."
         )
+    if is_table(value):
+        value = from_table(value, name)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(
             f"{name} has masked values; fill them ({name}.filled(value)) or leave those rows out."

@@ -47,23 +47,33 @@ class Run:
     def __init__(
         self, trainer: Trainer, data: Data, held: Data | None, epochs: int, rules: list[Any]
     ) -> None:
-        self.trainer, self.net, self.data, self.held = trainer, trainer.network, data, held
-        self.rules = rules
+        self._begin(trainer, held, rules)
+        self.data = data
         size = trainer.batch_size or data.samples
         norm = any(layer.batch_norm for layer in self.net.layers)
         self.bounds = batch_bounds(data.samples, min(size, data.samples), norm)
         self.order = np.empty(data.samples, np.int64)
         rows = int(np.diff(self.bounds).max())
         self.work = self.net._workspace(rows)
-        self.gradient = aligned(self.net.parameters.size, self.net.dtype)
-        self.start = Snapshot.of(self.net, trainer.state)
         work = self.net._work(rows)
         self.threads = choose_threads(work, rows, trainer.n_threads)
         self.steps = len(self.bounds) - 1
-        self.total = trainer.step + epochs * self.steps
+        self.total: int | None = trainer.step + epochs * self.steps
         self.seconds_a_step = max(work / 2e10, 1e-6)
+
+    def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
+        """What does not depend on the data to train on."""
+        self.trainer, self.net, self.held, self.rules = trainer, trainer.network, held, rules
+        self.gradient = aligned(self.net.parameters.size, self.net.dtype)
+        self.start = Snapshot.of(self.net, trainer.state)
         self.done = 0  # steps of this fit
         self.stopped = ""
+        self.ended = False  # there are no more data
+
+    @property
+    def rows(self) -> int:
+        """Samples of an epoch's last batch."""
+        return int(self.bounds[-1] - self.bounds[-2])
 
     def epoch(self, progress: Any) -> dict[str, Any]:
         """One epoch; its values by name. Without "loss" where a rule or divergence stopped it."""
@@ -98,7 +108,7 @@ class Run:
             epoch=trainer.epoch,
             first_step=first,
             first_update=trainer.step,
-            record=first + count == self.steps,
+            record=self._is_recorded(first + count),
             screen=self.data.screen,
             rates=rates,
         )
@@ -122,10 +132,9 @@ class Run:
         return False
 
     def _steps(self, first: int, count: int, recipe: Recipe) -> int:
-        bounds = self.bounds[first : first + count + 1]
         return self.work.run(
             loop.TRAIN,
-            self.data.batch(self.order, bounds),
+            self.data.batch(self.order, self._bounds(first, count)),
             recipe,
             self.net.parameters,
             self.gradient,
@@ -134,6 +143,13 @@ class Run:
             training=True,
             n_threads=self.threads,
         )
+
+    def _bounds(self, first: int, count: int) -> Any:
+        return self.bounds[first : first + count + 1]
+
+    def _is_recorded(self, steps: int) -> bool:
+        """The last of so many steps of an epoch leaves the figures by layer."""
+        return steps == self.steps
 
     def _finite(self) -> bool:
         """All parameters and running statistics are finite."""
@@ -150,7 +166,8 @@ class Run:
         kept = self._last_finite(first, done, recipe)
         trainer.step = recipe.first_update + kept
         step = first + kept  # the one that went wrong
-        rows = self.order[self.bounds[step] : self.bounds[step + 1]]
+        start, end = self._bounds(step, 1)
+        rows = self.order[start:end]
         if self.data.screen and (bad := self.data.unfit(rows)):
             raise BadRowError(bad)
         rate = float(recipe.rates[kept])

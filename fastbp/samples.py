@@ -87,7 +87,7 @@ def door(
     if validation is None:
         return data, None
     if isinstance(validation, tuple | list):
-        held = _given(network, validation)
+        held = given(network, validation)
     else:
         share = _share(validation, data.samples)
         train, chosen = split(data.samples, share, seed)
@@ -101,7 +101,10 @@ def door(
     return data, held
 
 
-def _given(network: Network, validation: Any) -> Data:
+def given(network: Network, validation: Any) -> Data:
+    """Held-out data that the caller gives: (X, y) or (X, y, weights)."""
+    if not isinstance(validation, tuple | list):
+        raise ValueError(f"validation={shown(validation)} must be (X, y) or (X, y, weights) here")
     if len(validation) not in {2, 3}:
         raise ValueError(
             f"validation has {plural(len(validation), 'part')}; give (X, y), (X, y, weights), or "

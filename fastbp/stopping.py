@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import check_flag, check_integer, check_name, check_not_negative, check_positive
+from .errors import (
+    check_flag,
+    check_integer,
+    check_name,
+    check_not_negative,
+    check_positive,
+    shown,
+)
 from .metrics import improves, monitored
 
 Record = Mapping[str, Any]
@@ -212,3 +219,45 @@ class TimeBudget(Stopping):
 
 def _epochs(count: int) -> str:
     return "1 epoch" if count == 1 else f"{count} epochs"
+
+
+def as_early_stopping(rule: Any) -> EarlyStopping | None:
+    """What the Trainer's argument `early_stopping` means.
+
+    Raises:
+        TypeError: neither a rule, True, False nor None.
+
+    >>> as_early_stopping(True).patience
+    10
+    """
+    if rule is None or rule is False:
+        return None
+    if rule is True:
+        return EarlyStopping()
+    if not isinstance(rule, EarlyStopping):
+        raise TypeError(
+            f"early_stopping={shown(rule)} must be True, None or a fastbp.EarlyStopping(...)"
+        )
+    return rule
+
+
+def as_stopping(rules: Any) -> list[Stopping]:
+    """What the Trainer's argument `stopping` means: one rule or several, as a list.
+
+    Raises:
+        TypeError: something else among them.
+
+    >>> as_stopping(())
+    []
+    """
+    if isinstance(rules, Stopping):
+        return [rules]
+    if isinstance(rules, str) or not isinstance(rules, Iterable):
+        raise TypeError(
+            f"stopping={shown(rules)} must be a stopping rule such as NoChange(), or several"
+        )
+    listed = list(rules)
+    for rule in listed:
+        if not isinstance(rule, Stopping):
+            raise TypeError(f"stopping: {shown(rule)} must be a rule such as fastbp.NoChange()")
+    return listed

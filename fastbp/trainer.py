@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Iterable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -27,10 +28,11 @@ from .optimizers import get_optimizer
 from .passes import SEEDS
 from .progress import make_progress
 from .run import BadRowError, DivergenceError, Run
-from .samples import Data, door
+from .samples import Data, door, given
 from .sampling import SAMPLINGS
 from .snapshot import Snapshot, Standing
-from .stopping import EarlyStopping, Stopping
+from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
+from .stream import Stream
 
 
 class Trainer:
@@ -99,8 +101,8 @@ class Trainer:
         self.perturbation = check_not_negative("perturbation", perturbation)
         self.clip_norm = None if clip_norm is None else check_positive("clip_norm", clip_norm)
         self.clip_value = None if clip_value is None else check_positive("clip_value", clip_value)
-        self.early_stopping = _early_stopping(early_stopping)
-        self.stopping = _stopping(stopping)
+        self.early_stopping = as_early_stopping(early_stopping)
+        self.stopping = as_stopping(stopping)
         self.metrics = resolve(metrics)
         self.callbacks = as_callbacks(callbacks)
         self.restarts = check_integer("restarts", restarts, least=1)
@@ -153,26 +155,79 @@ class Trainer:
         before = Standing(self) if data.screen else None
         try:
             if self.restarts == 1:
-                return self._fit(data, held, epochs, hooks)
+                return self._fit(Run(self, data, held, epochs, self._rules()), epochs, hooks)
             return self._restarted(data, held, epochs, hooks)
         except BadRowError as error:
             assert before is not None
             before.restore(self)
             raise ValueError(f"{error} Nothing has changed.") from None
 
-    def _fit(self, data: Data, held: Data | None, epochs: int, hooks: list[Any]) -> History:
-        history = History()
+    def fit_stream(
+        self,
+        batches: Iterable[Any],
+        epochs: int | None = None,
+        *,
+        steps_per_epoch: int = 100,
+        validation: Any = None,
+        callbacks: Iterable[Any] = (),
+    ) -> History:
+        """Train on an iterator of batches, one step each, as they come: for data without an end.
+
+        `batch_size`, `sampling` and `restarts` play no part: an item is a batch, of any size. An
+        epoch is so many steps, after which the history gets an entry, held-out data are measured,
+        and rules, schedules and callbacks are asked.
+
+        Args:
+            batches: gives (X, y) or (X, y, weights), X (n, inputs) as for `fit`; a generator, a
+                loader, a list. One item more than has been trained on is fetched ahead.
+            epochs: when to stop; None: when the batches end, or a rule says so.
+            steps_per_epoch: steps that make an epoch; the last epoch may have fewer.
+            validation: (Xv, yv) or (Xv, yv, weights).
+            callbacks: further ones, for this fit.
+
+        Returns:
+            The history of this fit; `trainer.history` holds all fits'.
+
+        Raises:
+            ValueError, TypeError: bad data. What is wrong with an item is said, by its number,
+                when its turn comes: the steps before it are made, and stay.
+            DivergenceError: as for `fit`.
+
+        >>> net = Network(1, [Dense(1)], seed=1)
+        >>> batches = (([[x], [1 - x]], [2 * x, 2 - 2 * x]) for x in np.linspace(0, 1, 200))
+        >>> history = Trainer(net, SGD(0.1)).fit_stream(batches, steps_per_epoch=50)
+        >>> len(history), history.loss[-1] < history.loss[0]
+        (4, True)
+        """
+        epochs = None if epochs is None else check_integer("epochs", epochs, least=1)
+        steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
+        hooks = self.callbacks + as_callbacks(callbacks)
+        held = None if validation is None else given(self.network, validation)
+        if self.metrics and held is None:
+            raise ValueError(
+                f"metrics={shown(list(self.metrics))} are measured on held-out data where batches "
+                "come one by one; give fit_stream(..., validation=(Xv, yv))"
+            )
+        self._check_monitors(held)
+        return self._fit(Stream(self, batches, held, steps, epochs, self._rules()), epochs, hooks)
+
+    def _rules(self) -> list[Any]:
+        """The stopping rules of a fit, started."""
         rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
         for rule in rules:
             rule.start()
+        return rules
+
+    def _fit(self, run: Run, epochs: int | None, hooks: list[Any]) -> History:
+        """Run the epochs, and what belongs between them."""
+        history, rules = History(), run.rules
         first, best = len(self.history), None
-        run = Run(self, data, held, epochs, rules)
-        history.layers = layer_facts(self.network, int(run.bounds[-1] - run.bounds[-2]))
+        history.layers = layer_facts(self.network, run.rows)
         history.start = starting_figures(self.network)
         self.history.layers = history.layers
         self.history.start = self.history.start or history.start
         with make_progress(self.progress, epochs, run.steps) as progress:
-            for _ in range(epochs):
+            for _ in count() if epochs is None else range(epochs):
                 started = time.perf_counter()
                 values = run.epoch(progress)
                 values["seconds"] = time.perf_counter() - started
@@ -192,6 +247,8 @@ class Trainer:
                 if hooks and (asked := run_callbacks(hooks, state)):
                     reasons.append(asked)
                 progress.update(len(history) * run.steps, record)
+                if run.ended and len(history) != epochs:
+                    reasons.append("the batches ended")
                 if reasons:
                     history.stopped = reasons[0]
                     break
@@ -217,7 +274,7 @@ class Trainer:
                 self.network.initialize((self.network.seed + attempt) % SEEDS)
                 self.state[...] = 0.0
             try:
-                history = self._fit(data, held, epochs, hooks)
+                history = self._fit(Run(self, data, held, epochs, self._rules()), epochs, hooks)
             except DivergenceError as error:
                 failure = error
                 continue
@@ -259,29 +316,3 @@ class Trainer:
             f"Trainer({self.network!r}, {self.optimizer!r}, batch_size={self.batch_size}, "
             f"epoch={self.epoch}, step={self.step})"
         )
-
-
-def _early_stopping(rule: Any) -> EarlyStopping | None:
-    if rule is None or rule is False:
-        return None
-    if rule is True:
-        return EarlyStopping()
-    if not isinstance(rule, EarlyStopping):
-        raise TypeError(
-            f"early_stopping={shown(rule)} must be True, None or a fastbp.EarlyStopping(...)"
-        )
-    return rule
-
-
-def _stopping(rules: Any) -> list[Stopping]:
-    if isinstance(rules, Stopping):
-        return [rules]
-    if isinstance(rules, str) or not isinstance(rules, Iterable):
-        raise TypeError(
-            f"stopping={shown(rules)} must be a stopping rule such as NoChange(), or several"
-        )
-    listed = list(rules)
-    for rule in listed:
-        if not isinstance(rule, Stopping):
-            raise TypeError(f"stopping: {shown(rule)} must be a rule such as fastbp.NoChange()")
-    return listed

@@ -30,6 +30,7 @@ OPTIONAL = {
     "fastbp.bridges": "onnx",
     "fastbp.bridges.onnx_graph": "onnx",
     "fastbp.bridges.pytorch": "torch",
+    "fastbp.tables": "pandas",
 }
 
 

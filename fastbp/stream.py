@@ -1,0 +1,126 @@
+"""Training on batches that come one by one, from data that may never end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .engine import Workspace
+from .errors import plural, shown
+from .run import Run
+from .samples import Data
+from .threads import choose_threads
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class Stream(Run):
+    """A `Run` whose steps take the items of an iterator; some steps make an epoch.
+
+    The next item is fetched before the present one is trained on, so that the last step of an
+    epoch, whose figures are recorded, is known as such when the iterator ends early.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        batches: Iterable[Any],
+        held: Data | None,
+        steps: int,
+        epochs: int | None,
+        rules: list[Any],
+    ) -> None:
+        self._begin(trainer, held, rules)
+        self.steps = steps
+        self.total = None if epochs is None else trainer.step + epochs * steps
+        self.left = None if epochs is None else epochs * steps
+        self.items = iter(batches)
+        self.taken = 0
+        self.work = self.net._workspace(1)
+        self.seconds_a_step = 0.0
+        self.following = self._fetch()
+        if self.following is None:
+            raise ValueError("batches gave nothing: there is nothing to train on")
+
+    def _fetch(self) -> Data | None:
+        """The next item through the door; None where there is none, or none is wanted."""
+        if self.left == 0:
+            return None
+        try:
+            item = next(self.items)
+        except StopIteration:
+            return None
+        name = f"batches[{self.taken}]"
+        X, y, weights = _parts(item, name)
+        data = Data.canonical(self.net, X, y, weights, (f"{name}[0]", f"{name}[1]"))
+        self.trainer._check_batch_norm(data.samples)
+        self.taken += 1
+        if self.left is not None:
+            self.left -= 1
+        return data
+
+    def epoch(self, progress: Any) -> dict[str, Any]:
+        """The steps of one epoch, fewer where the batches end; see `Run.epoch`."""
+        self.work.results[:] = 0.0
+        for step in range(self.steps):
+            if self.following is None:
+                break
+            self.data = self.following
+            failure = self._look_ahead()
+            self._make_room(self.data.samples)
+            if not self._chunk(step, 1):
+                return {}
+            self.done += 1
+            if failure is not None:
+                raise failure
+            progress.update(self.done)
+            if self._is_recorded(step + 1):
+                continue
+            if due := [rule for rule in self.rules if rule.due()]:
+                self.stopped = due[0].update({}) or "a rule asked for it"
+                return {}
+        self.ended = self.following is None
+        return self._values()
+
+    def _look_ahead(self) -> Exception | None:
+        """Fetch the next item; what is wrong with it is said after the present step."""
+        try:
+            self.following = self._fetch()
+        except Exception as error:  # noqa: BLE001 - whatever the caller's iterator raises
+            self.following = None
+            return error
+        return None
+
+    def _make_room(self, rows: int) -> None:
+        """A workspace that holds the item; the sums of the epoch so far move along."""
+        if rows > self.work.plan.rows:
+            larger: Workspace = self.net._workspace(rows)
+            larger.results[:] = self.work.results
+            self.work = larger
+        self.order = np.arange(rows)
+        self.threads = choose_threads(self.net._work(rows), rows, self.trainer.n_threads)
+
+    def _bounds(self, first: int, count: int) -> Any:
+        return np.array([0, self.data.samples])
+
+    def _is_recorded(self, steps: int) -> bool:
+        return steps == self.steps or self.following is None
+
+    @property
+    def rows(self) -> int:
+        """Samples of the item at hand."""
+        return 0 if self.following is None else self.following.samples
+
+
+def _parts(item: Any, name: str) -> tuple[Any, Any, Any]:
+    """X, y and weights, or None, of an item."""
+    if not isinstance(item, tuple | list) or len(item) not in {2, 3}:
+        size = f" of {plural(len(item), 'part')}" if isinstance(item, tuple | list) else ""
+        raise TypeError(
+            f"{name}={shown(item)} is a {type(item).__name__}{size}; give (X, y) or (X, y, weights)"
+        )
+    X, y, *weights = item
+    return X, y, weights[0] if weights else None

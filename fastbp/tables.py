@@ -1,0 +1,100 @@
+"""Data frames and their columns, of pandas, polars, PyArrow and their kin, as arrays of numbers.
+
+narwhals (an extra) reads them all alike, so that a column which cannot be used is named whatever
+the library.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .extras import require
+
+_LIBRARIES: Final = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "narwhals"})
+_ENCODE: Final = "encode it as numbers first, such as a column of 0 and 1 for each category."
+_MARKS: Final = ("__narwhals_dataframe__", "__arrow_c_stream__", "__dataframe__")
+
+
+def is_table(value: object) -> bool:
+    """A data frame or a column of one: not an array, and known by its library or its interchange.
+
+    >>> is_table(np.zeros(3)), is_table([[1, 2]])
+    (False, False)
+    """
+    if isinstance(value, np.ndarray | list | tuple):
+        return False
+    library = type(value).__module__.partition(".")[0]
+    return library in _LIBRARIES or any(hasattr(value, mark) for mark in _MARKS)
+
+
+def from_table(value: Any, name: str) -> NDArray[Any]:
+    """The numbers of a table, (n, m), or of a column, (n,).
+
+    float32 where every column is float32, the column's own dtype where there is one column, else
+    float64. Booleans are 0 and 1.
+
+    Args:
+        value: an eager data frame or series that narwhals knows.
+        name: what messages call it.
+
+    Raises:
+        ImportError: narwhals is not installed (extra `tables`).
+        TypeError: a column of text, categories, dates or nested values; a lazy frame.
+        ValueError: a missing value.
+
+    >>> import pandas
+    >>> from_table(pandas.DataFrame({"a": [1, 2], "b": [0.5, 1.5]}), "X").tolist()
+    [[1.0, 0.5], [2.0, 1.5]]
+    """
+    nw = require("narwhals", "tables", f"{name} is a {type(value).__name__}; reading it")
+    try:
+        table = nw.from_native(value, allow_series=True)
+    except (TypeError, nw.exceptions.DuplicateError):
+        # An Index, a name that occurs twice, and what else there may be: NumPy's own reading.
+        return np.asarray(value)
+    if isinstance(table, nw.LazyFrame):
+        raise TypeError(f"{name} is lazy ({type(value).__name__}); give {name}.collect()")
+    if isinstance(table, nw.Series):
+        return _column(table, name, "encode it as numbers first.")
+    arrays = [_column(table[column], f"{name}[{column!r}]", _ENCODE) for column in table.columns]
+    if len(arrays) == 1:
+        return arrays[0][:, None]
+    matrix = np.empty((len(table), len(arrays)), _common(arrays))
+    for index, array in enumerate(arrays):
+        matrix[:, index] = array
+    return matrix
+
+
+def _common(arrays: list[NDArray[Any]]) -> np.dtype[Any]:
+    """The dtype to put columns side by side in; objects are looked at by the caller, one by one."""
+    kinds = {array.dtype for array in arrays}
+    if np.dtype(object) in kinds:
+        return np.dtype(object)
+    return np.dtype(np.float32 if kinds == {np.dtype(np.float32)} else np.float64)
+
+
+def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
+    """One column as numbers, or as the objects that it holds."""
+    kind = column.dtype
+    if not kind.is_numeric() and str(kind) != "Boolean":
+        if str(kind) == "Object":  # Python's own numbers, perhaps
+            return np.asarray(column.to_numpy())
+        if str(kind).startswith(("Date", "Time", "Duration")):
+            way_out = "take numbers from it, such as days or hours."
+        raise TypeError(f"{where} holds {_what(str(kind))}; {way_out}")
+    if column.null_count():
+        row = int(np.asarray(column.is_null().to_numpy()).argmax())
+        raise ValueError(
+            f"{where} is missing in row {row}, and in {column.null_count()} in all; leave such "
+            "rows out or fill them first."
+        )
+    array = np.asarray(column.to_numpy())
+    return array.astype(np.float64) if array.dtype.kind == "O" else array  # decimals
+
+
+def _what(kind: str) -> str:
+    names = {"String": "text", "Categorical": "categories", "Enum": "categories"}
+    return f"{names.get(kind.partition('(')[0], kind)} (dtype {kind})"

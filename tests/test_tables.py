@@ -1,0 +1,117 @@
+"""Data frames of three libraries: the same numbers, and the column that will not do is named."""
+
+import decimal
+import sys
+
+import numpy as np
+import pytest
+
+from fastbp import Dense, Network, Trainer
+from fastbp.data import as_matrix, as_targets, as_weights
+from fastbp.tables import from_table, is_table
+
+pandas = pytest.importorskip("pandas")
+polars = pytest.importorskip("polars")
+pyarrow = pytest.importorskip("pyarrow")
+
+COLUMNS = {"a": [1, 2, 3], "b": [0.5, 1.5, 2.5], "c": [True, False, True]}
+NUMBERS = [[1, 0.5, 1], [2, 1.5, 0], [3, 2.5, 1]]
+MOMENT = np.datetime64("2020-01-01", "us").item()
+FRAMES = {
+    "pandas": pandas.DataFrame,
+    "pandas, nullable": lambda columns: pandas.DataFrame(columns).convert_dtypes(),
+    "pandas, arrow": lambda columns: pandas.DataFrame(columns).convert_dtypes(
+        dtype_backend="pyarrow"
+    ),
+    "polars": polars.DataFrame,
+    "pyarrow": pyarrow.table,
+    "pyarrow, batch": pyarrow.record_batch,
+}
+SERIES = {
+    "pandas": pandas.Series,
+    "polars": polars.Series,
+    "pyarrow": lambda values: pyarrow.chunked_array([values[:1], values[1:]]),
+    "pandas, index": pandas.Index,
+    "pyarrow, array": pyarrow.array,
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_frames_are_matrices(frame):
+    assert is_table(frame(COLUMNS))
+    for dtype in (np.float32, np.float64):
+        matrix = as_matrix(frame(COLUMNS), 3, dtype)
+        assert (matrix.dtype, matrix.flags.c_contiguous) == (dtype, True)
+        np.testing.assert_array_equal(matrix, NUMBERS)
+    one = from_table(frame({"a": np.full(2, 0.5, "f4"), "b": np.full(2, 1.5, "f4")}), "X")
+    assert one.dtype == np.float32
+    assert from_table(frame({"a": [5, 6]}), "X").tolist() == [[5], [6]]
+
+
+@pytest.mark.parametrize("series", SERIES.values(), ids=SERIES)
+def test_columns_are_labels_targets_and_weights(series):
+    labels = as_targets(series([0, 2, 1]), 3, 3, np.float32, "cross_entropy")
+    assert (labels.dtype, labels.tolist()) == (np.int64, [0, 2, 1])
+    targets = as_targets(series([0.5, 2.0]), 2, 1, np.float32, "squared_error")
+    assert targets.tolist() == [[0.5], [2.0]]
+    assert as_weights(series([1.0, 0.5]), 2, np.float32).tolist() == [1.0, 0.5]
+
+
+def test_a_fit_is_the_same_from_any_of_them():
+    losses = []
+    for frame in FRAMES.values():
+        net = Network(3, [Dense(4, "tanh"), Dense(1)], seed=1)
+        table = frame(COLUMNS)
+        history = Trainer(net, batch_size=2, progress=False).fit(table, [1.0, 2.0, 3.0], epochs=2)
+        losses.append((history.loss, net.evaluate(table, [1.0, 2.0, 3.0]), net.forward(table)[0]))
+    assert all(str(other) == str(losses[0]) for other in losses)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": [1], "b": ["x"]}, r"X\['b'\] holds text \(dtype String\); encode it as numbers"),
+        ({"a": [1, 2], "b": [1.0, None]}, r"X\['b'\] is missing in row 1, and in 1 in all"),
+        (
+            {"a": [MOMENT]},
+            r"X\['a'\] holds .*Date.* take numbers from it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("frame", [FRAMES["pandas, arrow"], polars.DataFrame, pyarrow.table])
+def test_what_will_not_do_is_named(frame, columns, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        as_matrix(frame(columns), None, np.float32)
+
+
+def test_what_only_some_have():
+    def matrix(table):
+        return as_matrix(table, None, np.float64).tolist()
+
+    with pytest.raises(TypeError, match="holds categories"):
+        matrix(pandas.DataFrame({"a": ["u", "v"]}, dtype="category"))
+    with pytest.raises(ValueError, match=r"X\['a'\] is missing in row 1"):
+        matrix(pandas.DataFrame({"a": [0.0, np.nan]}))
+    with pytest.raises(TypeError, match=r"X is lazy \(LazyFrame\); give X.collect\(\)"):
+        matrix(polars.DataFrame(COLUMNS).lazy())
+    with pytest.raises(TypeError, match=r"X\[1, 0\]='x' \(str\) is no number"):
+        matrix(pandas.DataFrame({"a": [1, "x"], "b": [0.5, 1.5]}, dtype=object))
+    with pytest.raises(ValueError, match="X is empty"):
+        matrix(polars.DataFrame({}))
+    assert matrix(pandas.DataFrame({"a": [1, 2.5]}, dtype=object)) == [[1.0], [2.5]]
+    assert matrix(pandas.DataFrame([[1, 2], [3, 4]], columns=["a", "a"])) == [[1, 2], [3, 4]]
+    assert matrix(polars.DataFrame({"a": [decimal.Decimal("1.5")]})) == [[1.5]]
+
+
+@pytest.mark.parametrize("series", [pandas.Series, polars.Series, SERIES["pyarrow"]])
+def test_class_names_have_a_way_out(series):
+    with pytest.raises(
+        TypeError, match=r"y holds text.*For class names: classes, y = numpy.unique"
+    ):
+        as_targets(series(["cat", "dog"]), 2, 2, np.float32, "cross_entropy")
+
+
+def test_without_narwhals_its_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "narwhals", None)
+    with pytest.raises(ImportError, match=r"X is a DataFrame; reading it needs narwhals.*tables\]"):
+        as_matrix(pandas.DataFrame(COLUMNS), 3, np.float32)
