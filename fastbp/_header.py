@@ -43,11 +43,12 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A checked header: the architecture, the tensors, and where in the file the data begin."""
+    """A checked header: architecture, tensors, where in the file the data begin, and metadata."""
 
     architecture: dict[str, Any]
     tensors: dict[str, Tensor]
     data: int
+    metadata: dict[str, str]
 
     def match(self, expected: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
         """Raise ValueError unless the tensors are exactly the `expected` shapes and dtypes."""
@@ -98,7 +99,8 @@ def parse(text: bytes, size: int) -> Header:
     if end != size:
         raise ValueError(f"its tensors take {end} bytes, but {size} follow the header")
     _bound(architecture, tensors)
-    return Header(architecture, tensors, 8 + len(text))
+    texts = {name: value for name, value in metadata.items() if isinstance(value, str)}
+    return Header(architecture, tensors, 8 + len(text), texts)
 
 
 def _json(text: bytes, what: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import typer
 
-from .commands import bench, demo, explain, info
+from .commands import bench, demo, explain, info, predict, train
 
 app = typer.Typer(
     name="fastbp",
@@ -16,7 +16,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (demo.demo, explain.explain, bench.bench, info.info):
+_COMMANDS = (demo.demo, train.train, predict.predict, explain.explain, bench.bench, info.info)
+for _command in _COMMANDS:
     app.command()(_command)
 
 

@@ -42,7 +42,9 @@ class Storable(Protocol):
 N = TypeVar("N", bound=Storable)
 
 
-def save(net: Storable, path: str | os.PathLike[str]) -> None:
+def save(
+    net: Storable, path: str | os.PathLike[str], remarks: Mapping[str, str] | None = None
+) -> None:
     """Store a network: architecture, parameters and running statistics.
 
     The file appears whole or not at all: it is written beside `path`, flushed to the disk and
@@ -51,6 +53,7 @@ def save(net: Storable, path: str | os.PathLike[str]) -> None:
     Args:
         net: the network.
         path: file to write, by custom ending in `.safetensors`.
+        remarks: further metadata by name, for `remarks` to read; "fastbp" is taken.
 
     Raises:
         OSError: the file cannot be written.
@@ -60,7 +63,7 @@ def save(net: Storable, path: str | os.PathLike[str]) -> None:
         "version": version("fastbp"),
         "architecture": net.architecture(),
     }
-    metadata = {"fastbp": json.dumps(description, allow_nan=False)}
+    metadata = {**(remarks or {}), "fastbp": json.dumps(description, allow_nan=False)}
     arrays = {name: np.ascontiguousarray(view) for name, view in net.tensors().items()}
     with replacing(Path(path)) as temporary:
         save_file(arrays, temporary, metadata)
@@ -109,10 +112,7 @@ def load(path: str | os.PathLike[str], cls: type[N]) -> N:
         ValueError: the file is not such a network, is damaged, or is of a newer format.
         OSError: the file cannot be read.
     """
-    source = Path(path)
-    # Looked at before it is opened: to open a named pipe would wait for its writer.
-    if not stat.S_ISREG(source.stat().st_mode):
-        raise ValueError(f"{str(source)!r} is not a regular file: name one that save wrote")
+    source = _regular(path)
     with source.open("rb") as file:
         try:
             header = parse(*read(file))
@@ -124,6 +124,29 @@ def load(path: str | os.PathLike[str], cls: type[N]) -> N:
         except ValueError as error:
             raise ValueError(f"{str(source)!r} cannot be loaded as a network: {error}") from error
     return net
+
+
+def remarks(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of a stored network, its own description among them, as texts by name.
+
+    Raises:
+        ValueError: the file is not a stored network.
+        OSError: the file cannot be read.
+    """
+    source = _regular(path)
+    with source.open("rb") as file:
+        try:
+            return parse(*read(file)).metadata
+        except ValueError as error:
+            raise ValueError(f"{str(source)!r} cannot be loaded as a network: {error}") from error
+
+
+def _regular(path: str | os.PathLike[str]) -> Path:
+    """Looked at before it is opened: to open a named pipe would wait for its writer."""
+    source = Path(path)
+    if not stat.S_ISREG(source.stat().st_mode):
+        raise ValueError(f"{str(source)!r} is not a regular file: name one that save wrote")
+    return source
 
 
 def _build(cls: type[N], architecture: dict[str, Any]) -> N:

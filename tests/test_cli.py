@@ -120,7 +120,7 @@ def test_version_and_help(capsys):
     assert run(capsys, "--version")[:2] == (0, "fastbp 0.1.0\n")
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    for name in ("demo", "explain", "bench", "info"):
+    for name in ("demo", "train", "predict", "explain", "bench", "info"):
         assert name in out
 
 

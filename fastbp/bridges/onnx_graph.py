@@ -103,6 +103,7 @@ ACTIVATIONS: Final[dict[str, Callable[[Graph, str], str]]] = {
     "silu": lambda graph, z: graph.add("Mul", z, graph.add("Sigmoid", z)),
     "gelu": _gelu,
     "softmax": lambda graph, z: graph.add("Softmax", z, axis=1),
+    "exp": lambda graph, z: graph.add("Exp", z),
 }
 
 

@@ -29,6 +29,14 @@ class Step(nn.Module):  # type: ignore[misc]
         return (z >= 0).to(z.dtype)
 
 
+class Exp(nn.Module):  # type: ignore[misc]
+    """e to the power of the input; PyTorch has no module for it."""
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Element by element."""
+        return z.exp()
+
+
 class SigmaBatchNorm1d(nn.BatchNorm1d):  # type: ignore[misc]
     """Batch norm that divides by sigma + eps, as the lecture notes do, for sqrt(sigma^2 + eps)."""
 
@@ -60,6 +68,7 @@ MODULES: Final[dict[str, Callable[[], nn.Module]]] = {
     "silu": nn.SiLU,
     "gelu": nn.GELU,
     "softmax": lambda: nn.Softmax(dim=1),
+    "exp": Exp,
 }
 """The module for each activation."""
 

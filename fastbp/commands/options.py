@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from ..files import Table
 
 
 def refuse(option: str, problem: str) -> typer.BadParameter:
@@ -40,3 +45,35 @@ def numbers(option: str, text: str) -> list[int]:
     if not found or min(found) < 1:
         raise refuse(option, f"{text!r} is not a list of positive whole numbers such as 1,2.")
     return found
+
+
+def check_choice(option: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuse a name that is not in a table; the nearest one is suggested."""
+    from ..errors import unknown_name
+
+    names = list(allowed)
+    if value not in names:
+        raise refuse(option, str(unknown_name(option.lstrip("-"), value, names)))
+
+
+def check_package(option: str, module: str, extra: str) -> None:
+    """Refuse what needs a package that is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise refuse(option, f"needs {module}: pip install 'fastbp[{extra}]'")
+
+
+def reason(error: Exception, path: Path) -> str:
+    """An error about a file in words: the system's are a number and a phrase."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{str(path)!r} cannot be read: {error.strerror}."
+    return str(error)
+
+
+def table(option: str, path: Path) -> Table:
+    """The table in a data file; what is wrong with it is one line."""
+    from ..files import read
+
+    try:
+        return read(path)
+    except (ValueError, OSError, ImportError) as error:
+        raise refuse(option, reason(error, path)) from None

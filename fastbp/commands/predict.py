@@ -1,0 +1,147 @@
+"""`fastbp predict`: what a network that `fastbp train` stored says of the rows of a file."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from ..engine import Array
+    from ..files import Table
+    from ..network import Network
+    from ..preparation import Preparation
+
+ENDINGS = (".csv", ".tsv", ".npz", ".parquet")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="File that `fastbp train` stored.")],
+    data: Annotated[Path, typer.Argument(help="CSV, Parquet, NPZ or IDX file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write: .csv, .tsv, .npz or .parquet; else CSV is printed."),
+    ] = None,
+) -> None:
+    """Predict a target, row by row: labels and their probabilities, or numbers."""
+    if out is not None:
+        options.check_writable("--out", out)
+        if out.suffix.lower() not in ENDINGS:
+            raise options.refuse("--out", f"{out.name!r} ends in none of {', '.join(ENDINGS)}.")
+        if out.suffix.lower() == ".parquet":
+            options.check_package("--out", "pyarrow", "parquet")
+    net, preparation = _stored(model)
+    table = options.table("DATA", data)
+    try:
+        X = preparation.inputs(table)
+    except ValueError as error:
+        raise options.refuse("DATA", str(error)) from None
+    columns = _columns(net.forward(X), preparation)
+    if out is None:
+        _write_delimited(sys.stdout, columns, ",")
+        return
+    _write(out, columns)
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"{len(table):,} rows: {out}", soft_wrap=True, markup=False)
+    if (score := _score(columns, table, preparation)) is not None:
+        console.print(score, markup=False)
+
+
+def _stored(path: Path) -> tuple[Network, Preparation]:
+    from .. import Network, io
+    from ..preparation import Preparation
+
+    try:
+        texts = io.remarks(path)
+        net = Network.load(path)
+    except (ValueError, OSError) as error:
+        raise options.refuse("MODEL", options.reason(error, path)) from None
+    if "fastbp.preparation" not in texts:
+        raise options.refuse(
+            "MODEL", f"{str(path)!r} says nothing of its columns: it is not from `fastbp train`."
+        )
+    try:
+        preparation = Preparation.from_json(texts["fastbp.preparation"])
+    except ValueError as error:
+        raise options.refuse("MODEL", f"{str(path)!r}: {error}") from None
+    outputs = len(getattr(preparation.target, "labels", (None,)))
+    if (preparation.width, outputs) != (net.inputs, net.layers[-1].units):
+        raise options.refuse("MODEL", f"{str(path)!r}: its columns do not fit its network.")
+    return net, preparation
+
+
+def _columns(outputs: Array, preparation: Preparation) -> dict[str, Array]:
+    """What is written, by name."""
+    import numpy as np
+
+    from ..preparation import Classes
+
+    target = preparation.target
+    if not isinstance(target, Classes):
+        return {"prediction": target.restored(outputs)}
+    labels = np.array(target.labels)
+    columns = {"prediction": labels[outputs.argmax(axis=1)]}
+    for place, label in enumerate(target.labels):
+        columns[f"probability of {label}"] = outputs[:, place].astype(np.float64)
+    return columns
+
+
+def _write(out: Path, columns: dict[str, Array]) -> None:
+    from ..io import replacing
+
+    suffix = out.suffix.lower()
+    with replacing(out) as temporary:
+        if suffix == ".npz":
+            import numpy as np
+
+            with temporary.open("wb") as binary:
+                np.savez(binary, **columns)  # type: ignore[arg-type]
+        elif suffix == ".parquet":
+            from ..extras import require
+
+            pyarrow = require("pyarrow", "parquet", "--out")
+            parquet = require("pyarrow.parquet", "parquet", "--out")
+            parquet.write_table(pyarrow.table(columns), temporary)
+        else:
+            with temporary.open("w", encoding="utf-8", newline="") as text:
+                _write_delimited(text, columns, "\t" if suffix == ".tsv" else ",")
+
+
+def _write_delimited(file: Any, columns: dict[str, Array], delimiter: str) -> None:
+    """A header line and a row a line; probabilities to 6 digits, values to 9 (float32 has 7)."""
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(columns)
+    cells = [
+        values if name == "prediction" and values.dtype.kind == "U"
+        else [f"{v:.9g}" if name == "prediction" else f"{v:.6g}" for v in values]
+        for name, values in columns.items()
+    ]  # fmt: skip
+    writer.writerows(zip(*cells, strict=True))
+
+
+def _score(columns: dict[str, Array], table: Table, preparation: Preparation) -> str | None:
+    """How good the predictions are, where the data hold the truth."""
+    import numpy as np
+
+    from ..preparation import Classes
+
+    target = preparation.target
+    if target.name not in table.columns or table.columns[target.name].ndim > 1:
+        return None
+    try:
+        truth = target.targets(table.columns[target.name])
+    except ValueError:
+        return None  # other labels than those known: nothing to compare
+    predicted = columns["prediction"]
+    if isinstance(target, Classes):
+        right = np.array(target.labels)[truth] == predicted
+        return f"accuracy: {right.mean():.4g} (the data have {target.name!r})"
+    error = np.abs(target.restored(truth) - predicted).mean()
+    return f"mean absolute error: {error:.4g} (the data have {target.name!r})"

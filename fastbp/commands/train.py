@@ -1,0 +1,238 @@
+"""`fastbp train`: a network from a data file, judged on rows that it has not seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..engine import Array
+    from ..files import Table
+    from ..history import History
+    from ..network import Network
+    from ..preparation import Preparation
+
+TASKS = ("auto", "classification", "regression")
+
+
+def train(
+    data: Annotated[
+        Path, typer.Argument(help="CSV, Parquet, NPZ or IDX file; .gz after CSV and IDX.")
+    ],
+    target: Annotated[
+        str, typer.Option(help="Column (or array) to predict; for IDX the file of the labels.")
+    ],
+    hidden: Annotated[
+        str, typer.Option(help="Units of the hidden layers, such as 64,64; 0 for none.")
+    ] = "64,64",
+    activation: Annotated[str, typer.Option(help="Of the hidden layers.")] = "relu",
+    task: Annotated[str, typer.Option(help="auto, classification or regression.")] = "auto",
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="A column to leave out; may be repeated.")
+    ] = None,
+    holdout: Annotated[
+        float, typer.Option(help="Share of the rows, drawn at random, to judge by.")
+    ] = 0.2,
+    epochs: Annotated[int, typer.Option(min=1, max=1_000_000, help="Passes over the data.")] = 30,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a step.")] = 32,
+    optimizer: Annotated[str, typer.Option(help="sgd, adam, adamw, rmsprop, ...")] = "adam",
+    rate: Annotated[float | None, typer.Option(help="Step size; by default the optimizer's.")] = (
+        None
+    ),
+    dropout: Annotated[float, typer.Option(help="Share of hidden units dropped.")] = 0.0,
+    batch_norm: Annotated[bool, typer.Option(help="Batch norm in the hidden layers.")] = False,
+    weight_decay: Annotated[float, typer.Option(help="Lambda in lambda ||W||^2.")] = 0.0,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many epochs without progress on held-out rows."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, weights and batches.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Threads; by default as many as pay.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where to store the model.")] = Path(
+        "model.safetensors"
+    ),
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with curves and results (.html).")
+    ] = None,
+) -> None:
+    """Train a network on a table, judge it on held-out rows, store it with its preparation."""
+    options.check_writable("--out", out)
+    if report is not None:
+        options.check_writable("--report", report)
+    options.check_choice("--task", task, TASKS)
+    if not 0.0 < holdout < 1.0:
+        raise options.refuse("--holdout", f"{holdout:g} is not above 0 and below 1.")
+    widths = [] if hidden.strip() == "0" else options.numbers("--hidden", hidden)
+    from rich.console import Console
+
+    table, target = _load(data, target, ignore or [])
+    split = _split(table, target, task, holdout, seed)
+    net = _network(split, widths, activation, dropout, batch_norm, seed)
+    trainer = _trainer(net, optimizer, rate, batch_size, weight_decay, patience, threads, split)
+    console = Console(highlight=False)
+    _introduce(console, table, split, net)
+    try:
+        history = trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
+    except (ArithmeticError, ValueError) as error:  # divergence; one row with batch norm
+        raise options.refuse("--rate" if "diverged" in str(error) else "DATA", str(error)) from None
+    console.print(_results(split, net, history))
+    from .. import io
+
+    io.save(net, out, {"fastbp.preparation": split.preparation.to_json()})
+    console.print(f"model: {out}", soft_wrap=True, markup=False)
+    if report is not None:
+        history.report(report, title=data.name, classes=split.labels)
+        console.print(f"report: {report}", soft_wrap=True, markup=False)
+
+
+@dataclass
+class Split:
+    """The two parts of the data, prepared, and how they were prepared."""
+
+    preparation: Preparation
+    X: Array
+    y: Array
+    Xv: Array
+    yv: Array
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """Names of the classes; None for a regression."""
+        return getattr(self.preparation.target, "labels", None)
+
+
+def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
+    """The table with its target, less what is to be ignored; and the target's name in it."""
+    table = options.table("DATA", data)
+    if list(table.columns) == ["pixels"]:  # images: their labels are in a file of their own
+        labels = options.table("--target", Path(target))
+        if list(labels.columns) != ["labels"] or len(labels) != len(table):
+            raise options.refuse("--target", f"{target!r} does not hold {len(table)} labels.")
+        table.columns["labels"], target = labels.columns["labels"], "labels"
+    try:
+        truth = table.column(target, "the target")
+    except ValueError as error:
+        raise options.refuse("--target", str(error)) from None
+    try:
+        for name in ignore:
+            table.column(name, "the column")
+    except ValueError as error:
+        raise options.refuse("--ignore", str(error)) from None
+    if target in ignore:
+        raise options.refuse("--ignore", f"{target!r} is the target.")
+    if truth.ndim > 1:
+        raise options.refuse("--target", f"{target!r} has {truth.shape[1]} columns; give one.")
+    missing = (truth == "") if truth.dtype.kind == "O" else truth != truth
+    if missing.any():
+        raise options.refuse(
+            "--target",
+            f"{target!r} is missing in {int(missing.sum())} of {len(table)} rows, first in row "
+            f"{int(missing.argmax()) + table.first}; leave them out.",
+        )
+    return table.without(ignore), target
+
+
+def _split(table: Table, target: str, task: str, share: float, seed: int) -> Split:
+    """Held-out rows drawn at random; the preparation is learnt on the others alone."""
+    from ..preparation import learn
+    from ..sampling import split
+
+    if len(table) < 2:
+        raise options.refuse("DATA", "there is one row; training and judging need two.")
+    chosen, held = split(len(table), share, seed)
+    part, rest = table.take(chosen), table.take(held)
+    try:
+        preparation = learn(part, target, task)
+        y = preparation.target.targets(part.columns[target])
+        yv = preparation.target.targets(rest.columns[target])
+        return Split(preparation, preparation.inputs(part), y, preparation.inputs(rest), yv)
+    except ValueError as error:
+        raise options.refuse("DATA", str(error)) from None
+
+
+def _network(
+    split: Split, widths: list[int], activation: str, dropout: float, norm: bool, seed: int
+) -> Network:
+    from .. import Dense, Network
+    from ..kernels.tables import ACTIVATIONS
+
+    options.check_choice("--activation", activation, ACTIVATIONS)
+    try:
+        layers = [Dense(n, activation, batch_norm=norm, dropout=dropout) for n in widths]
+    except ValueError as error:
+        raise options.refuse("--dropout", str(error)) from None
+    labels = split.labels
+    last = Dense(1) if labels is None else Dense(len(labels), "softmax")
+    return Network(split.preparation.width, [*layers, last], seed=seed)
+
+
+def _trainer(
+    net: Network,
+    optimizer: str,
+    rate: float | None,
+    batch_size: int,
+    weight_decay: float,
+    patience: int | None,
+    threads: int | None,
+    split: Split,
+) -> Any:
+    from .. import EarlyStopping, Trainer
+    from ..optimizers import get_optimizer
+
+    try:
+        chosen = get_optimizer(optimizer)
+        if rate is not None:
+            chosen = replace(chosen, lr=rate)  # type: ignore[type-var]
+    except (ValueError, TypeError) as error:
+        option = "--rate" if "lr=" in str(error) else "--optimizer"
+        raise options.refuse(option, str(error)) from None
+    try:
+        return Trainer(
+            net,
+            chosen,
+            batch_size,
+            weight_decay=weight_decay,
+            early_stopping=None if patience is None else EarlyStopping(patience=patience),
+            metrics=("accuracy",) if split.labels else ("r2",),
+            n_threads=threads,
+        )
+    except ValueError as error:
+        option = "--batch-size" if "batch" in str(error) else "--weight-decay"
+        raise options.refuse(option, str(error)) from None
+
+
+def _introduce(console: Console, table: Table, split: Split, net: Network) -> None:
+    labels = split.labels
+    what = f"{len(labels)} classes" if labels else "a number"
+    console.print(
+        f"{len(table):,} rows: {len(split.X):,} to train on, {len(split.Xv):,} held out; "
+        f"{len(split.preparation.columns)} columns as {net.inputs} inputs; target "
+        f"{split.preparation.target.name!r}: {what}",
+        markup=False,
+    )
+    console.print(str(net.summary()), markup=False, soft_wrap=True)
+
+
+def _results(split: Split, net: Network, history: History) -> Any:
+    """A table of losses and metrics, of a regression in the target's own unit."""
+    from rich.table import Table as Printed
+
+    printed = Printed(title=f"after {len(history)} epochs", title_justify="left")
+    for heading in ("", "training", "held out"):
+        printed.add_column(heading, justify="right" if heading else "left")
+    metrics = ("accuracy", "f1_macro") if split.labels else ("mean_absolute_error", "r2")
+    both = [net.evaluate(X, y, metrics) for X, y in ((split.X, split.y), (split.Xv, split.yv))]
+    scale = getattr(split.preparation.target, "scale", 1.0)
+    for name in ("loss", *metrics):
+        factor = scale if name == "mean_absolute_error" else 1.0
+        printed.add_row(name.replace("_", " "), *(f"{factor * row[name]:.4g}" for row in both))
+    return printed

@@ -1,0 +1,47 @@
+"""Data files for the command line: CSV, Parquet, NPZ and IDX, read as named columns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from .delimited import read_delimited
+from .idx import read_idx
+from .numpy_archive import read_npz
+from .parquet import read_parquet
+from .table import Table
+
+__all__ = ["FORMATS", "Table", "read"]
+
+FORMATS: Final[dict[str, Callable[[Path], Table]]] = {
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".txt": read_delimited,
+    ".parquet": read_parquet,
+    ".npz": read_npz,
+    ".idx": read_idx,
+}
+
+
+def read(path: Path) -> Table:
+    """The table in a file; its ending says how it is written, `.gz` after it that it is packed.
+
+    IDX files have no ending of their own: `train-images-idx3-ubyte` is one by its name.
+
+    Raises:
+        ValueError: an ending that is not known, or a file that is not what its ending says; one
+            line that names the place.
+        OSError: the file cannot be read.
+        ImportError: a package for this kind of file is missing; the extra is named.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
+    plain = path.with_suffix("") if path.suffix == ".gz" else path
+    suffix = ".idx" if "-idx" in plain.name or ".idx" in plain.name else plain.suffix.lower()
+    if suffix not in FORMATS:
+        raise ValueError(
+            f"{str(path)!r} has no ending that says what it is; known are "
+            f"{', '.join(FORMATS)} (IDX by '-idx' in the name)"
+        )
+    return FORMATS[suffix](path)

@@ -1,0 +1,83 @@
+"""CSV and its kin, by Python's own reader: a header line, then a row a line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from ..engine import Array
+from ..errors import plural
+from .table import MISSING, Table, content
+
+BLANK: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
+"""Cells that stand for a missing value, in lower case."""
+
+_DELIMITERS: Final = ",;\t|"
+
+
+def read_delimited(path: Path) -> Table:
+    """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
+
+    The delimiter is that of , ; tab | which the first line has most of. A column is one of numbers
+    where every cell that is not blank is a number, else one of texts.
+    """
+    try:
+        text = content(path).decode("utf-8-sig")
+        delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+        lines = io.StringIO(text, newline="")
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} is not a text in UTF-8 ({error.reason})") from None
+    except csv.Error as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
+    if not rows:
+        raise ValueError(f"{str(path)!r} is empty")
+    names = [cell.strip() for cell in rows[0]]
+    headless = all(_is_number(cell) for cell in names)
+    if headless:
+        names = [f"c{index}" for index in range(len(names))]
+    else:
+        rows = rows[1:]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{str(path)!r} has two columns named {twice!r}")
+    first = 1 if headless else 2
+    for index, row in enumerate(rows):
+        if len(row) != len(names):
+            raise ValueError(
+                f"{str(path)!r}: row {index + first} has {plural(len(row), 'cell')}, the first "
+                f"line has {len(names)}"
+            )
+    cells = zip(*rows, strict=True) if rows else ()
+    columns = {name: _column(column) for name, column in zip(names, cells, strict=False)}
+    return Table(columns, first).checked(path)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return cell.strip().lower() not in BLANK
+
+
+def _column(cells: tuple[str, ...]) -> Array:
+    """Numbers where all that is there are numbers, texts otherwise."""
+    try:
+        return np.array(cells, dtype=np.float64)
+    except ValueError:
+        pass
+    stripped = [cell.strip() for cell in cells]
+    blank = [cell.lower() in BLANK for cell in stripped]
+    try:
+        return np.array(
+            ["nan" if empty else cell for cell, empty in zip(stripped, blank, strict=True)],
+            dtype=np.float64,
+        )
+    except ValueError:
+        texts = [MISSING if empty else cell for cell, empty in zip(stripped, blank, strict=True)]
+        return np.array(texts, dtype=object)

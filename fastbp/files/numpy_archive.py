@@ -1,0 +1,33 @@
+"""NPZ files: arrays by name, never pickled objects."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ..engine import Array
+from .table import Table, numbers
+
+
+def read_npz(path: Path) -> Table:
+    """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise ValueError(f"{str(path)!r} is not an NPZ file of plain arrays: {error}") from None
+    except AttributeError:  # a single array, from numpy.save
+        raise ValueError(f"{str(path)!r} is not an NPZ file: store with numpy.savez") from None
+    return Table({name: _block(name, array, path) for name, array in arrays.items()}).checked(path)
+
+
+def _block(name: str, array: Array, path: Path) -> Array:
+    if array.ndim == 0:
+        raise ValueError(f"{str(path)!r}: {name!r} is a single value, not an array with a row each")
+    if array.dtype.kind in "US" and array.ndim == 1:
+        return array.astype(str).astype(object)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{str(path)!r}: {name!r} is of dtype {array.dtype}, not numbers or texts")
+    return numbers(array) if array.ndim == 1 else array.reshape(len(array), -1)

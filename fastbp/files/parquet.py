@@ -1,0 +1,48 @@
+"""Parquet files, by PyArrow (an extra)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..engine import Array
+from ..extras import require
+from .table import MISSING, Table
+
+
+def read_parquet(path: Path) -> Table:
+    """All columns: numbers and booleans as float64, all else as texts."""
+    parquet = require("pyarrow.parquet", "parquet", f"reading {path.name!r}")
+    pyarrow = require("pyarrow", "parquet", f"reading {path.name!r}")
+    try:
+        table = parquet.read_table(path)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
+        raise ValueError(f"{str(path)!r} is not a Parquet file: {_line(error)}") from None
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        columns[name] = _column(column, name, path, pyarrow)
+    return Table(columns, 1).checked(path)
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0][:120]
+
+
+def _column(column: Any, name: str, path: Path, pyarrow: Any) -> Array:
+    types, kind = pyarrow.types, column.type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column.cast(kind)
+    if types.is_boolean(kind):
+        column, kind = column.cast("int8"), pyarrow.int8()
+    if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
+        return np.asarray(column.cast("float64", safe=False).to_numpy(), dtype=np.float64)
+    try:  # dates and times among them: as categories they are too many, and --ignore is advised
+        texts = column.cast("string").to_pylist()
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+        raise ValueError(
+            f"{str(path)!r}: column {name!r} is of type {kind}; write the file without it"
+        ) from None
+    return np.array([MISSING if text is None else text for text in texts], dtype=object)

@@ -1,0 +1,278 @@
+"""What is done to columns before they reach a network: scaling, encoding, and the way back.
+
+A preparation is learnt on the rows to train on, stored as JSON beside the network's numbers, and
+applied alike to whatever comes later. It is read from files that are distrusted: all is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from .engine import Array
+from .errors import plural, shown
+from .files.table import MISSING, Table
+
+MOST_CATEGORIES: Final = 100
+"""Texts of a column that get an input of 0 or 1 each; names and keys have more."""
+FEW_NUMBERS: Final = 20
+"""A target of so many different whole numbers counts as classes."""
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A column or block of numbers: (x - mean) / scale, one mean and scale; missing is the mean.
+
+    Attributes:
+        width: inputs of the network that it takes.
+    """
+
+    name: str
+    width: int
+    mean: float
+    scale: float
+
+    @classmethod
+    def learn(cls, name: str, column: Array) -> Numeric:
+        """Mean and standard deviation of what is there; a constant column has scale 1."""
+        there = column[np.isfinite(column)] if column.dtype.kind == "f" else column
+        if not there.size:
+            raise ValueError(f"column {name!r} has no number to train on; leave it out: --ignore")
+        mean, scale = float(there.mean(dtype=np.float64)), float(there.std(dtype=np.float64))
+        return cls(name, 1 if column.ndim == 1 else column.shape[1], mean, scale or 1.0)
+
+    def inputs(self, column: Array) -> Array:
+        """(n, width) float32."""
+        if column.dtype.kind == "O":
+            raise ValueError(f"column {self.name!r} holds texts, and was trained on as numbers")
+        block = column.reshape(len(column), -1)
+        if block.shape[1] != self.width:
+            raise ValueError(
+                f"{self.name!r} has {plural(block.shape[1], 'column')}, and was trained on with "
+                f"{self.width}"
+            )
+        # Pixels of one byte need no more than float32 on the way, and there are many.
+        exact = block.astype(np.float32 if block.dtype.itemsize == 1 else np.float64)
+        scaled = (exact - self.mean) / self.scale
+        scaled[np.isnan(scaled)] = 0.0
+        return scaled.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of texts: an input of 0 or 1 for each that was trained on, missing among them.
+
+    A text that was not there in training is 0 everywhere.
+    """
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        """Inputs of the network that it takes."""
+        return len(self.values)
+
+    @classmethod
+    def learn(cls, name: str, column: Array) -> Category:
+        """The texts, sorted."""
+        values = tuple(sorted(set(column.tolist())))
+        if len(values) > MOST_CATEGORIES:
+            raise ValueError(
+                f"column {name!r} has {len(values):,} different texts, more than the "
+                f"{MOST_CATEGORIES} that get an input each; leave it out: --ignore"
+            )
+        return cls(name, values)
+
+    def inputs(self, column: Array) -> Array:
+        """(n, width) float32."""
+        texts = _texts(column)
+        return (texts[:, None] == np.array(self.values, dtype=object)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """A target of classes, by their labels as texts in the order of the outputs."""
+
+    name: str
+    labels: tuple[str, ...]
+
+    @classmethod
+    def learn(cls, name: str, column: Array) -> Classes:
+        """Labels in order: of numbers where all are numbers, else of the alphabet."""
+        labels = sorted(set(_texts(column).tolist()), key=_order)
+        if len(labels) < 2:
+            raise ValueError(f"target {name!r} is {labels[0]!r} in every row: nothing to learn")
+        return cls(name, tuple(labels))
+
+    def targets(self, column: Array) -> Array:
+        """Class numbers (n,); ValueError for a label that was not trained on."""
+        places = {label: place for place, label in enumerate(self.labels)}
+        texts = _texts(column)
+        for row, text in enumerate(texts.tolist()):
+            if text not in places:
+                raise ValueError(
+                    f"target {self.name!r} is {text!r} in row {row} of the data, which no row to "
+                    f"train on has (it has {', '.join(self.labels[:10])})"
+                )
+        return np.array([places[text] for text in texts.tolist()], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A target of numbers: the network learns (y - mean) / scale."""
+
+    name: str
+    mean: float
+    scale: float
+
+    @classmethod
+    def learn(cls, name: str, column: Array) -> Scaled:
+        """Mean and standard deviation."""
+        scale = float(column.std())
+        if not scale:
+            raise ValueError(f"target {name!r} is {column[0]:g} in every row: nothing to learn")
+        return cls(name, float(column.mean()), scale)
+
+    def targets(self, column: Array) -> Array:
+        """(n, 1)."""
+        if column.dtype.kind == "O":
+            raise ValueError(f"target {self.name!r} holds texts, and was trained on as numbers")
+        scaled: Array = ((column - self.mean) / self.scale)[:, None]
+        return scaled
+
+    def restored(self, outputs: Array) -> Array:
+        """(n,) in the target's own unit."""
+        values: Array = outputs.reshape(len(outputs)).astype(np.float64) * self.scale + self.mean
+        return values
+
+
+Column = Numeric | Category
+Target = Classes | Scaled
+_KINDS: Final = {"numeric": Numeric, "category": Category, "classes": Classes, "scaled": Scaled}
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Of every input column and of the target."""
+
+    columns: tuple[Column, ...]
+    target: Target
+
+    @property
+    def width(self) -> int:
+        """Inputs of the network."""
+        return sum(column.width for column in self.columns)
+
+    def inputs(self, table: Table) -> Array:
+        """(n, width) float32; ValueError for a column that is not there or has changed its kind."""
+        parts = [c.inputs(table.column(c.name, "the input column")) for c in self.columns]
+        return np.ascontiguousarray(np.hstack(parts))
+
+    def to_json(self) -> str:
+        """Everything, as one line of text."""
+        names = {kind: name for name, kind in _KINDS.items()}
+        described = [{"kind": names[type(c)], **asdict(c)} for c in (*self.columns, self.target)]
+        return json.dumps({"format": FORMAT, "columns": described[:-1], "target": described[-1]})
+
+    @classmethod
+    def from_json(cls, text: str) -> Preparation:
+        """What `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else; the text is distrusted.
+        """
+        try:
+            found = json.loads(text)
+            if found["format"] != FORMAT:
+                raise ValueError(f"its format {shown(found['format'])} is not known")
+            columns = tuple(_part(entry, Numeric | Category) for entry in found["columns"])
+            target = _part(found["target"], Classes | Scaled)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"the preparation of its columns is not valid: {error}") from None
+        return cls(columns, target)
+
+
+def learn(table: Table, target: str, task: str) -> Preparation:
+    """The preparation of a table to train on.
+
+    Args:
+        table: the rows to train on, target and inputs alone.
+        target: name of the target's column.
+        task: "classification", "regression", or "auto": classes where the target is of texts, or
+            of at most 20 different whole numbers.
+
+    Raises:
+        ValueError: a column that is no good, or no input column.
+    """
+    truth = table.columns[target]
+    rest = table.without([target])
+    if not rest.columns:
+        raise ValueError(f"the data have no column besides the target {target!r}")
+    columns = tuple(
+        Category.learn(name, column) if column.dtype.kind == "O" else Numeric.learn(name, column)
+        for name, column in rest.columns.items()
+    )
+    if task == "regression" and truth.dtype.kind == "O":
+        raise ValueError(f"target {target!r} holds texts, which is no regression")
+    classes = task == "classification" or (task == "auto" and _are_classes(truth))
+    return Preparation(columns, (Classes if classes else Scaled).learn(target, truth))
+
+
+def _are_classes(column: Array) -> bool:
+    if column.dtype.kind == "O":
+        return True
+    return bool((column == np.floor(column)).all()) and len(np.unique(column)) <= FEW_NUMBERS
+
+
+def _texts(column: Array) -> Array:
+    """Labels as texts: whole numbers without a point."""
+    if column.dtype.kind == "O":
+        return column
+    cells = [_text(value) for value in np.asarray(column, np.float64).tolist()]
+    return np.array(cells, dtype=object)
+
+
+def _text(value: float) -> str:
+    if math.isnan(value):
+        return MISSING
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _order(label: str) -> tuple[bool, float, str]:
+    try:
+        return False, float(label), label
+    except ValueError:
+        return True, 0.0, label
+
+
+def _part(entry: Any, allowed: Any) -> Any:
+    """A column or target of its JSON object, with every field checked."""
+    fields = dict(entry)
+    kind = _KINDS[fields.pop("kind")]
+    for name in ("values", "labels"):
+        if name in fields:
+            fields[name] = _strings(name, fields[name])
+    part = kind(**fields)
+    if not isinstance(part, allowed) or not isinstance(part.name, str):
+        raise ValueError(f"{shown(entry)} is out of place")
+    if isinstance(part, Numeric | Scaled):
+        numbers = (part.mean, part.scale)
+        finite = all(isinstance(v, float | int) and math.isfinite(v) for v in numbers)
+        if not finite or part.scale <= 0:
+            raise ValueError(f"{part.name!r} has mean and scale {numbers}")
+    if isinstance(part, Numeric) and (type(part.width) is not int or part.width < 1):
+        raise ValueError(f"{part.name!r} has the width {shown(part.width)}")
+    return part
+
+
+def _strings(name: str, values: Sequence[Any]) -> tuple[str, ...]:
+    if not values or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{name}={shown(values)} are not texts")
+    return tuple(values)
