@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +13,9 @@ from .errors import nearest, unknown_name
 
 if TYPE_CHECKING:
     from .diagnose import Diagnosis, LayerFacts
+    from .network import Network
+    from .outcome import Outcome
+    from .summary import Summary
 
 SCALARS: Final = {
     "loss": "mean of the losses met during the epoch, weighted as the samples",
@@ -43,6 +46,9 @@ class History:
         stopped: why training stopped, in words; "" where all epochs were run.
         best_epoch: the epoch (from 0) whose weights were restored, or None.
         layers: facts about the layers, for `diagnose`.
+        summary: the network's table, for `report`; None before a fit.
+        outcome: what the network made of the held-out data when the fit ended, for `report`: a
+            `fastbp.outcome.Confusion` or `Residuals`; None without held-out data.
         start: values by layer before the first step ("weight_norm", "delta_rms", "dead_relu"), for
             `diagnose`; empty where they were not taken.
 
@@ -62,6 +68,8 @@ class History:
         self.best_epoch: int | None = None
         self.layers: list[LayerFacts] = []
         self.start: dict[str, list[float]] = {}
+        self.summary: Summary | None = None
+        self.outcome: Outcome | None = None
         if columns is not None:
             lists = {name: list(values) for name, values in columns.items()}
             for row in zip(*lists.values(), strict=True):
@@ -86,6 +94,7 @@ class History:
             self.append_epoch(**record)
         self.stopped, self.layers = other.stopped, other.layers or self.layers
         self.start = self.start or other.start
+        self.summary, self.outcome = other.summary or self.summary, other.outcome or self.outcome
 
     def record(self, epoch: int = -1) -> dict[str, Any]:
         """The values of one epoch by name, its place under "epoch"; the last one by default.
@@ -214,6 +223,52 @@ class History:
         from .plotting import plot_history
 
         return plot_history(self, path)
+
+    def report(
+        self,
+        path: str | Path,
+        *,
+        network: Network | None = None,
+        data: tuple[Any, Any] | None = None,
+        title: str | None = None,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        """Write one self-contained HTML page: curves, results, the network, the diagnosis.
+
+        Curves answer to the pointer, fingers and arrow keys. Nothing is loaded from elsewhere.
+        Confusion matrix or predictions against truth are of the held-out data of the fit.
+
+        Args:
+            path: where to write it, whole or not at all.
+            network, data: judge this network by these (X, y) instead.
+            title: of the page.
+            classes: names of the classes, in order; None: their numbers.
+
+        Raises:
+            ValueError: there are no epochs; only one of network and data; another number of names
+                than of classes; bad data.
+            OSError: the file cannot be written.
+        """
+        from .outcome import Confusion, outcome_of
+        from .report import write_report
+
+        if not len(self):
+            raise ValueError("history.report: there are no epochs to report; call fit first.")
+        if (network is None) != (data is None):
+            raise ValueError("history.report: give network and data, or neither of them")
+        summary, outcome = self.summary, self.outcome
+        if network is not None and data is not None:
+            summary, outcome = network.summary(), outcome_of(network, *data)
+        names = None if classes is None else [str(name) for name in classes]
+        counted = len(outcome.counts) if isinstance(outcome, Confusion) else None
+        if names is not None and counted is not None and len(names) != counted:
+            raise ValueError(f"classes has {len(names)} names, and there are {counted} classes")
+        write_report(self, Path(path), summary, outcome, title, names)
+
+    def _repr_html_(self) -> str:
+        from .report import notebook
+
+        return notebook(self)
 
 
 def _plain(value: Any) -> Any:

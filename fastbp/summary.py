@@ -14,6 +14,8 @@ _HEAD = ("layer", "activation", "shape of W", "parameters", "batch norm", "dropo
 class Summary:
     """Rows of text that print as a table, and show as HTML in a notebook."""
 
+    HEAD = _HEAD
+
     def __init__(self, title: str, rows: list[tuple[str, ...]], total: str) -> None:
         self.title, self.rows, self.total = title, rows, total
 

@@ -25,6 +25,7 @@ from .history import History
 from .metrics import higher_is_better, monitored, resolve
 from .network import Network
 from .optimizers import get_optimizer
+from .outcome import judge
 from .passes import SEEDS
 from .progress import make_progress
 from .run import BadRowError, DivergenceError, Run
@@ -258,6 +259,11 @@ class Trainer:
             history.best_epoch = early.best_epoch
             self.history.best_epoch = first + (early.best_epoch or 0)
         self.history.stopped = history.stopped
+        history.summary = self.history.summary = self.network.summary()
+        if run.held is not None:
+            held = run.held
+            history.outcome = judge(self.network, held.X, held.labels, held.targets)
+            self.history.outcome = history.outcome
         return history
 
     def _restarted(self, data: Data, held: Data | None, epochs: int, hooks: list[Any]) -> History:

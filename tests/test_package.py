@@ -25,6 +25,8 @@ DATA = {
     "fastbp/datasets/README.md",
     "fastbp/datasets/digits.npz",
     "fastbp/kernels/README.md",
+    "fastbp/report/script.js",
+    "fastbp/report/style.css",
 }
 
 

@@ -90,6 +90,7 @@ def train(
     io.save(net, out, {"fastbp.preparation": split.preparation.to_json()})
     console.print(f"model: {out}", soft_wrap=True, markup=False)
     if report is not None:
+        history.outcome = _own_unit(history.outcome, split.preparation.target)
         history.report(report, title=data.name, classes=split.labels)
         console.print(f"report: {report}", soft_wrap=True, markup=False)
 
@@ -220,6 +221,16 @@ def _introduce(console: Console, table: Table, split: Split, net: Network) -> No
         markup=False,
     )
     console.print(str(net.summary()), markup=False, soft_wrap=True)
+
+
+def _own_unit(outcome: Any, target: Any) -> Any:
+    """Residuals of a scaled target in the unit of the data."""
+    from ..outcome import Residuals
+
+    if not isinstance(outcome, Residuals):
+        return outcome
+    pairs = (outcome.truth, outcome.predicted)
+    return Residuals(*([v * target.scale + target.mean for v in values] for values in pairs))
 
 
 def _results(split: Split, net: Network, history: History) -> Any:

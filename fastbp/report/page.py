@@ -1,0 +1,78 @@
+"""The page: its parts in order, with style and script inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..io import replacing
+from . import sections
+
+if TYPE_CHECKING:
+    from ..history import History
+    from ..outcome import Outcome
+
+
+def write_report(
+    history: History,
+    path: Path,
+    summary: Any,
+    outcome: Outcome | None,
+    title: str | None,
+    classes: Sequence[str] | None,
+) -> None:
+    """`History.report`: the file appears whole or not at all."""
+    text = _page(history, summary, outcome, title or "Training", classes)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _page(
+    history: History,
+    summary: Any,
+    outcome: Outcome | None,
+    title: str,
+    classes: Sequence[str] | None,
+) -> str:
+    charts = "".join(chart.html() for chart in sections.charts(history))
+    stopped = f" It stopped because {history.stopped}." if history.stopped else ""
+    parts = [
+        _section("Curves", f'<div class="charts">{charts}</div>'),
+        _section("Held-out data", sections.outcome(outcome, classes)),
+        _section("Network", sections.network(summary)),
+        _section("Diagnosis", sections.diagnosis(history)),
+        f"<details><summary>Numbers by epoch</summary>{sections.numbers(history)}</details>",
+    ]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{_asset('style.css')}</style></head>"
+        f"<body><main class=fastbp><header><h1>{escape(title)}</h1>"
+        f"<p>Trained for {len(history)} epochs.{escape(stopped)}</p>{sections.tiles(history)}"
+        f"</header>{''.join(parts)}<footer>fastbp {version('fastbp')}</footer></main>"
+        f"<script>{_asset('script.js')}</script></body></html>\n"
+    )
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>"
+
+
+def _asset(name: str) -> str:
+    return files(__package__ or __name__).joinpath(name).read_text(encoding="utf-8")
+
+
+def notebook(history: History) -> str:
+    """What a notebook shows of a history: figures and curves, without a script."""
+    if not len(history):
+        return f"<p>{escape(repr(history))}</p>"
+    charts = "".join(chart.html() for chart in sections.charts(history))
+    return (
+        f"<style>{_asset('style.css')}</style><div class='fastbp small'>"
+        f"{sections.tiles(history)}<div class='charts'>{charts}</div></div>"
+    )
