@@ -1,0 +1,58 @@
+"""What training needs beside the data: no copy of X, and no more than is promised."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.kernels.tables import UPDATES
+
+SAMPLES, INPUTS, UNITS, BATCH = 150_000, 64, 200, 512
+FIXED = 4 << 20
+"""Bytes for a thread's scratch and the interpreter; 64 MB are promised for any number of threads."""
+
+
+def peak_of_fit(X: np.ndarray, y: np.ndarray, optimizer: fastbp.Optimizer) -> tuple[int, int]:
+    """Bytes allocated at most during a fit, and the network's number of parameters."""
+    layers = [fastbp.Dense(UNITS, "relu"), fastbp.Dense(2, "softmax")]
+    net = fastbp.Network(INPUTS, layers, loss="cross_entropy", seed=0)
+    trainer = fastbp.Trainer(net, optimizer, batch_size=BATCH, n_threads=2, progress=False)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        trainer.fit(X, y, epochs=1)
+        return tracemalloc.get_traced_memory()[1] - before, net.parameters.size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize(
+    ("optimizer", "rows"),
+    [(fastbp.SGD(1e-3), 0), (fastbp.Adam(1e-3), len(UPDATES["adam"].rows))],
+)
+def test_training_needs_what_is_promised(
+    tmp_path: Path, mapped: bool, optimizer: fastbp.Optimizer, rows: int
+) -> None:
+    X = np.zeros((SAMPLES, INPUTS), np.float32)
+    if mapped:
+        path = tmp_path / "X.npy"
+        np.lib.format.open_memmap(path, "w+", np.float32, (SAMPLES, INPUTS)).flush()
+        X = np.load(path, mmap_mode="r")
+    y = np.arange(SAMPLES, dtype=np.int64) % 2
+    peak_of_fit(X[:BATCH], y[:BATCH], optimizer)  # compiles, or loads
+    peak, parameters = peak_of_fit(X, y, optimizer)
+    activations = 2 * BATCH * (INPUTS + 2 * UNITS + 2 * 16) * 4
+    promised = parameters * 4 * (4 + 2 * rows) + 8 * SAMPLES + 2 * activations + FIXED
+    assert peak <= promised
+    assert promised < X.nbytes / 3  # so that a copy of X would be seen
+
+
+def test_another_dtype_is_converted_once() -> None:
+    X, y = np.zeros((SAMPLES, INPUTS)), np.arange(SAMPLES) % 2
+    peak, _ = peak_of_fit(X, y, fastbp.SGD(1e-3))
+    assert X.nbytes / 2 <= peak <= 1.2 * X.nbytes
