@@ -13,7 +13,7 @@ from fastbp.kernels.tables import UPDATES
 
 SAMPLES, INPUTS, UNITS, BATCH = 150_000, 64, 200, 512
 FIXED = 4 << 20
-"""Bytes for a thread's scratch and the interpreter; 64 MB are promised for any number of threads."""
+"""Bytes for two threads' scratch and the interpreter; 64 MB are promised."""
 
 
 def peak_of_fit(X: np.ndarray, y: np.ndarray, optimizer: fastbp.Optimizer) -> tuple[int, int]:
