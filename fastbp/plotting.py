@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .extras import require
 
 if TYPE_CHECKING:
+    from .finder import RateSearch
     from .history import History
 
 
@@ -15,16 +17,10 @@ def plot_history(history: History, path: str | Path | None = None) -> Any:
     """The figure that `History.plot` returns: a panel each for what was recorded."""
     if len(history) == 0:
         raise ValueError("history.plot: there are no epochs to draw; call fit first.")
-    require("matplotlib", "plot", "history.plot")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = _panels(history)
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    # No pyplot: it would keep the figure alive and choose a backend for the whole process.
-    figure = Figure(figsize=(5.0 * columns, 3.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(5.0 * columns, 3.4 * rows, "history.plot")
     for number, panel in enumerate(panels, 1):
         _draw(figure.add_subplot(rows, columns, number), panel, history)
     if path is not None:
@@ -80,6 +76,38 @@ def _draw(axes: Any, panel: Panel, history: History) -> None:
         axes.axvline(history.best_epoch + 1, color="0.6", linestyle=":", label="best")
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
     axes.legend(fontsize="small", ncols=1 + count // 8)
+
+
+def plot_rates(found: RateSearch, path: str | Path | None = None) -> Any:
+    """The figure that `RateSearch.plot` returns; trials that diverged are ticks at the top."""
+    figure = _figure(5.0, 3.4, "RateSearch.plot")
+    axes = figure.add_subplot()
+    finite = [(r, v) for r, v in zip(found.rates, found.losses, strict=True) if math.isfinite(v)]
+    axes.plot(*zip(*finite, strict=True), marker="o", label=f"after {found.steps} steps")
+    diverged = [r for r, v in zip(found.rates, found.losses, strict=True) if not math.isfinite(v)]
+    if diverged:
+        top = [0.97] * len(diverged)
+        axes.plot(diverged, top, "x", color="C3", transform=axes.get_xaxis_transform(),
+                  label="diverged")  # fmt: skip
+    axes.axvline(found.rate, color="0.6", linestyle=":", label=f"suggested: {found.rate:.3g}")
+    axes.set(title="rate finder", xlabel="rate", ylabel="loss", xscale="log")
+    if min(v for _, v in finite) > 0:
+        axes.set_yscale("log")
+    axes.legend(fontsize="small")
+    if path is not None:
+        _save(figure, Path(path))
+    return figure
+
+
+def _figure(width: float, height: float, asker: str) -> Any:
+    """An empty figure. No pyplot: it would keep it alive, and choose a backend for the process."""
+    require("matplotlib", "plot", asker)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _save(figure: Any, path: Path) -> None:

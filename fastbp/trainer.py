@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Iterable
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,6 +34,9 @@ from .sampling import SAMPLINGS
 from .snapshot import Snapshot, Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
 from .stream import Stream
+
+if TYPE_CHECKING:
+    from .finder import RateSearch
 
 
 class Trainer:
@@ -211,6 +214,43 @@ class Trainer:
             )
         self._check_monitors(held)
         return self._fit(Stream(self, batches, held, steps, epochs, self._rules()), epochs, hooks)
+
+    def find_rate(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        low: float = 1e-5,
+        high: float = 10.0,
+        steps: int = 400,
+        sample_weight: ArrayLike | None = None,
+    ) -> RateSearch:
+        """Which constant step size brings the loss down furthest in so many steps.
+
+        Trains copies of the network, from where this trainer stands, with four rates a decade, and
+        takes the best that is not on the edge of failing. The trainer and its network stay as they
+        are; a schedule is left out, and the optimizer's other settings are kept.
+
+        Args:
+            X, y, sample_weight: as for `fit`; of much data a random part is used.
+            low, high: the rates to try lie between.
+            steps: of each trial, about; two epochs at least. More find smaller rates.
+
+        Returns:
+            `.rate`, the suggestion; `.rates`, `.losses` and `.plot()`.
+
+        Raises:
+            ValueError, TypeError: bad data or arguments.
+            DivergenceError: every rate diverged.
+
+        >>> from fastbp.datasets import load_digits
+        >>> trainer = Trainer(Network(64, [Dense(10, "softmax")]), "adam")
+        >>> found = trainer.find_rate(*load_digits(), steps=100)
+        >>> trainer = Trainer(trainer.network, Adam(found.rate))
+        """
+        from .finder import find_rate
+
+        return find_rate(self, X, y, low, high, steps, sample_weight)
 
     def _rules(self) -> list[Any]:
         """The stopping rules of a fit, started."""

@@ -65,6 +65,15 @@ def test_regressors_in_and_out():
     assert net.loss(X, Y) / 2 + decay == pytest.approx(theirs.loss_, rel=1e-10)
 
 
+def test_poisson_regressors_in_and_out():
+    counts = np.arange(30.0) % 4
+    theirs = MLPRegressor("poisson", 5, solver="lbfgs", max_iter=500, tol=1e-2, random_state=1)
+    net = Network.from_sklearn(theirs.fit(X, counts))
+    assert (net.loss_name, net.layers[-1].activation) == ("poisson", "exp")
+    assert net.predict(X) == pytest.approx(theirs.predict(X), rel=1e-13)
+    assert np.array_equal(net.to_sklearn().predict(X), theirs.predict(X))
+
+
 @pytest.mark.parametrize("norm", ["before", "after", BatchNorm("after", "sigma", 0.1)], ids=str)
 def test_batch_norm_is_folded(norm):
     hidden = [Dense(6, "relu", batch_norm=norm, dropout=0.3), Dense(5, "relu", batch_norm="before")]
@@ -148,8 +157,7 @@ def test_what_is_no_estimator():
         TypeError, match=r"estimator=MLPClassifier\(\) has no coefs_: give a fitted"
     ):
         Network.from_sklearn(MLPClassifier())
-    model = MLPRegressor(hidden_layer_sizes=3, max_iter=1000, loss="poisson", tol=10).fit(
-        X, np.abs(X[:, 0])
-    )
-    with pytest.raises(ValueError, match="activation 'exp', which a network has not"):
+    model = MLPRegressor(hidden_layer_sizes=3, max_iter=1000, tol=10).fit(X, X[:, 0])
+    model.activation = "swish"
+    with pytest.raises(ValueError, match="activation 'swish', which a network has not"):
         Network.from_sklearn(model)

@@ -105,7 +105,8 @@ class Bridges:
             ImportError: scikit-learn is not installed (extra `sklearn`).
             ValueError: what scikit-learn has no word for: hidden layers that differ in their
                 activation or have another than identity, sigmoid, tanh, relu; other last layers
-                than softmax or sigmoid with its log loss, or identity; batch norm at the very end.
+                than softmax or sigmoid with its log loss, exp with poisson, or identity; batch norm
+                at the very end.
 
         >>> model = Network(4, [Dense(8, "relu"), Dense(3, "softmax")]).to_sklearn(["a", "b", "c"])
         >>> model.predict([[0.0, 0.0, 0.0, 0.0]]).shape
@@ -130,8 +131,7 @@ class Bridges:
 
         Raises:
             TypeError: not such an estimator, or one that is not fitted.
-            ValueError: an activation that a network does not have (the exponential of Poisson
-                regression).
+            ValueError: an activation that a network does not have.
 
         >>> from sklearn.neural_network import MLPRegressor
         >>> model = MLPRegressor(hidden_layer_sizes=5, solver="lbfgs", random_state=0)

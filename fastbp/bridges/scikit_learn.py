@@ -6,6 +6,7 @@ z_0, z_1 gives the second class 1 / (1 + e^-(z_1 - z_0)), so the difference of t
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,18 +22,23 @@ if TYPE_CHECKING:
 THEIRS: Final = {"identity": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu"}
 """Activations of hidden layers, by our name and theirs."""
 
-OURS: Final = {theirs: ours for ours, theirs in THEIRS.items()} | {"softmax": "softmax"}
+OURS: Final = {theirs: ours for ours, theirs in THEIRS.items()} | {
+    "softmax": "softmax",
+    "exp": "exp",
+}
 
 LOSSES: Final = {
     "softmax": "cross_entropy",
     "logistic": "binary_cross_entropy",
     "identity": "half_squared_error",
+    "exp": "poisson",
 }
 """What their estimator minimises, by its output activation."""
 
 _KINDS: Final = {
     ("softmax", "cross_entropy"): "softmax",
     ("sigmoid", "binary_cross_entropy"): "logistic",
+    ("exp", "poisson"): "exp",
 }
 
 
@@ -55,17 +61,17 @@ def export(net: Network, classes: Sequence[Any] | None) -> Any:
         raise ValueError(
             f"the last layer ({last.activation}, loss {net.loss_name}) has no counterpart in "
             "scikit-learn, which has softmax with cross_entropy, sigmoid with "
-            "binary_cross_entropy, and identity"
+            "binary_cross_entropy, exp with poisson, and identity"
         )
     if out == "softmax" and last.W.shape[1] == 2:
         W, b = last.W.astype(np.float64), last.b.astype(np.float64)
         W, b = W[:, 1:] - W[:, :1], b[1:] - b[:1]
         layers[-1], out = Linear(W.astype(net.dtype), b.astype(net.dtype), "sigmoid"), "logistic"
         return _classifier(layers, hidden, out, classes, 2)
-    if out == "identity":
+    if out in {"identity", "exp"}:
         if classes is not None:
             raise ValueError(f"classes={shown(classes)}, but the network is a regression")
-        return _finish(_regressor(hidden, layers), layers, out)
+        return _finish(_regressor(hidden, layers, out), layers, out)
     outputs = last.W.shape[1]
     if out == "softmax" and outputs == 1:
         raise ValueError("softmax over one output is always 1: there is nothing to classify")
@@ -87,10 +93,12 @@ def _widths(layers: list[Linear]) -> tuple[int, ...]:
     return tuple(layer.W.shape[1] for layer in layers[:-1])
 
 
-def _regressor(hidden: str, layers: list[Linear]) -> Any:
+def _regressor(hidden: str, layers: list[Linear], out: str) -> Any:
     from sklearn.neural_network import MLPRegressor
 
-    return MLPRegressor(hidden_layer_sizes=_widths(layers), activation=hidden)
+    # Its argument `loss` came with scikit-learn 1.7: named only where it is needed.
+    loss = {"loss": "poisson"} if out == "exp" else {}
+    return MLPRegressor(hidden_layer_sizes=_widths(layers), activation=hidden, **loss)
 
 
 def _classifier(
@@ -145,13 +153,17 @@ def _finish(estimator: Any, layers: list[Linear], out: str) -> Any:
 
 
 def read(cls: Any, estimator: Any, seed: int) -> Any:
-    """`Network.from_sklearn`."""
+    """`Network.from_sklearn`. fastbp's own estimators have a network, which says more."""
     for name in ("coefs_", "intercepts_", "activation", "out_activation_"):
         if not hasattr(estimator, name):
             raise TypeError(
                 f"estimator={shown(estimator)} has no {name}: give a fitted MLPClassifier or "
                 "MLPRegressor (of a Pipeline, its last step)"
             )
+    if hasattr(estimator, "_ready") and type(estimator).__module__.startswith("fastbp."):
+        own = copy.deepcopy(estimator._ready())
+        own.seed = seed
+        return own
     for name in (estimator.activation, estimator.out_activation_):
         if name not in OURS:
             raise ValueError(
