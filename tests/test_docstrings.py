@@ -30,6 +30,7 @@ OPTIONAL = {
     "fastbp.bridges": "onnx",
     "fastbp.bridges.onnx_graph": "onnx",
     "fastbp.bridges.pytorch": "torch",
+    "fastbp.bridges.skl2onnx_converter": "skl2onnx",
     "fastbp.tables": "pandas",
 }
 

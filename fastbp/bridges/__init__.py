@@ -172,3 +172,30 @@ class Bridges:
         from .onnx_graph import export
 
         return export(self, path, fold_batch_norm)  # type: ignore[arg-type]
+
+
+def register_skl2onnx(*estimators: type) -> None:
+    """Teach skl2onnx fastbp's estimators, alone and within Pipelines; once in a process is enough.
+
+    Labels, probabilities and the options `zipmap`, `nocl` and `output_class_labels` are as for
+    scikit-learn's own.
+
+    Args:
+        estimators: classes like scikit-learn's MLPClassifier and MLPRegressor; by default
+            `fastbp.MLPClassifier` and `fastbp.MLPRegressor`.
+
+    Raises:
+        ImportError: skl2onnx is not installed (extra `skl2onnx`).
+
+    Example (needs skl2onnx):
+        fastbp.bridges.register_skl2onnx()
+        model = skl2onnx.to_onnx(pipeline, X[:1])
+    """
+    require("skl2onnx", "skl2onnx", "register_skl2onnx")
+    from .skl2onnx_converter import register
+
+    if not estimators:
+        import fastbp
+
+        estimators = (fastbp.MLPClassifier, fastbp.MLPRegressor)  # type: ignore[attr-defined]
+    register(estimators)

@@ -33,17 +33,22 @@ MOST_BYTES: Final = (1 << 31) - (1 << 20)  # of a protobuf message, with room fo
 
 
 class Graph:
-    """Nodes and initializers in the making; `self.prefix` names what is added."""
+    """Nodes and initializers in the making; `self.prefix` names what is added.
 
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype, self.prefix = dtype, ""
+    Floating-point numbers are given the graph's dtype. All names begin with `root`.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], root: str = "") -> None:
+        self.dtype, self.root, self.prefix = dtype, root, ""
         self.double = dtype == np.float64
         self.nodes: list[Any] = []
         self.initializers: dict[str, Any] = {}
 
     def number(self, name: str, value: Array) -> str:
         """An initializer under its own name."""
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        name = self.root + name
+        array = np.ascontiguousarray(value, self.dtype if value.dtype.kind == "f" else None)
+        self.initializers[name] = numpy_helper.from_array(array.reshape(value.shape), name)
         return name
 
     def constant(self, value: float) -> str:
@@ -52,9 +57,13 @@ class Graph:
 
     def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
         """A node; the name of its output."""
-        name = f"{self.prefix}.{operator}.{len(self.nodes)}"
+        name = f"{self.root}{self.prefix}.{operator}.{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, [*inputs], [name], name=name, **attributes))
         return name
+
+    def give(self, value: str, name: str) -> None:
+        """A value under the name of an output."""
+        self.nodes.append(helper.make_node("Identity", [value], [name], name=f"{self.root}{name}"))
 
 
 def _step(graph: Graph, z: str) -> str:

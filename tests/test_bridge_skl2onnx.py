@@ -1,0 +1,74 @@
+"""skl2onnx: Pipelines that end in a perceptron become ONNX models that say the same."""
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.bridges import register_skl2onnx
+
+pytest.importorskip("skl2onnx")
+pytest.importorskip("onnxruntime")
+import onnxruntime as ort
+import skl2onnx
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer", "ignore::DeprecationWarning")
+X = np.random.default_rng(0).standard_normal((40, 4)) * [1, 10, 0.1, 3] + 5
+LABELS = {
+    "binary": (X[:, 0] > 5).astype(int) * 7,
+    "text": np.array(["a", "b", "c"])[np.arange(40) % 3],
+    "multiclass": np.arange(40) % 3 - 1,
+    "multilabel": (X[:, :3] > 5).astype(int),
+}
+
+
+class Classifier(MLPClassifier):
+    """skl2onnx knows scikit-learn's own, and not this one."""
+
+
+class Regressor(MLPRegressor):
+    """Likewise."""
+
+
+def estimators():
+    """Pairs of classes; fastbp's where they are in this build."""
+    pairs = [(Classifier, Regressor)]
+    if hasattr(fastbp, "MLPClassifier"):
+        pairs.append((fastbp.MLPClassifier, fastbp.MLPRegressor))
+    return pairs
+
+
+def run(pipeline, dtype, **options):
+    sample = X[:1].astype(dtype)
+    chosen = {type(pipeline[-1]): options} if options else None
+    model = skl2onnx.to_onnx(
+        pipeline, sample, target_opset={"": 17, "ai.onnx.ml": 3}, options=chosen
+    )
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"X": X.astype(dtype)})
+
+
+@pytest.mark.parametrize(("classifier", "regressor"), estimators())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pipelines(classifier, regressor, dtype):
+    register_skl2onnx(classifier, regressor)
+    options = {"hidden_layer_sizes": (6, 5), "activation": "tanh", "max_iter": 3, "random_state": 0}
+    for kind, y in LABELS.items():
+        pipeline = make_pipeline(StandardScaler(), classifier(**options)).fit(X, y)
+        labels, probabilities = run(pipeline, dtype, zipmap=False)
+        # The model computes in the dtype of its input.
+        assert probabilities == pytest.approx(pipeline.predict_proba(X), abs=1e-5), kind
+        assert np.array_equal(labels, pipeline.predict(X)), kind
+    for y in (X[:, 0], X[:, :2]):
+        pipeline = make_pipeline(StandardScaler(), regressor(**options)).fit(X, y)
+        outputs = run(pipeline, dtype)[0].reshape(pipeline.predict(X).shape)
+        assert outputs == pytest.approx(pipeline.predict(X), abs=1e-4)
+
+
+def test_zipmap_gives_dictionaries():
+    register_skl2onnx(Classifier)
+    model = Classifier((3,), max_iter=2, random_state=0).fit(X, LABELS["text"])
+    rows = run(make_pipeline(StandardScaler(), model).fit(X, LABELS["text"]), "float32")[1]
+    assert list(rows[0]) == ["a", "b", "c"]
