@@ -58,8 +58,8 @@ class Numeric:
                 f"{self.width}"
             )
         # Pixels of one byte need no more than float32 on the way, and there are many.
-        exact = block.astype(np.float32 if block.dtype.itemsize == 1 else np.float64)
-        scaled = (exact - self.mean) / self.scale
+        exact: Array = block.astype(np.float32 if block.dtype.itemsize == 1 else np.float64)
+        scaled: Array = (exact - self.mean) / self.scale
         scaled[np.isnan(scaled)] = 0.0
         return scaled.astype(np.float32)
 

@@ -29,7 +29,9 @@ OPTIONAL = {
     "fastbp.bench.peers.torch_peer": "torch",
     "fastbp.bridges": "onnx",
     "fastbp.bridges.onnx_graph": "onnx",
-    "fastbp.bridges.pytorch": "torch",
+    "fastbp.bridges.from_pytorch": "torch",
+    "fastbp.bridges.to_pytorch": "torch",
+    "fastbp.bridges.torch_modules": "torch",
     "fastbp.bridges.skl2onnx_converter": "skl2onnx",
     "fastbp.tables": "pandas",
 }

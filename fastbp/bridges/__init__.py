@@ -43,7 +43,7 @@ class Bridges:
             torch.save(module.state_dict(), "net.pt")
         """
         require("torch", "torch", "net.to_torch")
-        from .pytorch import export
+        from .to_pytorch import export
 
         return export(self, logits)  # type: ignore[arg-type]
 
@@ -85,7 +85,7 @@ class Bridges:
             net = fastbp.Network.from_torch(torch.load("net.pt"), ["relu", "softmax"])
         """
         require("torch", "torch", "Network.from_torch")
-        from .pytorch import read
+        from .from_pytorch import read
 
         return read(cls, source, layers, output, loss=loss, dtype=dtype, seed=seed,
                     reduction=reduction)  # fmt: skip

@@ -1,147 +1,24 @@
-"""A network as PyTorch modules, and PyTorch modules as a network.
+"""PyTorch modules and state dicts as a network.
 
-PyTorch stores W transposed. A bias in front of batch norm, which PyTorch keeps and a network has
-not, is subtracted again with the mean: it is taken off the running mean.
+A bias in front of batch norm, which PyTorch keeps and a network has not, is subtracted again with
+the mean: it is taken off the running mean.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import check_name, plural, shown
-from ..kernels.tables import ACTIVATIONS, ELU_ALPHA, LEAKY_SLOPE
+from ..kernels.tables import ACTIVATIONS
 from ..layers import BatchNorm, Dense
+from .torch_modules import NAMES, SETTINGS, SigmaBatchNorm1d
 
-if TYPE_CHECKING:
-    from ..network import Network
-
-
-class Step(nn.Module):  # type: ignore[misc]
-    """1 where the input is 0 or more, else 0; PyTorch has no module for it."""
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Element by element."""
-        return (z >= 0).to(z.dtype)
-
-
-class Exp(nn.Module):  # type: ignore[misc]
-    """e to the power of the input; PyTorch has no module for it."""
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Element by element."""
-        return z.exp()
-
-
-class SigmaBatchNorm1d(nn.BatchNorm1d):  # type: ignore[misc]
-    """Batch norm that divides by sigma + eps, as the lecture notes do, for sqrt(sigma^2 + eps)."""
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Batch statistics in training, which also move the running ones; those at inference."""
-        if self.training:
-            variance, mean = torch.var_mean(z, 0, correction=0)
-            with torch.no_grad():
-                unbiased = variance * (len(z) / (len(z) - 1))
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(unbiased, self.momentum)
-                self.num_batches_tracked += 1
-        else:
-            mean, variance = self.running_mean, self.running_var
-        # The least positive number keeps the slope of the root finite where a column is constant.
-        sigma = variance.clamp_min(torch.finfo(z.dtype).tiny).sqrt()
-        return (z - mean) / (sigma + self.eps) * self.weight + self.bias
-
-
-MODULES: Final[dict[str, Callable[[], nn.Module]]] = {
-    "identity": nn.Identity,
-    "step": Step,
-    "relu": nn.ReLU,
-    "leaky_relu": lambda: nn.LeakyReLU(LEAKY_SLOPE),
-    "elu": lambda: nn.ELU(ELU_ALPHA),
-    "sigmoid": nn.Sigmoid,
-    "tanh": nn.Tanh,
-    "softplus": nn.Softplus,
-    "silu": nn.SiLU,
-    "gelu": nn.GELU,
-    "softmax": lambda: nn.Softmax(dim=1),
-    "exp": Exp,
-}
-"""The module for each activation."""
-
-SETTINGS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
-    "leaky_relu": ("negative_slope", (LEAKY_SLOPE,)),
-    "elu": ("alpha", (ELU_ALPHA,)),
-    "softplus": ("beta", (1.0,)),
-    "gelu": ("approximate", ("none",)),
-    "softmax": ("dim", (1, -1)),
-}
-"""The setting of a module that decides whether it is ours, and the values that it may have."""
-
-_NAMES: Final = {type(make()): name for name, make in MODULES.items()}
 _COMMUTE: Final = ("identity", "relu", "leaky_relu")  # f(c z) = c f(z) for c >= 0
-
-
-# --- out -----------------------------------------------------------------------------------------
-
-
-def export(net: Network, logits: bool) -> nn.Sequential:
-    """`Network.to_torch`."""
-    last = net.layers[-1]
-    after = last.batch_norm and last.batch_norm.position == "after"
-    if logits and (after or last.dropout):
-        raise ValueError(
-            f"logits=True: layer {last.index}, the last, has batch norm or dropout behind its "
-            f"activation ({last.activation}), so there are no logits to end in; give False"
-        )
-    modules: list[nn.Module] = []
-    for layer in net.layers:
-        position = layer.batch_norm.position if layer.batch_norm else None
-        modules.append(_linear(layer))
-        if position == "before":
-            modules.append(_norm(layer))
-        if layer.activation != "identity" and not (logits and layer is last):
-            modules.append(MODULES[layer.activation]())
-        if position == "after":
-            modules.append(_norm(layer))
-        if layer.dropout:
-            modules.append(nn.Dropout(layer.dropout))
-    return nn.Sequential(*modules).eval()
-
-
-def _tensor(array: Any) -> torch.Tensor:
-    return torch.from_numpy(np.array(array))
-
-
-def _linear(layer: Any) -> nn.Linear:
-    dtype = torch.float32 if layer.W.dtype == np.float32 else torch.float64
-    module = nn.utils.skip_init(
-        nn.Linear, layer.inputs, layer.units, bias=layer.b is not None, dtype=dtype
-    )
-    with torch.no_grad():
-        module.weight.copy_(_tensor(layer.W.T))
-        if layer.b is not None:
-            module.bias.copy_(_tensor(layer.b))
-    return module
-
-
-def _norm(layer: Any) -> nn.BatchNorm1d:
-    norm = layer.batch_norm
-    kind = nn.BatchNorm1d if norm.form == "sqrt" else SigmaBatchNorm1d
-    dtype = torch.float32 if layer.W.dtype == np.float32 else torch.float64
-    module = kind(layer.units, eps=norm.eps, momentum=norm.momentum, dtype=dtype)
-    names = {"weight": "gamma", "bias": "beta",
-             "running_mean": "running_mean", "running_var": "running_variance"}  # fmt: skip
-    with torch.no_grad():
-        for theirs, ours in names.items():
-            getattr(module, theirs).copy_(_tensor(getattr(layer, ours)))
-    return module
-
-
-# --- in ------------------------------------------------------------------------------------------
 
 
 class Found:
@@ -297,9 +174,9 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
         return "dropout"
     if kind is nn.Identity:
         return stage
-    if kind not in _NAMES:
+    if kind not in NAMES:
         raise ValueError(f"{where} has no counterpart in a network: {_way_out(part)}")
-    name = _NAMES[kind]
+    name = NAMES[kind]
     setting, allowed = SETTINGS.get(name, ("", ()))
     if setting and getattr(part, setting) not in allowed:
         raise ValueError(
@@ -325,7 +202,7 @@ def _way_out(part: nn.Module) -> str:
         return "leave it out and give output='softmax' (its outputs are probabilities, not logs)"
     if isinstance(part, nn.Dropout):
         return "a network drops units of layers; for noise on inputs see Trainer(perturbation=...)"
-    return f"it takes Linear, BatchNorm1d, Dropout, and {', '.join(t.__name__ for t in _NAMES)}"
+    return f"it takes Linear, BatchNorm1d, Dropout, and {', '.join(t.__name__ for t in NAMES)}"
 
 
 def _fits(found: list[Found], inputs: int, where: str) -> None:
