@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from numba.core import config
+
 from .kernels.cpu.jit import JIT_DISABLED
 
 
@@ -107,9 +109,12 @@ def run(function: Callable[..., Any], threads: int, args: tuple[Any, ...]) -> An
 
 
 def available_cores() -> int:
-    """Cores this process may really use: affinity, and a container's quota where one is set."""
+    """Cores this process may really use: affinity, a container's quota, Numba's number of threads.
+
+    The last is NUMBA_NUM_THREADS, by which joblib tells its processes how to share the cores.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, _quota()))
+    return max(1, min(cores or 1, _quota(), config.NUMBA_NUM_THREADS))
 
 
 @functools.cache

@@ -321,9 +321,12 @@ def test_quotas_of_containers(
 def test_cores_are_those_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_quota", lambda: 1 << 20)
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: {3, 5, 7}, raising=False)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 8)
     assert threads.available_cores() == 3
     monkeypatch.setattr(threads, "_quota", lambda: 2)
     assert threads.available_cores() == 2
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 1)
+    assert threads.available_cores() == 1
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="one thread then")
