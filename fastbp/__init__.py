@@ -11,6 +11,8 @@ back-propagation lecture notes visible in the code.
 [1, 0]
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .callbacks import Callback, State
 from .gradcheck import check_gradients
 from .history import History
@@ -42,3 +44,26 @@ __all__ = [
     "SmallGradient", "State", "StepDecay", "Stopping", "TimeBudget", "Trainer", "Warmup",
     "check_gradients", "warmup",
 ]  # fmt: skip
+
+_ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+
+if TYPE_CHECKING:
+    from .sklearn_api import MLPClassifier, MLPRegressor  # noqa: F401
+else:
+
+    def __getattr__(name: str) -> Any:
+        """The estimators, when they are first asked for: they need the extra fastbp[sklearn]."""
+        if name not in _ESTIMATORS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from . import sklearn_api
+        except ImportError as error:
+            raise ImportError(
+                f"fastbp.{name} needs scikit-learn 1.6 or later: pip install 'fastbp[sklearn]' "
+                f"({error})"
+            ) from error
+        return getattr(sklearn_api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ESTIMATORS})

@@ -34,6 +34,7 @@ OPTIONAL = {
     "fastbp.bridges.torch_modules": "torch",
     "fastbp.bridges.skl2onnx_converter": "skl2onnx",
     "fastbp.tables": "pandas",
+    **{name: "sklearn" for name in MODULES if name.startswith("fastbp.sklearn_api.")},
 }
 
 

@@ -1,0 +1,85 @@
+"""What the estimators' parameters may be: scikit-learn's constraints, then those of the extras."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any, Final
+
+import numpy as np
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+
+SCIKIT_LEARNS: Final[dict[str, list[Any]]] = {
+    "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+    "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
+    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    "alpha": [Interval(Real, 0, None, closed="left")],
+    "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+    "power_t": [Interval(Real, 0, None, closed="left")],
+    "max_iter": [Interval(Integral, 1, None, closed="left")],
+    "shuffle": ["boolean"],
+    "random_state": ["random_state"],
+    "tol": [Interval(Real, 0, None, closed="left")],
+    "verbose": ["verbose"],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(Real, 0, 1, closed="both")],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+    "beta_1": [Interval(Real, 0, 1, closed="left")],
+    "beta_2": [Interval(Real, 0, 1, closed="left")],
+    "epsilon": [Interval(Real, 0, None, closed="neither")],
+    "n_iter_no_change": [
+        Interval(Integral, 1, None, closed="left"),
+        Options(Real, {np.inf}),
+    ],
+    "max_fun": [Interval(Integral, 1, None, closed="left")],
+}
+
+EXTRAS: Final[dict[str, Any]] = {
+    "activations": [None, str, "array-like"],
+    "objective": [None, str],
+    "optimizer": "no_validation",
+    "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+    "batch_norm": "no_validation",
+    "perturbation": [Interval(Real, 0, None, closed="left")],
+    "clip_norm": [None, Interval(Real, 0, None, closed="neither")],
+    "decoupled_decay": [Interval(Real, 0, None, closed="left")],
+    "validation_curve": ["boolean"],
+    "callbacks": "no_validation",
+    "dtype": [None, StrOptions({"float32", "float64"})],
+    "n_threads": [None, Interval(Integral, 1, None, closed="left")],
+    "progress": ["boolean"],
+}
+"""What takes `optimizer`, `batch_norm` and `callbacks` checks them, and says more."""
+
+STOCHASTIC: Final = ("sgd", "adam")
+
+NOT_WITH_LBFGS: Final = {
+    "optimizer": None,
+    "dropout": 0.0,
+    "batch_norm": False,
+    "perturbation": 0.0,
+    "clip_norm": None,
+    "decoupled_decay": 0.0,
+    "validation_curve": False,
+}
+"""Extras that mean nothing to a minimiser of one fixed function, and what turns them off."""
+
+
+def check_solver_and_extras(estimator: Any) -> None:
+    """Refuse extras that the solver would silently ignore.
+
+    Raises:
+        ValueError: one of `NOT_WITH_LBFGS` is on with solver="lbfgs".
+    """
+    if estimator.solver != "lbfgs":
+        return
+    for name, off in NOT_WITH_LBFGS.items():
+        value = getattr(estimator, name)
+        if not (value is off or (np.isscalar(value) and value == off)):
+            raise ValueError(
+                f"{name}={value!r} has no meaning for solver='lbfgs', which minimises one fixed "
+                f"function of all samples; give solver='adam' or 'sgd', or {name}={off!r}"
+            )

@@ -1,0 +1,125 @@
+"""Samples in the form that the compiled loop takes: dense rows, or the parts of a CSR matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from ..canonical import as_floats, writable_type
+from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
+from ..kernels.cpu.screen import first_not_finite
+from ..network import Network
+from ..passes import INFERENCE_ROWS
+from ..threads import choose_threads
+
+
+@dataclass(slots=True)  # not frozen: that would cost a prediction of one row a tenth of its time
+class Inputs:
+    """A matrix of samples (rows, inputs), dense or sparse.
+
+    A sparse one is never made dense as a whole: the loop unpacks the rows of a batch.
+
+    Attributes:
+        X: (rows, inputs), or the values (1, nnz) of a sparse matrix; C-contiguous.
+        columns: (nnz,) int32, empty where X is dense.
+        starts: (rows + 1,) int64: where each row's values begin; empty where X is dense.
+        rows: number of samples.
+    """
+
+    X: Array
+    columns: Array
+    starts: Array
+    rows: int
+
+    @classmethod
+    def of(cls, X: Any, dtype: np.dtype[Any]) -> Self:
+        """A validated dense array or sparse matrix; copied only where its form is another."""
+        if not hasattr(X, "tocsr"):
+            dense = as_floats(X, dtype, "X")
+            return cls(dense, NO_COLUMNS, NO_STARTS, len(dense))
+        X = X.tocsr()
+        _check_places(X.indices, X.indptr, X.shape, X.data.size)
+        columns = writable_type(np.ascontiguousarray(X.indices, np.int32))
+        starts = writable_type(np.ascontiguousarray(X.indptr, np.int64))
+        values = as_floats(X.data.reshape(1, -1), dtype, "X")
+        return cls(values, columns, starts, X.shape[0])
+
+    def taken(self, indices: Array) -> Inputs:
+        """Copies of some rows alone."""
+        if not self.starts.size:
+            return replace(self, X=self.X[indices], rows=len(indices))
+        first, last = self.starts[indices], self.starts[indices + 1]
+        starts = np.append(0, np.cumsum(last - first))
+        places = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
+        places = places.astype(np.int64)
+        return Inputs(self.X[:, places].copy(), self.columns[places], starts, len(indices))
+
+
+def _check_places(columns: Array, starts: Array, shape: tuple[int, int], values: int) -> None:
+    """A matrix whose index arrays lie would make the loop write outside its buffers."""
+    inside = not columns.size or (columns.min() >= 0 and columns.max() < shape[1])
+    ordered = len(starts) == shape[0] + 1 and starts[0] == 0 and (np.diff(starts) >= 0).all()
+    if not (inside and ordered and starts[-1] <= min(values, columns.size)):
+        raise ValueError(
+            "X is a sparse matrix whose indices or indptr do not fit its shape; build it anew, "
+            "and call X.check_format() to see what is wrong."
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples with what is wanted of them.
+
+    Attributes:
+        inputs: the samples.
+        labels: (rows,) int64 classes, or empty.
+        targets: (rows, outputs) of the network's dtype; (0, outputs) where there are labels.
+        weights: (rows,) of the network's dtype, or empty for ones.
+    """
+
+    inputs: Inputs
+    labels: Array
+    targets: Array
+    weights: Array
+
+    @property
+    def weights_or_none(self) -> Array | None:
+        """What scikit-learn's scores take."""
+        return self.weights if self.weights.size else None
+
+    def batch(self, order: Array, bounds: Array) -> Batch:
+        """What the engine takes."""
+        given = self.inputs
+        return Batch(
+            given.X, self.labels, self.targets, self.weights, order, bounds, given.columns,
+            given.starts,
+        )  # fmt: skip
+
+    def taken(self, indices: Array) -> Data:
+        """Copies of some samples alone."""
+        labels, targets, weights = (
+            part[indices] if len(part) else part
+            for part in (self.labels, self.targets, self.weights)
+        )
+        return Data(self.inputs.taken(indices), labels, targets, weights)
+
+
+def outputs(
+    net: Network, inputs: Inputs, n_threads: int | None = None, *, screen: bool = False
+) -> Array | None:
+    """What the network gives for every row; with `screen`, None where a row is not finite."""
+    rows = inputs.rows
+    block = min(rows, INFERENCE_ROWS)
+    threads = choose_threads(net._work(block) // 3, rows, n_threads)
+    out = np.empty((rows, net._specs[-1].units), net.dtype)
+    work = net._take(block)  # one row is microseconds: no `with` here
+    bad = work.infer(
+        inputs.X, out, net._parameters, net._running, logits=False, n_threads=threads,
+        columns=inputs.columns, starts=inputs.starts,
+    )  # fmt: skip
+    net._give_back(work)
+    # Each thread counts its own rows, and the first one's count comes back.
+    unfit = bad or (threads > 1 and screen and first_not_finite(inputs.X) is not None)
+    return None if screen and unfit else out

@@ -1,0 +1,102 @@
+"""Training by "lbfgs": SciPy's minimiser over the loss and gradient of the compiled loop.
+
+The whole set is one batch, summed up in blocks of rows, so that neither a sparse matrix nor the
+activations of all samples lie in memory at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import scipy
+from scipy.optimize import minimize
+from sklearn.utils.optimize import _check_optimize_result
+
+from ..engine import Array, Recipe, Workspace, aligned
+from ..kernels.cpu import epoch as loop
+from ..network import Network
+from ..threads import choose_threads
+from .hooks import Hooks
+from .inputs import Data
+
+BLOCK: Final = 2048  # rows whose gradient is formed at once
+
+
+class Objective:
+    """The regularised loss and its gradient as a function of all parameters."""
+
+    def __init__(self, estimator: Any, net: Network, data: Data) -> None:
+        e, self.net, self.data = estimator, net, data
+        rows = data.inputs.rows
+        self.block = min(rows, BLOCK)
+        size = net.parameters.size
+        self.work = Workspace(net._specs, net.loss_name, "sum", net.dtype, self.block, size)
+        self.gradient, self.order = aligned(size, net.dtype), np.arange(rows)
+        self.state = np.empty((0, size), net.dtype)
+        self.threads = choose_threads(net._work(self.block), self.block, e.n_threads)
+        weights = data.weights
+        self.weight = float(weights.sum(dtype=np.float64)) if weights.size else float(rows)
+        self.alpha, self.shares = float(e.alpha), e._loss_shares(net)
+        least, most = e._loss_bounds(net.dtype)
+        self.recipe = Recipe(seed=net.seed, least=least, most=most, heedless=True)
+
+    def __call__(self, x: Array) -> tuple[float, Array]:
+        """Loss and gradient at x, which becomes the network's parameters."""
+        net, results = self.net, self.work.results
+        net.parameters[...] = x
+        results[:] = 0.0
+        gradient = np.zeros(x.size)
+        for start in range(0, len(self.order), self.block):
+            stop = min(start + self.block, len(self.order))
+            self.work.run(
+                loop.GRADIENT, self.data.batch(self.order, np.array([start, stop])), self.recipe,
+                net.parameters, self.gradient, self.state, net._running, training=True,
+                n_threads=self.threads,
+            )  # fmt: skip
+            gradient += self.gradient
+        squares = 0.0
+        for layer in net.layers:
+            layer_gradient = self._of(layer, gradient)
+            layer_gradient += self.alpha * layer.W.ravel()
+            squares += float(np.dot(layer.W.ravel(), layer.W.ravel()))
+        loss = results[loop.LOSS_SUM] / self.shares + 0.5 * self.alpha * squares
+        return float(loss / self.weight), gradient / self.weight
+
+    def _of(self, layer: Any, gradient: Array) -> Array:
+        """The stretch of a gradient that belongs to a layer's W."""
+        start = self.net._slots[layer.index].W
+        return gradient[start : start + layer.inputs * layer.units]
+
+
+def fit_lbfgs(estimator: Any, net: Network, data: Data, hooks: Hooks) -> None:
+    """Minimise; the estimator's `n_iter_` and `loss_` tell how it went."""
+    e = estimator
+    objective = Objective(e, net, data)
+
+    def iterated(intermediate_result: Any) -> None:
+        net.parameters[...] = intermediate_result.x
+        if hooks.end({"loss": float(intermediate_result.fun)}):
+            raise StopIteration
+        hooks.begin()
+
+    hooks.begin()
+    result = minimize(
+        objective,
+        net.parameters.copy(),
+        method="L-BFGS-B",
+        jac=True,
+        callback=iterated if hooks.active else None,
+        options={
+            "maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol, **_chatter(e.verbose),
+        },
+    )  # fmt: skip
+    e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
+    e.loss_ = result.fun
+    net.parameters[...] = result.x
+
+
+def _chatter(verbose: Any) -> dict[str, int]:
+    """SciPy has printed nothing of its own since 1.15, and warns of being asked to."""
+    version = tuple(int(part) for part in scipy.__version__.split(".")[:2])
+    return {"iprint": 1 if verbose else -1} if version < (1, 15) else {}
