@@ -172,6 +172,16 @@ def test_scales_have_ticks_within_them(low, spread, log):
     assert scale(low * spread) <= scale(low)
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_a_logarithmic_chart_places_values_by_their_logarithms(log):
+    svg = Chart("x", {"a": [1.0, 0.1, 0.01]}, log=log).svg()
+    path = re.search(r'class="curve"[^>]* d="([^"]+)"', svg)[1]
+    first, second, third = (float(point.split()[1]) for point in re.split("[ML]", path)[1:])
+    middle = (first + third) / 2
+    assert (second == pytest.approx(middle, abs=0.11)) is log  # written to a tenth
+    assert first < second < third
+
+
 def test_scale_maps_ends():
     assert [Scale(2.0, 4.0, 10.0, 30.0)(v) for v in (2.0, 3.0, 4.0)] == [10.0, 20.0, 30.0]
 

@@ -62,6 +62,15 @@ def test_batches_may_differ_in_size_and_weight():
     assert np.dot(history.loss, sizes) / sum(sizes) == pytest.approx(total / weight, rel=1e-12)
 
 
+def test_an_epochs_loss_is_the_weighted_mean_of_its_batches():
+    # A rate of 0: every batch meets the same network. Sizes grow, and with them the workspace.
+    net = Network(4, [Dense(3, "softmax")], dtype="float64", seed=2)
+    items = [(X[:3], Y[:3]), (X[3:40], Y[3:40], np.linspace(0.5, 2, 37)), (X[40:90], Y[40:90])]
+    weights = np.concatenate([np.ones(3), items[1][2], np.ones(50)])
+    history = Trainer(net, fastbp.SGD(0.0), progress=False).fit_stream(items)
+    assert history.loss[0] == pytest.approx(net.loss(X, Y, sample_weight=weights), rel=1e-12)
+
+
 def test_data_without_an_end():
     seen = []
 
