@@ -245,8 +245,8 @@ class History:
             classes: names of the classes, in order; None: their numbers.
 
         Raises:
-            ValueError: there are no epochs; only one of network and data; another number of names
-                than of classes; bad data.
+            ValueError, TypeError: there are no epochs; only one of network and data; another number
+                of names than of classes; bad data.
             OSError: the file cannot be written.
         """
         from .outcome import Confusion, outcome_of
@@ -256,6 +256,8 @@ class History:
             raise ValueError("history.report: there are no epochs to report; call fit first.")
         if (network is None) != (data is None):
             raise ValueError("history.report: give network and data, or neither of them")
+        if data is not None and (not isinstance(data, tuple | list) or len(data) != 2):
+            raise TypeError("history.report: data must be (X, y)")
         summary, outcome = self.summary, self.outcome
         if network is not None and data is not None:
             summary, outcome = network.summary(), outcome_of(network, *data)

@@ -37,6 +37,11 @@ class Stream(Run):
         self.steps = steps
         self.total = None if epochs is None else trainer.step + epochs * steps
         self.left = None if epochs is None else epochs * steps
+        if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+            raise TypeError(
+                f"batches={shown(batches)} must be an iterator of (X, y); for arrays in memory use "
+                "trainer.fit(X, y)"
+            )
         self.items = iter(batches)
         self.taken = 0
         self.work = self.net._workspace(1)

@@ -175,6 +175,7 @@ def test_a_state_dict_of_any_module():
         (lambda: nn.Sequential(nn.ReLU()), "ReLU 0 comes before the first Linear"),
         (lambda: nn.Sequential(), "no nn.Linear"),
         (dict, "empty state dict"),
+        (lambda: "net.pt", r"source='net.pt' must be .*; give torch.load\('net.pt'\)"),
         (lambda: [1], r"source=\[1\] must be an nn.Sequential or a state dict"),
         (lambda: {"a.weight": torch.zeros(3)}, "a holds weight: neither"),
         (

@@ -121,6 +121,8 @@ def test_what_it_refuses_leaves_no_file(trained, tmp_path):
         History().report(tmp_path / "run.html")
     with pytest.raises(ValueError, match="network and data, or neither"):
         history.report(tmp_path / "run.html", network=net)
+    with pytest.raises(TypeError, match=r"data must be \(X, y\)"):
+        history.report(tmp_path / "run.html", network=net, data=X)
     with pytest.raises(ValueError, match="classes has 2 names, and there are 3 classes"):
         history.report(tmp_path / "run.html", classes=["a", "b"])
     with pytest.raises(FileNotFoundError, match="is not a directory: make it first"):

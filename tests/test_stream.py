@@ -157,6 +157,9 @@ def test_divergence_goes_back_to_the_last_finite_step():
 
 
 def test_what_a_stream_cannot_do():
+    for wrong in (5, X):
+        with pytest.raises(TypeError, match=r"batches=.* for arrays in memory use trainer.fit"):
+            trainer().fit_stream(wrong)
     with pytest.raises(ValueError, match="batches gave nothing"):
         trainer().fit_stream([])
     with pytest.raises(ValueError, match=r"validation=0.1 must be \(X, y\)"):

@@ -7,6 +7,7 @@ the mean: it is taken off the running mean.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, Final
 
 import numpy as np
@@ -96,7 +97,8 @@ def read(
     elif isinstance(source, Mapping):
         found, tensors = _from_state(source, layers), [*source.values()]
     else:
-        raise TypeError(f"source={shown(source)} must be an nn.Sequential or a state dict")
+        hint = f"; give torch.load({shown(source)})" if isinstance(source, str | PathLike) else ""
+        raise TypeError(f"source={shown(source)} must be an nn.Sequential or a state dict{hint}")
     last = found[-1]
     if output is not None:
         check_name("output", output, ACTIVATIONS)
