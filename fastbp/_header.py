@@ -4,7 +4,8 @@
     header              JSON: name -> dtype, shape, data_offsets; and __metadata__
     the rest            the tensors, back to back, little-endian, row-major
 
-`__metadata__["fastbp"]` is JSON text: {"format": 1, "version": ..., "architecture": {...}}.
+`__metadata__["fastbp"]` is JSON text: {"format": 1, "version": ..., "architecture": {...}}, and in
+a checkpoint "training": {...}, whose tensors are named "training...".
 The tensors must fill the file to the last byte and hold each layer's weights, so whatever an
 architecture asks for is bounded by the size of the file that asks.
 """
@@ -25,12 +26,14 @@ FORMAT: Final = 1
 MAX_HEADER: Final = 4 << 20  # bytes; a layer takes about 600, so some 7,000 layers
 MAX_DEPTH: Final = 8  # nesting of the architecture; ours has 3
 MAX_TEXT: Final = 200  # characters of a string in the architecture
+MAX_WORDS: Final = 10_000  # ... in a training: reasons to stop, in words
+TRAINING: Final = "training"  # what its tensors' names begin with, before a dot
 
-_ITEMS: Final[dict[str, np.dtype[Any]]] = {
+ITEMS: Final[dict[str, np.dtype[Any]]] = {
     "F32": np.dtype("float32"),
     "F64": np.dtype("float64"),
 }
-_CODES: Final = {"float32": "F32", "float64": "F64"}
+CODES: Final = {"float32": "F32", "float64": "F64"}
 
 
 class Tensor(NamedTuple):
@@ -43,24 +46,31 @@ class Tensor(NamedTuple):
 
 
 class Header(NamedTuple):
-    """A checked header: architecture, tensors, where in the file the data begin, and metadata."""
+    """A checked header: architecture, tensors, where the data begin, texts, a training if any."""
 
     architecture: dict[str, Any]
     tensors: dict[str, Tensor]
     data: int
     metadata: dict[str, str]
+    training: dict[str, Any] | None
 
     def match(self, expected: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> None:
-        """Raise ValueError unless the tensors are exactly the `expected` shapes and dtypes."""
+        """Raise ValueError unless the tensors are exactly the `expected` shapes and dtypes.
+
+        A checkpoint has those of its training besides.
+        """
         if missing := sorted(expected.keys() - self.tensors.keys()):
             raise ValueError(f"it lacks the tensor {missing[0]!r} of its architecture")
-        if extra := sorted(self.tensors.keys() - expected.keys()):
+        extra = sorted(self.tensors.keys() - expected.keys())
+        if self.training is not None:
+            extra = [name for name in extra if not name.startswith(f"{TRAINING}.")]
+        if extra:
             raise ValueError(f"its tensor {shown(extra[0])} has no place in its architecture")
         for name, (shape, dtype) in expected.items():
             tensor = self.tensors[name]
-            if tensor.shape != shape or _ITEMS[tensor.code] != dtype:
+            if tensor.shape != shape or ITEMS[tensor.code] != dtype:
                 raise ValueError(
-                    f"its tensor {name!r} is {_ITEMS[tensor.code]} {tensor.shape}, "
+                    f"its tensor {name!r} is {ITEMS[tensor.code]} {tensor.shape}, "
                     f"but its architecture needs {dtype} {shape}"
                 )
 
@@ -87,7 +97,12 @@ def parse(text: bytes, size: int) -> Header:
     metadata = entries.pop("__metadata__", None)
     if not isinstance(metadata, dict) or not isinstance(metadata.get("fastbp"), str):
         raise ValueError("it holds tensors, but no fastbp network (no architecture)")
-    architecture = _architecture(_json(metadata["fastbp"].encode(), "description"))
+    description = _json(metadata["fastbp"].encode(), "description")
+    architecture = _architecture(description)
+    training = description.get(TRAINING)
+    if training is not None and not isinstance(training, dict):
+        raise ValueError("its training is not a JSON object")
+    _plain(training, "training", 2 * MAX_DEPTH, MAX_WORDS)
     tensors = {name: _tensor(name, entry) for name, entry in entries.items()}
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda item: item[1][2:]):
@@ -100,7 +115,7 @@ def parse(text: bytes, size: int) -> Header:
         raise ValueError(f"its tensors take {end} bytes, but {size} follow the header")
     _bound(architecture, tensors)
     texts = {name: value for name, value in metadata.items() if isinstance(value, str)}
-    return Header(architecture, tensors, 8 + len(text), texts)
+    return Header(architecture, tensors, 8 + len(text), texts, training)
 
 
 def _json(text: bytes, what: str) -> dict[str, Any]:
@@ -134,7 +149,7 @@ def _architecture(description: dict[str, Any]) -> dict[str, Any]:
     architecture = description.get("architecture")
     if not isinstance(architecture, dict):
         raise ValueError("its description has no architecture")
-    _plain(architecture, MAX_DEPTH)
+    _plain(architecture, "architecture", MAX_DEPTH, MAX_TEXT)
     layers = architecture.get("layers")
     if not isinstance(layers, list) or not layers:
         raise ValueError("its architecture has no list of layers")
@@ -144,28 +159,28 @@ def _architecture(description: dict[str, Any]) -> dict[str, Any]:
         if not _is_count(width) or width < 1:
             raise ValueError(f"its architecture has a width of {shown(width)}, not a whole number")
     dtype = architecture.get("dtype")
-    if not isinstance(dtype, str) or dtype not in _CODES:
-        raise ValueError(f"its dtype {shown(dtype)} is none of {[*_CODES]}")
+    if not isinstance(dtype, str) or dtype not in CODES:
+        raise ValueError(f"its dtype {shown(dtype)} is none of {[*CODES]}")
     return architecture
 
 
-def _plain(value: Any, depth: int) -> None:
+def _plain(value: Any, what: str, depth: int, text: int) -> None:
     """Raise ValueError unless `value` is shallow, with short strings and finite numbers."""
     if depth == 0:
-        raise ValueError(f"its architecture is nested deeper than {MAX_DEPTH} levels")
+        raise ValueError(f"its {what} is nested too deeply")
     if isinstance(value, dict):
         for name, item in value.items():
-            _plain(name, depth - 1)
-            _plain(item, depth - 1)
+            _plain(name, what, depth - 1, text)
+            _plain(item, what, depth - 1, text)
     elif isinstance(value, list):
         for item in value:
-            _plain(item, depth - 1)
-    elif isinstance(value, str) and len(value) > MAX_TEXT:
-        raise ValueError(f"its architecture has a string of over {MAX_TEXT} characters")
+            _plain(item, what, depth - 1, text)
+    elif isinstance(value, str) and len(value) > text:
+        raise ValueError(f"its {what} has a string of over {text} characters")
     elif isinstance(value, int) and abs(value) >= 1 << 64:
-        raise ValueError("its architecture has a whole number of over 64 bits")
+        raise ValueError(f"its {what} has a whole number of over 64 bits")
     elif isinstance(value, float) and not math.isfinite(value):  # JSON's 1e999
-        raise ValueError("its architecture has an infinite number")
+        raise ValueError(f"its {what} has an infinite number")
 
 
 def _tensor(name: str, entry: Any) -> Tensor:
@@ -173,14 +188,14 @@ def _tensor(name: str, entry: Any) -> Tensor:
         raise ValueError(f"its tensor {shown(name)} is not described by dtype, shape, data_offsets")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     where = f"its tensor {shown(name)}"
-    if not isinstance(code, str) or code not in _ITEMS:
-        raise ValueError(f"{where} has dtype {shown(code)}, not one of {[*_ITEMS]}")
+    if not isinstance(code, str) or code not in ITEMS:
+        raise ValueError(f"{where} has dtype {shown(code)}, not one of {[*ITEMS]}")
     if not _are_counts(shape) or not 1 <= len(shape) <= 2:
         raise ValueError(f"{where} has shape {shown(shape)}, not one or two sizes")
     if not _are_counts(offsets) or len(offsets) != 2:
         raise ValueError(f"{where} has data_offsets {shown(offsets)}, not two bytes")
     begin, end = offsets
-    if end - begin != math.prod(shape) * _ITEMS[code].itemsize:
+    if end - begin != math.prod(shape) * ITEMS[code].itemsize:
         raise ValueError(f"{where} of shape {shown(shape)} takes {end - begin} bytes")
     return Tensor(code, tuple(shape), begin, end)
 
@@ -201,7 +216,7 @@ def _bound(architecture: dict[str, Any], tensors: dict[str, Tensor]) -> None:
                 f"its tensor {name!r} has shape {tensors[name].shape}, "
                 f"but its architecture needs {expected}"
             )
-        if tensors[name].code != _CODES[architecture["dtype"]]:
+        if tensors[name].code != CODES[architecture["dtype"]]:
             raise ValueError(f"its tensor {name!r} is not of dtype {architecture['dtype']}")
         rows = layer["units"]
 

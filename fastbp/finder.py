@@ -18,6 +18,7 @@ import numpy as np
 
 from .errors import check_integer, check_positive
 from .history import History
+from .job import Fit
 from .kernels.cpu.random import shuffle
 from .passes import SEEDS
 from .rates import Constant
@@ -155,9 +156,10 @@ def _trial(trainer: Trainer, data: Data, epochs: int, rate: float, shuffled: int
     trial.network, trial.state = copy.deepcopy(trainer.network), trainer.state.copy()
     trial.history, trial.schedule, trial.schedule_state = History(), Constant(rate), {}
     trial.progress, trial.metrics, trial.on_divergence = False, {}, "raise"
-    trial.early_stopping, trial.seed = None, (trainer.seed + shuffled) % SEEDS
+    trial.checkpoint, trial.early_stopping = None, None
+    trial.seed = (trainer.seed + shuffled) % SEEDS
     try:
-        history = trial._fit(Run(trial, data, None, epochs, []), epochs, [])
+        history = Fit(trial, Run(trial, data, None, epochs, []), epochs, []).train()
     except DivergenceError:
         return math.inf
     loss = history.loss[-1]

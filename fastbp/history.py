@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -177,6 +178,34 @@ class History:
         """
         history = cls(columns)
         history.stopped, history.best_epoch = stopped, best_epoch
+        return history
+
+    def memory(self) -> dict[str, Any]:
+        """What a checkpoint keeps: plain values, and a float64 array for each name."""
+        return {
+            "columns": {name: np.array(self[name], np.float64) for name in self if len(self)},
+            "stopped": self.stopped,
+            "best_epoch": self.best_epoch,
+            "layers": [list(astuple(fact)) for fact in self.layers],
+            "start": {name: np.array(row, np.float64) for name, row in self.start.items()},
+        }
+
+    @classmethod
+    def recalled(cls, memory: Mapping[str, Any]) -> History:
+        """The history that `memory` was of.
+
+        >>> History.recalled(History({"loss": [0.5, 0.25]}).memory()).loss
+        [0.5, 0.25]
+        """
+        from .symptoms import LayerFacts
+
+        history = cls({name: rows.tolist() for name, rows in memory["columns"].items()})
+        history.stopped, best = memory["stopped"], memory["best_epoch"]
+        if not isinstance(history.stopped, str) or not isinstance(best, int | None):
+            raise ValueError("its history says neither why it stopped nor where it was best")
+        history.best_epoch = best
+        history.layers = [LayerFacts(*fact) for fact in memory["layers"]]
+        history.start = {name: row.tolist() for name, row in memory["start"].items()}
         return history
 
     def to_array(self) -> NDArray[Any]:

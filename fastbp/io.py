@@ -3,16 +3,17 @@
 A file is data and nothing else: loading runs no code from it. Everything that its header says is
 checked (`_header.py`) before anything is allocated, and the numbers are read straight into the
 network's own memory: loading takes about the size of the file.
+
+A checkpoint is such a file with a training under way beside the network (`checkpoint.py`): more
+JSON, and tensors named "training...", which `load` leaves unread.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
@@ -20,9 +21,11 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
-from ._header import FORMAT, Header, parse, read
+from ._header import CODES, FORMAT, ITEMS, TRAINING, Header, parse, read
+from .atomic import replacing
+from .errors import shown
+from .tree import flatten, unflatten
 
 
 class Storable(Protocol):
@@ -43,7 +46,10 @@ N = TypeVar("N", bound=Storable)
 
 
 def save(
-    net: Storable, path: str | os.PathLike[str], remarks: Mapping[str, str] | None = None
+    net: Storable,
+    path: str | os.PathLike[str],
+    remarks: Mapping[str, str] | None = None,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Store a network: architecture, parameters and running statistics.
 
@@ -54,52 +60,55 @@ def save(
         net: the network.
         path: file to write, by custom ending in `.safetensors`.
         remarks: further metadata by name, for `remarks` to read; "fastbp" is taken.
+        training: nested plain values and arrays to be kept with it, a training under way.
 
     Raises:
         OSError: the file cannot be written.
+        TypeError: `training` holds something else.
     """
+    tensors = dict(net.tensors())
     description = {
         "format": FORMAT,
         "version": version("fastbp"),
         "architecture": net.architecture(),
     }
+    if training is not None:
+        description["training"] = flatten(dict(training), TRAINING, tensors)
     metadata = {**(remarks or {}), "fastbp": json.dumps(description, allow_nan=False)}
-    arrays = {name: np.ascontiguousarray(view) for name, view in net.tensors().items()}
-    with replacing(Path(path)) as temporary:
-        save_file(arrays, temporary, metadata)
+    _write(path, metadata, tensors)
 
 
-@contextlib.contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A file beside `target` to write to, which takes its place when the block ends well.
+def _write(
+    path: str | os.PathLike[str], metadata: dict[str, str], tensors: Mapping[str, Any]
+) -> None:
+    """A safetensors file: 8 bytes of length, JSON, and the tensors back to back.
 
-    Raises:
-        OSError: it cannot be written there; nothing is left behind.
+    Written here and not by the safetensors package, which goes through a temporary file of its own
+    that a killed process leaves behind, and without a copy of the numbers.
     """
-    if target.is_dir():
-        raise IsADirectoryError(f"{str(target)!r} is a directory: name a file to write")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"{str(target.parent)!r} is not a directory: make it first")
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
-    try:
-        # Made here first to learn the permissions that the user's umask gives to a new file:
-        # safetensors would leave it readable by its owner alone.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        mode = stat.S_IMODE(temporary.stat().st_mode)
-        yield temporary
-        temporary.chmod(mode)
-        _flush(temporary, os.O_RDWR)
-        temporary.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    if os.name != "nt":  # Windows cannot open a directory
-        _flush(target.parent, os.O_RDONLY)
+    # As safetensors orders them: large items first, so that each is aligned.
+    arrays = dict(sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0])))
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": CODES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("r+b") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            stored = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            if stored.size:
+                file.write(stored.data.cast("B"))
 
 
 def load(path: str | os.PathLike[str], cls: type[N]) -> N:
-    """Read a network that `save` wrote.
+    """Read a network that `save` wrote, of a checkpoint the network alone.
 
     Args:
         path: the file.
@@ -115,15 +124,28 @@ def load(path: str | os.PathLike[str], cls: type[N]) -> N:
     source = _regular(path)
     with source.open("rb") as file:
         try:
-            header = parse(*read(file))
-            net = _build(cls, header.architecture)
-            tensors = net.tensors()
-            header.match({name: (view.shape, view.dtype) for name, view in tensors.items()})
-            for name, view in tensors.items():
-                _fill(view, file, header, name)
+            return _network(file, parse(*read(file)), cls)
         except ValueError as error:
             raise ValueError(f"{str(source)!r} cannot be loaded as a network: {error}") from error
-    return net
+
+
+def load_training(path: str | os.PathLike[str], cls: type[N]) -> tuple[N, dict[str, Any]]:
+    """Read a network and what `save` was given as `training`, arrays and all.
+
+    Raises:
+        ValueError: the file is no checkpoint, is damaged, or is of a newer format.
+        OSError: the file cannot be read.
+    """
+    source = _regular(path)
+    with source.open("rb") as file:
+        try:
+            header = parse(*read(file))
+            net = _network(file, header, cls)
+            if header.training is None:
+                raise ValueError("it is a network without a training")
+            return net, unflatten(header.training, _Tensors(file, header).take)
+        except ValueError as error:
+            raise ValueError(f"{str(source)!r} cannot be resumed from: {error}") from error
 
 
 def remarks(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -149,6 +171,32 @@ def _regular(path: str | os.PathLike[str]) -> Path:
     return source
 
 
+def _network(file: BufferedReader, header: Header, cls: type[N]) -> N:
+    net = _build(cls, header.architecture)
+    tensors = net.tensors()
+    header.match({name: (view.shape, view.dtype) for name, view in tensors.items()})
+    for name, view in tensors.items():
+        _fill(view, file, header, name)
+    return net
+
+
+class _Tensors:
+    """The tensors of a training, each to be taken once: no more memory than the file has bytes."""
+
+    def __init__(self, file: BufferedReader, header: Header) -> None:
+        self.file, self.header = file, header
+        self.left = {name for name in header.tensors if name.startswith(f"{TRAINING}.")}
+
+    def take(self, name: str) -> NDArray[Any]:
+        if name not in self.left:
+            raise ValueError(f"it lacks the tensor {shown(name)} of its training")
+        self.left.remove(name)
+        tensor = self.header.tensors[name]
+        array = np.empty(tensor.shape, ITEMS[tensor.code])
+        _fill(array, self.file, self.header, name)
+        return array
+
+
 def _build(cls: type[N], architecture: dict[str, Any]) -> N:
     try:
         return cls.from_architecture(architecture)
@@ -167,11 +215,3 @@ def _fill(view: NDArray[Any], file: BufferedReader, header: Header, name: str) -
         stored.byteswap(inplace=True)
     if stored is not view:
         view[...] = stored
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -77,7 +77,9 @@ class Parameters:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_workspaces": []}
+        state = {**self.__dict__, "_workspaces": []}
+        state.pop("_claim", None)  # whoever trains this network does not train the copy
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checkpoint import Keeper
 from .engine import Recipe, aligned
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
@@ -16,6 +17,7 @@ from .metrics import compute
 from .sampling import batch_bounds, fill_order
 from .snapshot import Snapshot
 from .threads import choose_threads
+from .underway import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
     from .samples import Data
@@ -64,11 +66,18 @@ class Run:
     def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
         """What does not depend on the data to train on."""
         self.trainer, self.net, self.held, self.rules = trainer, trainer.network, held, rules
+        self.keeper = Keeper(trainer)
         self.gradient = aligned(self.net.parameters.size, self.net.dtype)
         self.start = Snapshot.of(self.net, trainer.state)
         self.done = 0  # steps of this fit
+        self.begun = 0  # steps of the epoch under way
+        self.spent = 0.0  # seconds that it has taken
         self.stopped = ""
         self.ended = False  # there are no more data
+
+    def fingerprint(self) -> Fingerprint | None:
+        """By what the data are known again; None where they cannot be had again."""
+        return fingerprint(self.data, self.held, self.steps)
 
     @property
     def rows(self) -> int:
@@ -76,22 +85,33 @@ class Run:
         return int(self.bounds[-1] - self.bounds[-2])
 
     def epoch(self, progress: Any) -> dict[str, Any]:
-        """One epoch; its values by name. Without "loss" where a rule or divergence stopped it."""
+        """One epoch, or the rest of the one under way; its values by name.
+
+        Nothing where a rule or divergence stopped it.
+        """
         trainer = self.trainer
         fill_order(self.order, self.data.indices, trainer.sampling, trainer.seed, trainer.epoch)
-        self.work.results[:] = 0.0
-        done = 0
-        while done < self.steps:
-            count = max(1, min(int(CHUNK_SECONDS / self.seconds_a_step), self.steps - done))
-            if not self._chunk(done, count):
+        if not self.begun:
+            self.work.results[:] = 0.0
+        clock, before = time.perf_counter(), self.spent
+        while self.begun < self.steps:
+            count = min(int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(trainer.step))
+            count = max(1, min(count, self.steps - self.begun))
+            if not self._chunk(self.begun, count):
                 return {}
-            done += count
+            self.begun += count
             self.done += count
+            self.spent = before + time.perf_counter() - clock
             progress.update(self.done)
-            if done < self.steps and (due := [rule for rule in self.rules if rule.due()]):
-                self.stopped = due[0].update({}) or "a rule asked for it"
-                return {}
-        return self._values()
+            if self.begun < self.steps:
+                if due := [rule for rule in self.rules if rule.due()]:
+                    self.stopped = due[0].update({}) or "a rule asked for it"
+                    return {}
+                self.keeper.within_epoch()
+        values = self._values()
+        values["seconds"] = before + time.perf_counter() - clock
+        self.begun, self.spent = 0, 0.0
+        return values
 
     def _recipe(self, first: int, count: int) -> Recipe:
         trainer, optimizer = self.trainer, self.trainer.optimizer

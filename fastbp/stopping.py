@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from .errors import (
@@ -47,6 +47,15 @@ class Stopping:
     def due(self) -> bool:
         """Stop now, within an epoch (asked between chunks)."""
         return False
+
+    def memory(self) -> dict[str, Any]:
+        """What was seen so far, for a checkpoint: plain values by name, not the arguments."""
+        given = {entry.name for entry in fields(self) if entry.init} if is_dataclass(self) else ()
+        return {name: value for name, value in vars(self).items() if name not in given}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        """Go on from what `memory` gave."""
+        vars(self).update(memory)
 
 
 @dataclass
@@ -206,6 +215,12 @@ class TimeBudget(Stopping):
 
     def update(self, record: Record) -> str | None:
         return f"the time budget of {self.seconds:g} s is spent" if self.due() else None
+
+    def memory(self) -> dict[str, Any]:
+        return {"spent": self.elapsed()}
+
+    def recall(self, memory: Mapping[str, Any]) -> None:
+        self.spent, self.started = float(memory["spent"]), time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process has another clock: keep what was spent.

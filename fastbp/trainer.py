@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import os
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import checkpoint as checkpoints
 from .callbacks import as_callbacks
+from .checkpoint import Every, as_path
 from .errors import (
     check_flag,
     check_integer,
@@ -20,6 +24,7 @@ from .errors import (
 )
 from .fitting import Fitting
 from .history import History
+from .job import BestOf, Fit, claimed
 from .metrics import resolve
 from .network import Network
 from .optimizers import get_optimizer
@@ -30,6 +35,7 @@ from .sampling import SAMPLINGS
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
 from .stream import Stream
+from .underway import Underway
 
 if TYPE_CHECKING:
     from .finder import RateSearch
@@ -57,6 +63,9 @@ class Trainer(Fitting):
         seed: of shuffles, dropout and noise; None: the network's.
         n_threads: None: as many as pay. The results do not depend on it.
         progress: a progress bar; None: in a terminal and in a notebook.
+        checkpoint: a file to keep the training in, for `resume`: written each `every` and when a
+            fit ends. None: none.
+        every: a number of epochs, or text such as "500 steps", "30 seconds", "10 minutes".
 
     Raises:
         ValueError, TypeError: an argument is out of range or unknown.
@@ -88,6 +97,8 @@ class Trainer(Fitting):
         seed: int | None = None,
         n_threads: int | None = None,
         progress: bool | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        every: int | str = 1,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network={shown(network)} must be a fastbp.Network")
@@ -110,6 +121,7 @@ class Trainer(Fitting):
         self.seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)
         self.n_threads = None if n_threads is None else check_integer("n_threads", n_threads, 1)
         self.progress = progress if progress is None else check_flag("progress", progress)
+        self.checkpoint, self.every = as_path(checkpoint), Every.of(every)
         self._check_batch_norm(self.batch_size)
         self.history = History()
         self.epoch = 0
@@ -118,6 +130,8 @@ class Trainer(Fitting):
         self.schedule_state = self.schedule.initial_state()
         size = network.parameters.size
         self.state = np.zeros((len(self.optimizer.rows), size), network.dtype)
+        self._cut_short: Underway | None = None  # what the next fit goes on with
+        self._job: Fit | BestOf | None = None  # the fit under way
 
     def fit(
         self,
@@ -149,18 +163,29 @@ class Trainer(Fitting):
         """
         epochs = check_integer("epochs", epochs, least=1)
         hooks = self.callbacks + as_callbacks(callbacks)
-        data, held = door(self.network, X, y, sample_weight, validation, self.seed)
-        self._check_batch_norm(min(self.batch_size or data.samples, data.samples))
-        self._check_monitors(held)
-        before = Standing(self) if data.screen else None
-        try:
+        with claimed(self.network):
+            data, held = door(self.network, X, y, sample_weight, validation, self.seed)
+            self._check_batch_norm(min(self.batch_size or data.samples, data.samples))
+            self._check_monitors(held)
+            before = Standing.of(self) if data.screen else None
+
+            def begin() -> Run:
+                return Run(self, data, held, epochs, self._rules())
+
+            at = self._cut_short
+            job: Fit | BestOf
             if self.restarts == 1:
-                return self._fit(Run(self, data, held, epochs, self._rules()), epochs, hooks)
-            return self._restarted(data, held, epochs, hooks)
-        except BadRowError as error:
-            assert before is not None
-            before.restore(self)
-            raise ValueError(f"{error} Nothing has changed.") from None
+                job = Fit(self, begin(), epochs, hooks, at)
+            else:
+                job = BestOf(self, begin, epochs, hooks, at)
+            self._cut_short = None
+            try:
+                return self._train(job)
+            except BadRowError as error:
+                assert before is not None
+                before.restore(self)
+                self._cut_short = at
+                raise ValueError(f"{error} Nothing has changed.") from None
 
     def fit_stream(
         self,
@@ -209,7 +234,9 @@ class Trainer(Fitting):
                 "come one by one; give fit_stream(..., validation=(Xv, yv))"
             )
         self._check_monitors(held)
-        return self._fit(Stream(self, batches, held, steps, epochs, self._rules()), epochs, hooks)
+        with claimed(self.network):
+            run = Stream(self, batches, held, steps, epochs, self._rules())
+            return self._train(Fit(self, run, epochs, hooks))
 
     def find_rate(
         self,
@@ -247,6 +274,65 @@ class Trainer(Fitting):
         from .finder import find_rate
 
         return find_rate(self, X, y, low, high, steps, sample_weight)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a checkpoint now: the network and all that `resume` needs, whole or not at all.
+
+        After an interrupt (Ctrl-C), or in a callback: then the fit under way is kept with it.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        checkpoints.write(self, path)
+
+    def resume(self, path: str | os.PathLike[str] | None = None, *, finish: bool = True) -> int:
+        """Take up the training that a checkpoint holds, as if it had never been cut short.
+
+        The network's numbers, optimizer rows, counters, schedule, seeds and history become those
+        of the checkpoint. Was it written within a `fit`, then the next `fit` goes on with that
+        one, in the middle of an epoch, too: call it with the same data and arguments, and the end
+        is that of the uninterrupted run to the last bit. The trainer must be made as the other
+        was; settings that differ and would change the result are warned of.
+
+        Args:
+            path: the file; None: the trainer's own `checkpoint`.
+            finish: go on with the fit that was cut short; False: the next `fit` is a new one.
+
+        Returns:
+            The epochs that the fit cut short has left to run, the one under way included; 0 where
+            it had ended.
+
+        Raises:
+            ValueError: the file is no checkpoint, is damaged, or is of another network or
+                optimizer; nothing has changed then.
+            OSError: the file cannot be read.
+
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/xor.safetensors"
+        >>> net = Network(2, [Dense(1)])
+        >>> history = Trainer(net, checkpoint=path).fit([[0, 0], [1, 1]], [0, 1], epochs=3)
+        >>> trainer = Trainer(Network(2, [Dense(1)]), checkpoint=path)
+        >>> trainer.resume(), trainer.epoch
+        (0, 3)
+        """
+        if path is None and self.checkpoint is None:
+            raise ValueError("path=None needs a trainer with checkpoint=PATH; give the path.")
+        check_flag("finish", finish)
+        with claimed(self.network):
+            found = checkpoints.read(self, self.checkpoint if path is None else path)  # type: ignore[arg-type]
+            found.standing.restore(self)
+            self.seed, self.network.seed = found.seeds
+            self._cut_short = found.fit if finish else None
+        if found.differing:
+            warnings.warn(
+                f"the trainer differs from the one of the checkpoint: {', '.join(found.differing)}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return 0 if self._cut_short is None else self._cut_short.left
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_job": None}
 
     def __copy__(self) -> Trainer:
         return copy.deepcopy(self)

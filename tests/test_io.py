@@ -132,11 +132,10 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypat
     path = tmp_path / "net.safetensors"
     path.write_text("what was there")
 
-    def full(arrays, target, metadata):
-        target.write_bytes(b"half of it")
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(io, "save_file", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         io.save(filled(), path)
     assert path.read_text() == "what was there"
@@ -297,7 +296,7 @@ def test_a_tensor_of_another_dtype(tmp_path, good):
         ({"dtype": ["float32"]}, "is none of"),
         ({"seed": 1 << 64}, "over 64 bits"),
         ({"loss": "x" * 201}, "string of over 200 characters"),
-        ({"extra": [[[[[[[[1]]]]]]]]}, "nested deeper"),
+        ({"extra": [[[[[[[[1]]]]]]]]}, "nested too deeply"),
     ],
 )
 def test_an_absurd_architecture(tmp_path, good, change, message):

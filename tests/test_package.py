@@ -100,6 +100,6 @@ def test_importing_fastbp_brings_no_optional_package_and_no_kernels_module():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_core_dependencies_are_five():
+def test_core_dependencies_are_four():
     names = {text.split(">")[0] for text in PROJECT["project"]["dependencies"]}
-    assert names == {"numpy", "numba", "rich", "typer", "safetensors"}
+    assert names == {"numpy", "numba", "rich", "typer"}

@@ -1,0 +1,94 @@
+"""Files that appear whole or not at all: written beside their place, flushed, renamed into it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing tells a file under way from one left behind
+    fcntl = None  # type: ignore[assignment]
+
+
+def check_target(path: str | os.PathLike[str]) -> Path:
+    """`path`, if a file can be written there.
+
+    Raises:
+        OSError: it is a directory, or its directory is missing or may not be written to.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{str(target)!r} is a directory: name a file to write")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{str(target.parent)!r} is not a directory: make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"{str(target.parent)!r} may not be written to: name another")
+    return target
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A file to write to, empty, that takes the place of `path` when the block ends well.
+
+    It lies beside `path` until then, and what was at `path` stays. Its bytes are on the disk before
+    it is renamed, and the new name is when this returns. A writer that was killed leaves its file
+    behind; the next writer of the same path removes it.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = check_target(path)
+    _sweep(target)
+    file, temporary = _beside(target)
+    try:
+        with file:  # whoever writes opens it again: it is this one that is locked and flushed
+            yield temporary
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    if os.name != "nt":  # Windows cannot open a directory
+        descriptor = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _beside(target: Path) -> tuple[BinaryIO, Path]:
+    """A new file beside `target`, locked for as long as it is open."""
+    while True:
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(temporary, flags, 0o666), "w+b")
+        if fcntl is None:
+            return file, temporary
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:  # nobody swept it before it was locked
+            return file, temporary
+        file.close()
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed writers of `target` left: files that nobody holds a lock on."""
+    if fcntl is None:
+        return
+    prefix = f".{target.name}."
+    for entry in os.scandir(target.parent):
+        if not (entry.name.startswith(prefix) and entry.name.endswith(".tmp")):
+            continue
+        with contextlib.suppress(OSError):  # somebody writes it, or it is not ours
+            descriptor = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                Path(entry.path).unlink()
+            finally:
+                os.close(descriptor)

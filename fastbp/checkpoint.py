@@ -1,0 +1,205 @@
+"""Checkpoints: a training on disk, to be resumed as if nothing had happened.
+
+One safetensors file holds the network, as `net.save` writes it, and beside it all that the trainer
+has made and where its fit is. It is replaced whole (`atomic.py`), so that whenever the process is
+killed either the old or the new checkpoint is there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from . import io
+from .atomic import check_target
+from .errors import check_integer, shown
+from .snapshot import Memory, Standing, count
+from .underway import Underway
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_UNITS: Final = {
+    "epoch": ("epochs", 1.0),
+    "step": ("steps", 1.0),
+    "second": ("seconds", 1.0),
+    "minute": ("seconds", 60.0),
+    "hour": ("seconds", 3600.0),
+}
+_NEVER: Final = 1 << 62  # steps
+
+
+@dataclass(frozen=True)
+class Every:
+    """How often: `count` of epochs, steps or seconds."""
+
+    count: float
+    unit: str
+
+    @classmethod
+    def of(cls, value: Any) -> Every:
+        """What the argument `every` means: a number of epochs, or a number and a unit.
+
+        Raises:
+            ValueError, TypeError: anything else.
+
+        >>> Every.of(5), Every.of("500 steps"), Every.of("2 minutes")
+        (Every(count=5, unit='epochs'), Every(count=500, unit='steps'), Every(count=120.0, \
+unit='seconds'))
+        """
+        if not isinstance(value, str):
+            return cls(check_integer("every", value, 1, way_out=_ALLOWED), "epochs")
+        number, _, word = value.strip().partition(" ")
+        unit, factor = _UNITS.get(word.strip().removesuffix("s"), ("", 1.0))
+        try:
+            times = float(number) * factor
+        except ValueError:
+            times = 0.0
+        if not unit or not 0.0 < times < _NEVER or (unit != "seconds" and times % 1.0):
+            raise ValueError(f"every={shown(value)} is not understood. {_ALLOWED}")
+        return cls(times if unit == "seconds" else int(times), unit)
+
+
+_ALLOWED: Final = (
+    "Give a number of epochs, or text such as '1 epoch', '500 steps', '30 seconds', '10 minutes' "
+    "or '1 hour'."
+)
+
+
+class Keeper:
+    """Writes the checkpoints of a trainer's fit when they are due."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.every = trainer, trainer.every
+        self.on = trainer.checkpoint is not None
+        self.written = time.monotonic()
+
+    def room(self, step: int) -> int:
+        """Steps that may be made at once after `step`: no more than up to the next checkpoint."""
+        if not self.on or self.every.unit != "steps":
+            return _NEVER
+        return int(self.every.count) - step % int(self.every.count)
+
+    def within_epoch(self) -> None:
+        """Between two steps of an epoch."""
+        if self.on and self._due():
+            self.write()
+
+    def after_epoch(self) -> None:
+        """Between two epochs."""
+        whole = self.every.unit == "epochs" and self.trainer.epoch % int(self.every.count) == 0
+        if self.on and (whole or self._due()):
+            self.write()
+
+    def _due(self) -> bool:
+        if self.every.unit == "steps":
+            return self.trainer.step % int(self.every.count) == 0
+        since = time.monotonic() - self.written
+        return self.every.unit == "seconds" and since >= self.every.count
+
+    def write(self) -> None:
+        """Write one now."""
+        assert self.trainer.checkpoint is not None
+        write(self.trainer, self.trainer.checkpoint)
+        self.written = time.monotonic()
+
+
+def as_path(path: Any) -> Path | None:
+    """The argument `checkpoint` as a path where a file can be written.
+
+    Raises:
+        TypeError, OSError: it is no path, or a directory, or its directory is missing.
+    """
+    if path is None:
+        return None
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"checkpoint={shown(path)} must be a path of a file to write, or None.")
+    return check_target(path)
+
+
+def write(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Store a trainer, its network and the fit that it is in, if any."""
+    io.save(trainer.network, path, training=memory(trainer))
+
+
+def memory(trainer: Trainer) -> Memory:
+    """What a checkpoint keeps of a trainer beside its network."""
+    standing = Standing.now(trainer).memory()
+    standing["numbers"] = {"state": trainer.state}  # the network is there by layers
+    return {
+        "settings": _settings(trainer),
+        "seed": trainer.seed,
+        "standing": standing,
+        "fit": None if trainer._job is None else trainer._job.memory(),
+    }
+
+
+def _settings(trainer: Trainer) -> dict[str, Any]:
+    """What decides the result of a training, as text where it is no number."""
+    rate = repr(trainer.schedule)
+    names = ("batch_size", "sampling", "weight_decay", "perturbation", "clip_norm", "clip_value")
+    return {
+        "optimizer": trainer.optimizer.name,
+        "hyper": list(trainer.optimizer.hyper()),
+        "decoupled_decay": trainer.optimizer.decoupled_decay,
+        "lr": "" if " at 0x" in rate else rate,  # a function has no description
+        **{name: getattr(trainer, name) for name in (*names, "restarts")},
+    }
+
+
+@dataclass
+class Checkpoint:
+    """A checkpoint that was read and fits a trainer; nothing has changed yet.
+
+    Attributes:
+        standing: where the trainer stood.
+        seeds: the trainer's, of shuffles, dropout and noise, and the network's.
+        fit: the fit that was cut short, if any.
+        differing: settings that differ from the trainer's, in words.
+    """
+
+    standing: Standing
+    seeds: tuple[int, int]
+    fit: Underway | None
+    differing: list[str]
+
+
+def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint of such a trainer.
+
+    Raises:
+        ValueError: it is none, is damaged, or is of another network or optimizer.
+        OSError: the file cannot be read.
+    """
+    net, kept = io.load_training(path, type(trainer.network))
+    where = f"{os.fspath(path)!r} cannot be resumed from"
+    ours, theirs = trainer.network.architecture(), net.architecture()
+    for name, value in ours.items():
+        if theirs[name] != value and name != "seed":
+            raise ValueError(
+                f"{where}: its network has {name}={shown(theirs[name])}, and this one "
+                f"{shown(value)}; give the trainer such a network, or load it: Network.load."
+            )
+    try:
+        settings = kept["settings"]
+        if settings["optimizer"] != trainer.optimizer.name:
+            raise ValueError(
+                f"its optimizer is {shown(settings['optimizer'])}, and this trainer's "
+                f"{trainer.optimizer.name!r}"
+            )
+        differing = [
+            f"{name}={shown(value)} (it had {shown(settings[name])})"
+            for name, value in _settings(trainer).items()
+            if settings[name] != value
+        ]
+        standing = kept["standing"]
+        standing["numbers"] |= {"parameters": net.parameters, "running": net._running}
+        fit = None if kept["fit"] is None else Underway.recalled(kept["fit"], trainer)
+        seeds = count("seed", kept), net.seed
+        return Checkpoint(Standing.recalled(standing, trainer), seeds, fit, differing)
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{where}: {what}.") from error

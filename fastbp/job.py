@@ -1,0 +1,212 @@
+"""One call of `Trainer.fit`: its epochs, what they leave behind, and the best of several starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .callbacks import State, run_callbacks
+from .diagnose import layer_facts, starting_figures
+from .history import History
+from .outcome import judge
+from .passes import SEEDS
+from .progress import make_progress
+from .run import DivergenceError, Run
+from .snapshot import Memory, Snapshot, Standing
+from .underway import Attempts, Underway, recall_rule
+
+if TYPE_CHECKING:
+    from .network import Network
+    from .trainer import Trainer
+
+
+@contextmanager
+def claimed(network: Network) -> Iterator[None]:
+    """Let nobody else train `network` meanwhile.
+
+    Raises:
+        RuntimeError: somebody does.
+    """
+    token, mark = object(), vars(network)
+    try:
+        if mark.setdefault("_claim", token) is not token:  # one step, so safe between threads
+            raise RuntimeError(
+                "this network is being trained already, by another thread or by the fit that "
+                "called back; wait for its end, or train a copy (copy.deepcopy)."
+            )
+        yield
+    finally:
+        if mark.get("_claim") is token:
+            del mark["_claim"]
+
+
+class Fit:
+    """Epochs of training from one start, to their end or until a rule stops them."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        run: Run,
+        epochs: int | None,
+        hooks: list[Any],
+        at: Underway | None = None,
+    ) -> None:
+        self.trainer, self.run, self.epochs, self.hooks = trainer, run, epochs, hooks
+        self.history = History()
+        self.best: Snapshot | None = None
+        self.first = len(trainer.history)
+        if at is not None:
+            self._go_on(at)
+        else:
+            self.history.start = starting_figures(trainer.network)
+        self.history.layers = layer_facts(trainer.network, run.rows)
+        trainer.history.layers = self.history.layers
+        trainer.history.start = trainer.history.start or self.history.start
+
+    def train(self) -> History:
+        """Train to the end and leave trainer and network there."""
+        trainer, history, run = self.trainer, self.history, self.run
+        with make_progress(trainer.progress, self.epochs, run.steps) as progress:
+            while not self._over():
+                started = time.perf_counter()
+                values = run.epoch(progress)
+                if not values:  # stopped before an epoch's end
+                    history.stopped = run.stopped
+                    break
+                values.setdefault("seconds", time.perf_counter() - started)
+                self._finish_epoch(values)
+                progress.update(run.done, history.record())
+                if not self._over():
+                    run.keeper.after_epoch()
+        early = trainer.early_stopping
+        if early is not None and early.restore_best and self.best is not None:
+            self.best.restore(trainer.network)
+            history.best_epoch = early.best_epoch
+            trainer.history.best_epoch = self.first + (early.best_epoch or 0)
+        trainer.history.stopped = history.stopped
+        history.summary = trainer.history.summary = trainer.network.summary()
+        if (held := run.held) is not None:
+            history.outcome = judge(trainer.network, held.X, held.labels, held.targets)
+            trainer.history.outcome = history.outcome
+        return history
+
+    def _over(self) -> bool:
+        return bool(self.history.stopped) or len(self.history) == self.epochs
+
+    def _finish_epoch(self, values: dict[str, Any]) -> None:
+        """Tell schedule, histories, stopping rules and callbacks of an epoch."""
+        trainer, history = self.trainer, self.history
+        trainer.schedule.observe(trainer.schedule_state, values)
+        history.append_epoch(**values)
+        trainer.history.append_epoch(**values)
+        trainer.epoch += 1
+        record = history.record()
+        reasons = [reason for rule in self.run.rules if (reason := rule.update(record))]
+        if any(rule.restore_best and rule.improved for rule in self.run.rules):
+            self.best = self.best or Snapshot.of(trainer.network)
+            self.best.take(trainer.network)
+        history.stopped = reasons[0] if reasons else ""
+        place = self.first + len(history) - 1
+        state = State(place, trainer.history, trainer.network, trainer, record)
+        asked = run_callbacks(self.hooks, state) if self.hooks else None
+        history.stopped = history.stopped or asked or ""
+        if self.run.ended and len(history) != self.epochs:
+            history.stopped = history.stopped or "the batches ended"
+
+    def underway(self) -> Underway | None:
+        """Where this fit is, between two of its steps; None where it cannot be gone on with."""
+        run, data = self.run, self.run.fingerprint()
+        if data is None or self.epochs is None or run.total is None:
+            return None
+        return Underway(
+            epochs=self.epochs,
+            first=self.first,
+            history=self.history,
+            best=self.best,
+            begun=run.begun,
+            results=run.work.results,
+            total=run.total,
+            spent=run.spent,
+            rules=[{"rule": type(rule).__name__, "seen": rule.memory()} for rule in run.rules],
+            data=data,
+            attempts=None,
+        )
+
+    def memory(self) -> Memory | None:
+        """What a checkpoint keeps of it."""
+        at = self.underway()
+        return None if at is None else at.memory()
+
+    def _go_on(self, at: Underway) -> None:
+        """Take up a fit that was cut short, with the same data and arguments."""
+        run, data = self.run, self.run.fingerprint()
+        assert self.epochs is not None
+        assert data is not None
+        at.check(self.epochs, data, [type(rule).__name__ for rule in run.rules])
+        for rule, kept in zip(run.rules, at.rules, strict=True):
+            recall_rule(rule, kept["seen"])
+        self.first, self.history, self.best = at.first, at.history, at.best
+        run.begun, run.total, run.spent = at.begun, at.total, at.spent
+        run.work.results[...] = at.results
+        run.done = len(at.history) * run.steps + at.begun
+
+
+class BestOf:
+    """The best of several fits, by held-out loss where there is one, else by loss.
+
+    A start that diverges counts as the worst; only if all do, the last one's error is raised.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        begin: Callable[[], Run],
+        epochs: int,
+        hooks: list[Any],
+        at: Underway | None = None,
+    ) -> None:
+        self.trainer, self.begin, self.given = trainer, begin, (epochs, hooks)
+        self.attempts = Attempts(0, Standing.of(trainer), None, History(), float("inf"))
+        self.fit: Fit | None = None
+        if at is not None:
+            if at.attempts is None:
+                raise ValueError("the checkpoint's fit had restarts=1; give the trainer the same.")
+            self.attempts = at.attempts
+            self.fit = Fit(trainer, begin(), *self.given, at)
+
+    def train(self) -> History:
+        """Train from every start and leave the trainer at the end of the best."""
+        trainer, attempts = self.trainer, self.attempts
+        failure = None
+        while attempts.made < trainer.restarts:
+            fit = self.fit or self._begin(attempts.made)
+            try:
+                attempts.judge(fit.train(), trainer)
+            except DivergenceError as error:
+                failure = error
+            attempts.made += 1
+            self.fit = None
+        if attempts.kept is None:
+            assert failure is not None
+            raise failure
+        attempts.kept.restore(trainer)
+        return attempts.found
+
+    def _begin(self, attempt: int) -> Fit:
+        trainer = self.trainer
+        self.attempts.start.restore(trainer)
+        if attempt:
+            trainer.network.initialize((trainer.network.seed + attempt) % SEEDS)
+            trainer.state[...] = 0.0
+        self.fit = Fit(trainer, self.begin(), *self.given)
+        return self.fit
+
+    def memory(self) -> Memory:
+        """What a checkpoint keeps of them."""
+        assert self.fit is not None
+        at = self.fit.underway()
+        assert at is not None
+        at.attempts = self.attempts
+        return at.memory()

@@ -1,0 +1,192 @@
+"""A fit under way as plain data: what a checkpoint keeps of it, and what it must meet again."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from .engine import Array
+from .errors import shown
+from .history import History
+from .kernels.cpu.epoch import RESULTS
+from .samples import Data
+from .snapshot import Memory, Snapshot, Standing, array_like, count, part
+
+if TYPE_CHECKING:
+    from .stopping import Stopping
+    from .trainer import Trainer
+
+_ROWS: Final = 64  # that a fingerprint looks at
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """By what the data of a fit are known again: sizes, and a checksum of some of their rows."""
+
+    samples: int
+    steps: int
+    held: int
+    checksum: int
+
+
+def fingerprint(data: Data, held: Data | None, steps: int) -> Fingerprint:
+    """Of the data of a fit with so many steps an epoch."""
+    checksum = 0
+    for one in (data, held):
+        if one is None:
+            continue
+        few = one.indices[np.linspace(0, one.samples - 1, min(_ROWS, one.samples)).astype(int)]
+        for array in (one.X, one.labels, one.targets, one.weights):
+            if len(array):
+                checksum = zlib.crc32(np.ascontiguousarray(array[few]).tobytes(), checksum)
+    return Fingerprint(data.samples, steps, 0 if held is None else held.samples, checksum)
+
+
+@dataclass
+class Attempts:
+    """Where the best of several starts is sought.
+
+    Attributes:
+        made: starts whose fit has ended.
+        start: where the trainer stood before them.
+        kept: where it stood after the best; None where none has ended well.
+        found: that one's history.
+        least: that one's loss.
+    """
+
+    made: int
+    start: Standing
+    kept: Standing | None
+    found: History
+    least: float
+
+    def judge(self, history: History, trainer: Trainer) -> None:
+        """Keep the fit that has just ended if it is the best so far."""
+        losses = history.validation_loss or history.loss or [np.inf]
+        loss = losses[-1 if history.best_epoch is None else history.best_epoch]
+        loss = float(loss) if np.isfinite(loss) else float("inf")
+        if self.kept is None or loss < self.least:
+            self.kept, self.found, self.least = Standing.of(trainer), history, loss
+
+    def memory(self) -> Memory:
+        """What a checkpoint keeps."""
+        return {
+            "made": self.made,
+            "start": self.start.memory(),
+            "kept": None if self.kept is None else self.kept.memory(),
+            "found": self.found.memory(),
+            "least": self.least,
+        }
+
+    @classmethod
+    def recalled(cls, memory: Memory, trainer: Trainer) -> Self:
+        """The attempts that `memory` was of."""
+        kept = memory["kept"]
+        return cls(
+            count("made", memory),
+            Standing.recalled(part(memory, "start"), trainer),
+            None if kept is None else Standing.recalled(part(memory, "kept"), trainer),
+            History.recalled(part(memory, "found")),
+            float(memory["least"]),
+        )
+
+
+@dataclass
+class Underway:
+    """A fit between two of its steps.
+
+    Attributes:
+        epochs: how many it was asked for.
+        first: the place of its first epoch in the trainer's history.
+        history: of its finished epochs.
+        best: numbers of the best epoch so far, where a stopping rule wants them.
+        begun: steps done of the epoch under way.
+        results: what the compiled loop has summed up in that epoch.
+        total: the trainer's steps when the fit ends, which some schedules span.
+        spent: seconds that the epoch under way has taken.
+        rules: names and memories of the stopping rules.
+        data: by which the data are known again.
+        attempts: of a trainer with restarts.
+    """
+
+    epochs: int
+    first: int
+    history: History
+    best: Snapshot | None
+    begun: int
+    results: Array
+    total: int
+    spent: float
+    rules: list[Memory]
+    data: Fingerprint
+    attempts: Attempts | None
+
+    def memory(self) -> Memory:
+        """What a checkpoint keeps."""
+        return {
+            "epochs": self.epochs,
+            "first": self.first,
+            "history": self.history.memory(),
+            "best": None if self.best is None else self.best.memory(),
+            "begun": self.begun,
+            "results": self.results,
+            "total": self.total,
+            "spent": self.spent,
+            "rules": self.rules,
+            "data": asdict(self.data),
+            "attempts": None if self.attempts is None else self.attempts.memory(),
+        }
+
+    @classmethod
+    def recalled(cls, memory: Memory, trainer: Trainer) -> Self:
+        """The fit that `memory` was of."""
+        best, attempts = memory["best"], memory["attempts"]
+        rules = memory["rules"]
+        if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+            raise ValueError(f"its rules are {shown(rules)}, not a list of groups of values")
+        sizes = {name: count(name, memory) for name in ("epochs", "first", "begun", "total")}
+        data = part(memory, "data")
+        return cls(
+            **sizes,
+            history=History.recalled(part(memory, "history")),
+            best=None if best is None else Snapshot.recalled(part(memory, "best"), trainer.network),
+            results=array_like("results", memory, np.zeros(RESULTS)),
+            spent=float(memory["spent"]),
+            rules=[{"rule": rule["rule"], "seen": part(rule, "seen")} for rule in rules],
+            data=Fingerprint(**{name: count(name, data) for name in data}),
+            attempts=None if attempts is None else Attempts.recalled(memory["attempts"], trainer),
+        )
+
+    @property
+    def left(self) -> int:
+        """Epochs still to be run, the one under way included."""
+        return 0 if self.history.stopped else self.epochs - len(self.history)
+
+    def check(self, epochs: int, data: Fingerprint, rules: list[str]) -> None:
+        """Raise ValueError unless the call that goes on is the one that was cut short."""
+        pairs: list[tuple[str, Any, Any]] = [
+            ("epochs", epochs, self.epochs),
+            ("samples", data.samples, self.data.samples),
+            ("steps an epoch", data.steps, self.data.steps),
+            ("samples held out", data.held, self.data.held),
+            ("stopping rules", rules, [rule["rule"] for rule in self.rules]),
+        ]
+        differing = [f"{name}: {now}, not {then}" for name, now, then in pairs if now != then]
+        if not differing and data.checksum != self.data.checksum:
+            differing = ["other numbers in X, y, weights or validation"]
+        if differing or self.begun >= data.steps:
+            raise ValueError(
+                "this fit is not the one that the checkpoint was written in "
+                f"({'; '.join(differing)}); repeat that call with the same data, or begin a new "
+                "fit from its weights: resume(PATH, finish=False)."
+            )
+
+
+def recall_rule(rule: Stopping, memory: Memory) -> None:
+    """Give a stopping rule back what it had seen."""
+    if is_dataclass(rule) and memory.keys() != rule.memory().keys():
+        raise ValueError(f"the checkpoint's {type(rule).__name__} has seen {shown(memory)}.")
+    rule.recall(memory)

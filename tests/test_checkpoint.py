@@ -1,0 +1,462 @@
+"""Checkpoints: a training cut short anywhere ends as if it never had been, to the last bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp import Dense, Network, Trainer, atomic, checkpoint
+from fastbp.checkpoint import Every
+from fastbp.kernels.cpu.jit import JIT_DISABLED
+
+ROOT = Path(__file__).resolve().parent.parent
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(50, 6)).astype(np.float32)
+Y = (X[:, 0] * X[:, 1] > 0).astype(np.int64) + (X[:, 2] > 0.5)
+WEIGHTS = RNG.uniform(0.5, 2.0, len(X))
+
+
+def network(dtype: str = "float32") -> Network:
+    layers = [Dense(12, "relu", batch_norm=True, dropout=0.2), Dense(3, "softmax")]
+    return Network(6, layers, dtype=dtype, seed=7)
+
+
+# What is kept besides weights: rows, counters, rates, rules, history, addresses, sums of an epoch.
+MANNERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "adam": ({}, {}),
+    "sgd without rows": ({"optimizer": "sgd", "sampling": "replacement"}, {}),
+    "adadelta, weights": ({"optimizer": "adadelta"}, {"sample_weight": WEIGHTS}),
+    "cosine over the fit": ({"optimizer": fastbp.AdamW(fastbp.Cosine(0.01))}, {}),
+    "one cycle": ({"optimizer": fastbp.SGD(fastbp.OneCycle(0.1), momentum=0.9)}, {}),
+    "plateau": (
+        {"optimizer": fastbp.SGD(fastbp.ReduceOnPlateau(0.5, patience=1))},
+        {"validation": 0.2},
+    ),
+    "callable": ({"optimizer": fastbp.Adam(lambda step: 0.01 / (1 + step))}, {}),
+    "noise, clips, decay": (
+        {"perturbation": 0.1, "clip_norm": 0.5, "weight_decay": 1e-3, "optimizer": "nesterov"},
+        {},
+    ),
+    "early stopping": (
+        {"early_stopping": fastbp.EarlyStopping(patience=2), "optimizer": fastbp.Adam(0.05)},
+        {"validation": 0.3},
+    ),
+    "rules": (
+        {"stopping": [fastbp.NoChange(0.03, patience=2), fastbp.TimeBudget(3600)]},
+        {"validation": (X[:9], Y[:9])},
+    ),
+    "restarts": ({"restarts": 3, "early_stopping": True}, {"validation": 0.2}),
+    "full batch": ({"batch_size": None, "metrics": "accuracy"}, {}),
+}
+
+
+def standing(trainer: Trainer, fitted: fastbp.History) -> dict[str, Any]:
+    """All that must be equal at the end, but for clocks."""
+    histories = [
+        {name: np.array(h[name]).tobytes() for name in h if name != "seconds"}
+        | {"stopped": h.stopped, "best": h.best_epoch, "start": h.start, "layers": h.layers}
+        for h in (fitted, trainer.history)
+    ]
+    return {
+        "numbers": [view.tobytes() for view in trainer.network.tensors().values()],
+        "rows": trainer.state.tobytes(),
+        "counters": (trainer.epoch, trainer.step, trainer.schedule_state, trainer.seed),
+        "histories": histories,
+    }
+
+
+def fit(trainer: Trainer, epochs: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    return standing(trainer, trainer.fit(X, Y, epochs=epochs, **arguments))
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Path]:
+    """Copies of every checkpoint that is written, in order."""
+    copies: list[Path] = []
+    plain = checkpoint.write
+
+    def write(trainer: Trainer, path: Path) -> None:
+        plain(trainer, path)
+        copies.append(Path(shutil.copy(path, tmp_path / f"copy{len(copies)}")))
+
+    monkeypatch.setattr(checkpoint, "write", write)
+    return copies
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+def test_the_end_is_that_of_the_uninterrupted_run(
+    manner: str, kept: list[Path], tmp_path: Path
+) -> None:
+    options, arguments = MANNERS[manner]
+    options = {"optimizer": "adam", "batch_size": 8, "progress": False, **options}
+
+    def trainer(**more: Any) -> Trainer:
+        return Trainer(network(), **options, **more)
+
+    plain = trainer()
+    fit(plain, 2, arguments)  # a finished fit before the one that is cut short
+    want = fit(plain, 4, arguments)
+    watched = trainer(checkpoint=tmp_path / "run", every="3 steps")
+    fit(watched, 2, arguments)
+    before = len(kept)
+    assert fit(watched, 4, arguments) == want  # writing changes nothing
+    cuts = kept[before:-1]
+    assert len(cuts) >= (1 if manner == "full batch" else 4)
+    for cut in cuts[:: max(1, len(cuts) // 8)]:
+        again = trainer()
+        assert again.resume(cut) >= 1
+        assert fit(again, 4, arguments) == want, cut
+    ended = trainer()
+    assert ended.resume(kept[-1]) == 0
+    assert fit(ended, 1, arguments) == fit(plain, 1, arguments)
+
+
+@pytest.mark.parametrize("every", ["1 epoch", 2, "7 steps", "0.000001 seconds"])
+def test_when_checkpoints_are_written(every: Any, kept: list[Path], tmp_path: Path) -> None:
+    trainer = Trainer(network(), batch_size=8, checkpoint=tmp_path / "run", every=every)
+    trainer.fit(X, Y, epochs=5)
+    steps = [Trainer(network(), batch_size=8).resume(path) for path in kept]  # epochs left
+    expected = {
+        "1 epoch": [4, 3, 2, 1, 0],
+        2: [3, 1, 0],
+        "7 steps": [4, 3, 2, 1, 0],  # with the end of each epoch of 7 steps
+        "0.000001 seconds": [4, 3, 2, 1, 0],
+    }[every]
+    if every == "0.000001 seconds":  # between chunks, too, which the clock decides
+        steps = sorted(set(steps), reverse=True)
+        expected = [epochs for epochs in (5, *expected) if epochs in steps]
+        assert set(steps) >= {4, 3, 2, 1, 0}
+    assert steps == expected
+
+
+def test_a_checkpoint_is_a_network_too(tmp_path: Path) -> None:
+    trainer = Trainer(network("float64"), checkpoint=tmp_path / "run")
+    trainer.fit(X, Y)
+    net = Network.load(tmp_path / "run")
+    assert net.forward(X).tobytes() == trainer.network.forward(X).tobytes()
+    net.save(tmp_path / "net")
+    with pytest.raises(ValueError, match="cannot be resumed from: it is a network without a train"):
+        trainer.resume(tmp_path / "net")
+
+
+def test_saved_by_hand_after_an_interrupt_and_in_a_callback(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    def interrupt(state: fastbp.State) -> None:
+        state.trainer.save(path)
+        if state.epoch == 1:
+            raise KeyboardInterrupt
+
+    one, two = Trainer(network(), batch_size=8), Trainer(network(), batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        one.fit(X, Y, epochs=4, callbacks=[interrupt])
+    again = Trainer(network(), batch_size=8)
+    assert again.resume(path) == 2
+    assert fit(again, 4, {}) == fit(two, 4, {})
+    one.save(path)  # now it is between fits
+    assert again.resume(path) == 0
+    assert (again.epoch, again.step) == (2, 14)
+
+
+def test_a_new_fit_may_begin_from_a_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    saved: list[bytes] = []
+
+    def save(state: fastbp.State) -> None:
+        if state.epoch == 1:
+            state.trainer.save(path)
+            saved.append(state.network.parameters.tobytes())
+
+    Trainer(network(), batch_size=8, callbacks=[save]).fit(X, Y, epochs=4)
+    trainer = Trainer(network(), batch_size=8)
+    assert trainer.resume(path, finish=False) == 0
+    assert trainer.network.parameters.tobytes() == saved[0]
+    assert len(trainer.fit(X[:30], Y[:30], epochs=3)) == 3
+    assert trainer.epoch == 5
+
+
+@pytest.fixture
+def cut(tmp_path: Path) -> Path:
+    """A checkpoint in the middle of the second of four epochs."""
+    path = tmp_path / "cut"
+    trainer = Trainer(network(), batch_size=8, early_stopping=True, seed=3)
+    plain = checkpoint.Keeper.within_epoch
+
+    def within(keeper: Any) -> None:
+        if trainer.step == 7:
+            trainer.save(path)
+            raise KeyboardInterrupt
+
+    checkpoint.Keeper.within_epoch = within  # type: ignore[method-assign]
+    rooms = checkpoint.Keeper.room
+    checkpoint.Keeper.room = lambda keeper, step: 1  # type: ignore[method-assign]
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(X, Y, epochs=4, validation=0.2)
+    finally:
+        checkpoint.Keeper.within_epoch, checkpoint.Keeper.room = plain, rooms  # type: ignore[method-assign]
+    return path
+
+
+OTHER: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "epochs": ({}, {"epochs": 5}, "epochs: 5, not 4"),
+    "fewer rows": ({}, {"rows": 40}, "samples: 32, not 40"),
+    "other numbers": ({}, {"shift": 1.0}, "other numbers in X, y, weights or validation"),
+    "nothing held out": ({}, {"validation": None}, "samples held out: 0, not 10"),
+    "another share": ({}, {"validation": 0.1}, "samples: 45, not 40; .*samples held out: 5"),
+    "batches": ({"batch_size": 4}, {}, "steps an epoch: 10, not 5"),
+    "rules": ({"early_stopping": None}, {}, r"stopping rules: \[\], not \['EarlyStopping'\]"),
+    "restarts": ({"restarts": 2}, {}, "had restarts=1"),
+}
+
+
+@pytest.mark.parametrize("case", OTHER)
+@pytest.mark.filterwarnings("ignore:the trainer differs:RuntimeWarning")
+def test_a_fit_that_is_not_the_one_cut_short_is_refused(case: str, cut: Path) -> None:
+    options, call, words = OTHER[case]
+    options = {"batch_size": 8, "early_stopping": True, **options}
+    trainer = Trainer(network(), **options)
+    trainer.resume(cut)
+    before = trainer.network.parameters.tobytes(), trainer.step, trainer.epoch
+    rows = call.get("rows", 50)
+    given: dict[str, Any] = {"validation": call.get("validation", 0.2)}
+    shifted = X[:rows] + np.float32(call.get("shift", 0.0))
+    if case == "nothing held out":
+        trainer.early_stopping = fastbp.EarlyStopping("loss")
+    with pytest.raises(ValueError, match=words) as caught:
+        trainer.fit(shifted, Y[:rows], epochs=call.get("epochs", 4), **given)
+    assert case == "restarts" or "resume(PATH, finish=False)" in str(caught.value)
+    assert (trainer.network.parameters.tobytes(), trainer.step, trainer.epoch) == before
+    if case not in {"batches", "rules", "restarts"}:  # the right call still goes on
+        rule = fastbp.EarlyStopping()
+        trainer.early_stopping = rule
+        assert len(trainer.fit(X, Y, epochs=4, validation=0.2)) == 4
+
+
+def test_other_settings_are_warned_of(cut: Path) -> None:
+    trainer = Trainer(network(), fastbp.Adam(0.5), 8, early_stopping=True, weight_decay=0.1)
+    with pytest.warns(RuntimeWarning, match=r"lr='Constant\(lr=0.5\)' \(it had.*weight_decay=0.1"):
+        trainer.resume(cut)
+
+
+NETWORKS: dict[str, tuple[Callable[[], Trainer], str]] = {
+    "widths": (lambda: Trainer(Network(6, [Dense(9), Dense(3)])), "its network has layers="),
+    "dtype": (lambda: Trainer(network("float64")), "its network has dtype='float32'"),
+    "optimizer": (lambda: Trainer(network(), "sgd"), "its optimizer is 'adam', .* 'sgd'"),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_another_network_or_optimizer_is_refused(case: str, cut: Path) -> None:
+    make, words = NETWORKS[case]
+    trainer = make()
+    before = trainer.network.parameters.tobytes()
+    with pytest.raises(ValueError, match=words):
+        trainer.resume(cut)
+    assert trainer.network.parameters.tobytes() == before
+
+
+# --- files from strangers ------------------------------------------------------------------------
+
+
+def _spoil(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change the description of a training within a file."""
+    blob = path.read_bytes()
+    (length,) = struct.unpack("<Q", blob[:8])
+    header = json.loads(blob[8 : 8 + length])
+    description = json.loads(header["__metadata__"]["fastbp"])
+    change(description)
+    header["__metadata__"]["fastbp"] = json.dumps(description)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + blob[8 + length :])
+
+
+SPOILT: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
+    "no fit": (lambda t: t.pop("fit"), "it lacks 'fit'"),
+    "a list": (lambda t: t.update(standing=[]), "cannot be resumed from"),
+    "step below 0": (lambda t: t["standing"].update(step=-1), "its step is -1"),
+    "step a float": (lambda t: t["standing"].update(step=1.5), "its step is 1.5"),
+    "seed": (lambda t: t.update(seed="3"), "its seed is '3'"),
+    "a tensor twice": (
+        lambda t: t["fit"]["best"].update(running=t["fit"]["best"]["parameters"]),
+        "lacks the tensor 'training.fit.best.parameters'",
+    ),
+    "a tensor of the network": (
+        lambda t: t["fit"].update(results={"$tensor": "layers.0.W"}),
+        "lacks the tensor 'layers.0.W' of its training",
+    ),
+    "another shape": (
+        lambda t: t["fit"].update(results=t["standing"]["numbers"].pop("state")),
+        "its results is float32",
+    ),
+    "a schedule's memory": (
+        lambda t: t["standing"].update(schedule={"best": 1}),
+        r"its schedule has \['best'\], not \[\]",
+    ),
+    "rules": (lambda t: t["fit"].update(rules={}), "its rules are {}"),
+    "words for a reason": (
+        lambda t: t["fit"]["history"].update(stopped=3),
+        "neither why it stopped",
+    ),
+    "a column of text": (
+        lambda t: t["fit"]["history"]["columns"].update(loss=["a"]),
+        "cannot be resumed from",
+    ),
+    "nested": (lambda t: t.update(deep=json.loads("[" * 40 + "]" * 40)), "nested too deeply"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILT)
+def test_a_spoilt_training_is_refused_and_changes_nothing(case: str, cut: Path) -> None:
+    change, words = SPOILT[case]
+    _spoil(cut, lambda description: change(description["training"]))
+    trainer = Trainer(network(), batch_size=8, early_stopping=True)
+    trainer.fit(X, Y, validation=0.2)
+    before = standing(trainer, trainer.history)
+    with pytest.raises(ValueError, match=words):
+        trainer.resume(cut)
+    assert standing(trainer, trainer.history) == before
+
+
+def test_what_a_rule_has_seen_is_distrusted(cut: Path) -> None:
+    _spoil(cut, lambda d: d["training"]["fit"]["rules"][0]["seen"].update(start="evil"))
+    trainer = Trainer(network(), batch_size=8, early_stopping=True)
+    trainer.resume(cut)
+    with pytest.raises(ValueError, match="EarlyStopping has seen"):
+        trainer.fit(X, Y, epochs=4, validation=0.2)
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "unit"),
+    [
+        (3, 3, "epochs"),
+        ("1 epoch", 1, "epochs"),
+        ("500 steps", 500, "steps"),
+        ("1 step", 1, "steps"),
+        ("0.5 seconds", 0.5, "seconds"),
+        (" 10  minutes ", 600.0, "seconds"),
+        ("1 hour", 3600.0, "seconds"),
+    ],
+)
+def test_every(text: Any, count: float, unit: str) -> None:
+    assert Every.of(text) == Every(count, unit)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5", "5 lightyears", "0 steps", "-1 epochs", "1.5 steps", "nan s", "inf hours", 0]
+)
+def test_every_that_is_not_understood(text: Any) -> None:
+    with pytest.raises(ValueError, match=r"every=.*'500 steps', '30 seconds'"):
+        Trainer(network(), every=text)
+
+
+def test_bad_paths_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="checkpoint=3 must be a path"):
+        Trainer(network(), checkpoint=3)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="is not a directory: make it first"):
+        Trainer(network(), checkpoint=tmp_path / "nowhere" / "run")
+    with pytest.raises(IsADirectoryError, match="name a file to write"):
+        Trainer(network(), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="path=None needs a trainer with checkpoint=PATH"):
+        Trainer(network()).resume()
+    with pytest.raises(TypeError, match="finish=1 is of type int"):
+        Trainer(network()).resume(tmp_path / "run", finish=1)  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError):
+        Trainer(network(), checkpoint=tmp_path / "run").resume()
+
+
+def test_a_rule_that_cannot_be_kept_is_named(tmp_path: Path) -> None:
+    class Mine(fastbp.Stopping):
+        def start(self) -> None:
+            self.seen = {1, 2}
+
+        def update(self, record: Any) -> None:
+            return None
+
+    trainer = Trainer(network(), stopping=Mine(), checkpoint=tmp_path / "run")
+    with pytest.raises(TypeError, match=r"rules\.0\.seen\.seen=\{1, 2\} is of type set"):
+        trainer.fit(X, Y, epochs=2)
+
+
+# --- writing is all or nothing -------------------------------------------------------------------
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_not(tmp_path: Path) -> None:
+    dead = tmp_path / ".run.0123456789ab.tmp"
+    dead.write_bytes(b"half of it")
+    (tmp_path / ".running.0123456789ab.tmp").touch()  # of another path
+    (tmp_path / ".run.link.tmp").symlink_to(dead)
+    with atomic.replacing(tmp_path / "run") as slow:
+        slow.write_bytes(b"slow")
+        assert not dead.exists()
+        with atomic.replacing(tmp_path / "run") as fast:
+            fast.write_bytes(b"fast")
+        assert (tmp_path / "run").read_bytes() == b"fast"
+    assert (tmp_path / "run").read_bytes() == b"slow"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".run.link.tmp", ".running.0123456789ab.tmp", "run",
+    ]  # fmt: skip
+
+
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        done.append(f"{kind} flushed")
+        fsync(descriptor)
+
+    def renamed(path: Path, target: Path) -> Path:
+        done.append("renamed")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    network().save(tmp_path / "net")
+    assert done == ["file flushed", "renamed", "directory flushed"]
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="slow without compiled code")
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """A small sample; `python tests/kill.py --kills 200` is the whole of it."""
+    command = [sys.executable, "tests/kill.py", "--kills", "10", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "10 kills" in done.stdout
+
+
+def test_a_stream_is_kept_between_its_epochs(tmp_path: Path) -> None:
+    """What has come by is gone: the trainer is kept, and goes on with what comes next."""
+    batches = [(X[i : i + 10], Y[i : i + 10]) for i in range(0, 50, 10)]
+
+    def trainer(**more: Any) -> Trainer:
+        return Trainer(network(), progress=False, **more)
+
+    whole, first = trainer(), trainer(checkpoint=tmp_path / "run")
+    for _ in range(2):
+        whole.fit_stream(batches, steps_per_epoch=5)
+    first.fit_stream(batches, steps_per_epoch=5)
+    again = trainer()
+    assert again.resume(tmp_path / "run") == 0
+    again.fit_stream(batches, steps_per_epoch=5)
+    assert again.network.parameters.tobytes() == whole.network.parameters.tobytes()
+    assert (again.step, again.epoch) == (10, 2)
