@@ -74,6 +74,13 @@ class Run:
         self.spent = 0.0  # seconds that it has taken
         self.stopped = ""
         self.ended = False  # there are no more data
+        if not self._finite():
+            bad = np.flatnonzero(~np.isfinite(self.net.parameters))
+            what = f"parameters[{bad[0]}]={self.net.parameters[bad[0]]}" if bad.size else "a number"
+            raise ValueError(
+                f"{what} is not finite before the first step: give the network finite numbers, "
+                "net.initialize(seed), or a new Trainer where its optimizer's rows are meant."
+            )
 
     def fingerprint(self) -> Fingerprint | None:
         """By what the data are known again; None where they cannot be had again."""
@@ -172,8 +179,11 @@ class Run:
         return steps == self.steps
 
     def _finite(self) -> bool:
-        """All parameters and running statistics are finite."""
-        for numbers in (self.net.parameters, self.net._running):
+        """All parameters, running statistics and optimizer rows are finite.
+
+        A row of squares that overflows would leave its weights where they are for ever.
+        """
+        for numbers in (self.net.parameters, self.net._running, self.trainer.state):
             with np.errstate(over="ignore", invalid="ignore"):
                 total = numbers.sum()  # one pass; it may overflow where every number is finite
             if not np.isfinite(total) and not np.isfinite(numbers).all():
@@ -192,15 +202,15 @@ class Run:
             raise BadRowError(bad)
         rate = float(recipe.rates[kept])
         message = (
-            f"training diverged in epoch {trainer.epoch}, batch {step}: the loss or a weight is "
-            f"not finite. The network has the weights of the last finite step ({trainer.step} "
-            f"steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled to "
-            "about 1, batch_norm=True, or dtype='float64'."
+            f"training diverged in epoch {trainer.epoch}, batch {step}: the loss, a weight or an "
+            "optimizer's row is not finite. The network has the weights of the last finite step "
+            f"({trainer.step} steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, "
+            "inputs scaled to about 1, batch_norm=True, or dtype='float64'."
         )
         self.stopped = message
         if trainer.on_divergence == "raise":
             raise DivergenceError(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=6)
+        warnings.warn(message, RuntimeWarning, stacklevel=7)
 
     def _last_finite(self, first: int, done: int, recipe: Recipe) -> int:
         """How many of the chunk's `done` steps left all numbers finite; the network stands there.
