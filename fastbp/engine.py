@@ -15,6 +15,7 @@ from . import threads
 from .kernels.cpu import epoch as loop
 from .kernels.cpu import infer as inference
 from .kernels.cpu.barrier import SYNC_SIZE
+from .kernels.cpu.jit import JIT_DISABLED
 from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.memory import address_table
 from .kernels.cpu.product import SCRATCH_BYTES
@@ -25,8 +26,15 @@ from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
 
+
+def _quiet(function: Any) -> Any:
+    """Compiled code warns of no overflow, and neither does what stands for it with the JIT off."""
+    return np.errstate(all="ignore")(function) if JIT_DISABLED else function
+
+
+_run_steps, _infer = _quiet(loop.run_steps), _quiet(inference.infer)
 # Where the functions have, after t and T, the array without which there is nothing to do.
-_WORK: Final = {loop.run_steps: 9, inference.infer: 1}
+_WORK: Final = {_run_steps: 9, _infer: 1}
 
 
 def aligned(size: int, dtype: Any) -> Array:
@@ -175,7 +183,7 @@ class Workspace:
             self.results, self.scratches(n_threads), self.sync, batch.columns,
             batch.starts,
         )  # fmt: skip
-        return self._together(loop.run_steps, n_threads, args)
+        return self._together(_run_steps, n_threads, args)
 
     def infer(
         self,
@@ -207,8 +215,8 @@ class Workspace:
             self._inferred = parameters
         table[inference.LOGITS] = logits and self.from_logits
         if n_threads == 1:
-            return inference.infer(0, 1, X, out, columns, starts, table)
-        return self._together(inference.infer, n_threads, (X, out, columns, starts, table))
+            return _infer(0, 1, X, out, columns, starts, table)
+        return self._together(_infer, n_threads, (X, out, columns, starts, table))
 
     def _together(self, function: Any, n_threads: int, args: tuple[Any, ...]) -> int:
         """Run a compiled loop on this many threads."""

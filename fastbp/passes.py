@@ -21,6 +21,7 @@ from .threads import ROWS_A_THREAD, choose_threads
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
 SEEDS = 2**63 - 1  # the largest seed
+PIECE: Final = 1_000_000_000  # operations of one compiled call: some 50 ms, then Ctrl-C is heard
 NO_TARGETS: Final = object()  # for passes that only want outputs
 
 
@@ -68,9 +69,14 @@ class Passes:
             threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
         out = np.empty((rows, self._specs[-1].units), self.dtype)
         work = self._take(min(rows, INFERENCE_ROWS))  # one row is microseconds: no `with` here
-        bad = work.infer(
-            matrix, out, self._parameters, self._running, logits=logits, n_threads=threads
-        )
+        bad, piece = 0, rows if rows <= INFERENCE_ROWS else self._piece()
+        parts = [(matrix, out)]
+        if rows > piece:
+            parts = [(matrix[i : i + piece], out[i : i + piece]) for i in range(0, rows, piece)]
+        for part, results in parts:
+            bad += work.infer(
+                part, results, self._parameters, self._running, logits=logits, n_threads=threads
+            )
         self._give_back(work)
         # Thread 0 counts its own rows alone.
         if (bad or threads > 1) and (message := unfit(matrix, "X")):
@@ -115,17 +121,19 @@ class Passes:
         screen = not (needs_screening(batch.X) and needs_screening(batch.targets))
         seed = self.seed if seed is None else check_integer("seed", seed, least=0, most=SEEDS)
         work.results[:] = 0.0
-        work.run(
-            mode,
-            batch,
-            Recipe(seed=seed, screen=screen),
-            self._parameters,
-            gradient,
-            np.empty((0, self._parameters.size), self.dtype),
-            self._running,
-            training=training,
-            n_threads=choose_threads(self._work(rows), rows),
-        )
+        blocks = max(1, self._piece() // rows)
+        for first in range(0, len(batch.bounds) - 1, blocks):
+            work.run(
+                mode,
+                replace(batch, bounds=batch.bounds[first : first + blocks + 1]),
+                Recipe(seed=seed, screen=screen),
+                self._parameters,
+                gradient,
+                np.empty((0, self._parameters.size), self.dtype),
+                self._running,
+                training=training,
+                n_threads=choose_threads(self._work(rows), rows),
+            )
         if screen and not np.isfinite(work.results[loop.LOSS_SUM]):
             message = unfit(batch.X, "X") or (len(batch.targets) and unfit(batch.targets, "y"))
             if message:
@@ -158,6 +166,10 @@ class Passes:
                 "X has 1 row, and batch norm in training needs at least 2; give more rows, or "
                 "training=False for the running statistics"
             )
+
+    def _piece(self) -> int:
+        """Rows of a pass that go through the network in one compiled call: whole blocks."""
+        return max(1, PIECE * 3 // self._work_a_row // INFERENCE_ROWS) * INFERENCE_ROWS
 
     def _work(self, rows: int) -> int:
         """Floating-point operations of a training step on `rows` samples, about."""

@@ -59,7 +59,7 @@ def _segment(typingctx: Any, flat: Any, offset: Any, size: Any) -> Any:
 
 
 def _window_python(flat: np.ndarray, offset: int, rows: int, cols: int) -> np.ndarray:
-    return flat[offset : offset + rows * cols].reshape(rows, cols)
+    return flat.reshape(-1)[offset : offset + rows * cols].reshape(rows, cols)
 
 
 def _segment_python(flat: np.ndarray, offset: int, size: int) -> np.ndarray:

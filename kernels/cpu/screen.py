@@ -11,6 +11,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from .doors import region
 from .jit import parallel, serial
 from .memory import segment
 from .shares import FLAT, share
@@ -58,6 +59,17 @@ def _screen_shares(bits: Any, exponent: Any, found: Any) -> None:
         found[t] = screen_span(bits, exponent, lo, hi)
 
 
+def _first(bits: np.ndarray, exponent: Any, threads: int) -> int:
+    """Index of the first element that is not finite, -1 if all are."""
+    if threads > 1:
+        with region() as free:
+            if free:
+                found = np.empty(threads, dtype=np.int64)
+                _screen_shares(bits, exponent, found)
+                return next((int(i) for i in found if i >= 0), -1)
+    return int(screen_span(bits, exponent, 0, bits.shape[0]))
+
+
 def first_not_finite(X: np.ndarray, n_threads: int | None = None) -> tuple[int, int] | None:
     """Row and column of the first element, in C order, that is NaN or inf; None if all are finite.
 
@@ -83,12 +95,7 @@ def first_not_finite(X: np.ndarray, n_threads: int | None = None) -> tuple[int, 
     threads = 1
     if size >= PARALLEL_FROM:
         threads = numba.get_num_threads() if n_threads is None else n_threads
-    if threads > 1:
-        found = np.empty(threads, dtype=np.int64)
-        _screen_shares(bits, exponent, found)
-        index = next((int(i) for i in found if i >= 0), -1)
-    else:
-        index = screen_span(bits, exponent, 0, size)
+    index = _first(bits, exponent, threads)
     if index < 0:
         return None
     columns = X.shape[1] if X.ndim == 2 else 1

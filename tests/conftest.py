@@ -1,0 +1,8 @@
+"""With NUMBA_DISABLE_JIT=1 the suite is a profile: small shapes, no training to accuracy."""
+
+from fastbp.kernels.cpu.jit import JIT_DISABLED
+
+# Minutes each without compiled code; what they test is tested on small shapes elsewhere.
+_LONG = ("bench", "benchmarks", "cli", "diagnose_engine", "docstrings", "gradients")
+
+collect_ignore = [f"test_{name}.py" for name in _LONG] if JIT_DISABLED else []
