@@ -44,7 +44,7 @@ PROFILE = (
     "loss", "network", "optimizers", "properties", "random", "reference", "schedules",
     "screen", "stopping", "trainer", "update",
 )  # fmt: skip
-FIRST, ALL = 15.0, 90.0  # seconds of tests before a mutant is looked at closely, and in all
+FIRST, ALL = 5.0, 25.0  # seconds of tests before a mutant is looked at closely, and in all
 CPU = 200  # seconds of a core after which a mutant counts as an endless loop: noticed
 
 Change = Callable[[ast.AST], ast.AST | None]
@@ -260,22 +260,26 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a file, such as kernels/cpu/epoch.py")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--copy", type=Path, help="a copy that an earlier run has surveyed")
+    parser.add_argument("--skip", type=int, default=0, help="mutants of the sample to leave out")
     asked = parser.parse_args()
     os.environ |= {"NUMBA_DISABLE_JIT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     sys.dont_write_bytecode = True
     for name in ("coverage", "numba", "numpy", "pytest", "rich", "safetensors"):
         __import__(name)  # once, before the forks
     global CPU
-    copied, limit, CPU = make_copy(), CPU, 3600
-    in_child(lambda: survey(copied) or 0, copied)  # type: ignore[func-returns-value]
-    CPU = limit
+    copied = asked.copy or make_copy()
+    if not (copied / "survey.json").exists():
+        limit, CPU = CPU, 3600
+        in_child(lambda: survey(copied) or 0, copied)  # type: ignore[func-returns-value]
+        CPU = limit
     learnt = json.loads((copied / "survey.json").read_text())
     print(f"{len(learnt['times'])} tests in {sum(learnt['times'].values()):.0f} s", flush=True)
     print("fail by themselves:", learnt["failed"], flush=True)
-    files = sorted({p for pattern in SOURCES for p in ROOT.glob(pattern)})
+    files = sorted({p for pattern in SOURCES for p in copied.glob(pattern)})
     known = []
     for file in files:
-        path = str(file.relative_to(ROOT))
+        path = str(file.relative_to(copied))
         if asked.only in path and path in learnt["lines"]:
             lines = {int(n): set(t) for n, t in learnt["lines"][path].items() if t}
             known += [(path, *entry) for entry in candidates(file, lines)]
@@ -283,8 +287,9 @@ def main() -> int:
     sample = rng.sample(known, min(asked.count, len(known)))
     print(f"{len(sample)} of {len(known)} mutants", flush=True)
     survivors, results = [], []
+    sample = sample[asked.skip :]
     for count, (path, line, number, kind, _) in enumerate(sample, 1):
-        text = (ROOT / path).read_text()
+        text = (copied / path).read_text()
         changed, words = mutated(text, number, kind)
         (copied / path).write_text(changed)
         killed = judge(copied, path, line, words, learnt)
@@ -301,7 +306,7 @@ def main() -> int:
             asked.json.write_text(json.dumps(results, indent=1))
     print(f"{len(sample)} mutants, {len(survivors)} survived: "
           f"{100 * (1 - len(survivors) / len(sample)):.1f}% killed")  # fmt: skip
-    shutil.rmtree(copied)
+    print(f"the copy, surveyed: {copied}")
     return 0
 
 

@@ -25,6 +25,8 @@ import numba
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
+from .entries import EntriesCache
+
 FASTMATH: Final = {"contract", "nsz"}
 JIT_DISABLED: Final = bool(config.DISABLE_JIT)
 
@@ -83,8 +85,10 @@ def cache_directory() -> Path | None:
     path = base / f"fastbp-{source_stamp()}"
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            raise PermissionError(f"{path} belongs to another user")
+        if hasattr(os, "getuid"):
+            if path.is_symlink() or path.stat().st_uid != os.getuid():
+                raise PermissionError(f"{path} belongs to another user")
+            path.chmod(0o700)  # its files are pickles: nobody else may write them
         probe = path / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
@@ -134,14 +138,4 @@ def cached(dispatcher: Any, py_func: Callable[..., Any], kind: str = "") -> Any:
 def _caches(kind: str) -> type[FunctionCache]:
     locator = type("_KindLocator", (_Locator,), {"kind": kind})
     impl = type("_Impl", (CompileResultCacheImpl,), {"_locator_classes": [locator]})
-    return type("_Cache", (_StampedCache,), {"_impl_class": impl})
-
-
-class _StampedCache(FunctionCache):  # type: ignore[misc]
-    """A cache whose key is the name: the stamp stands for the code.
-
-    Numba's key hashes the function's closure, whose pickle differs from process to process.
-    """
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return sig, codegen.magic_tuple(), self._impl.filename_base
+    return type("_Cache", (EntriesCache,), {"_impl_class": impl})

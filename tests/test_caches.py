@@ -1,0 +1,157 @@
+"""The cache of compiled kernels: damaged, unwritable, foreign, stale or contended, it does no harm.
+
+`python tests/caches.py` races 32 processes on a cold cache, twenty times.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fastbp.kernels.cpu.entries import Entries
+from fastbp.kernels.cpu.jit import JIT_DISABLED
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+
+DOOR = """
+import numpy as np
+from fastbp import kernels
+from fastbp.kernels import tables
+x = np.linspace(-2, 2, 7)[None]
+found = kernels.activate("leaky_relu", x)
+assert np.allclose(found, np.where(x < 0, tables.LEAKY_SLOPE * x, x)), found
+print(found[0, 0])
+"""
+
+
+def run(
+    folder: Path | str, *options: str, code: str = DOOR, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    variables = {**os.environ, "NUMBA_CACHE_DIR": str(folder), **environment}
+    variables = {name: value for name, value in variables.items() if value}
+    command = [sys.executable, *options, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.nbc"))
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with one door's kernels."""
+    folder = tmp_path_factory.mktemp("cache")
+    run(folder)
+    assert entries(folder)
+    return folder
+
+
+@pytest.fixture
+def cache(compiled: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(compiled, tmp_path / "cache"))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut off": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "one bit": lambda path: path.write_bytes(
+        (blob := path.read_bytes())[:5000] + bytes([blob[5000] ^ 1]) + blob[5001:]
+    ),
+    "a pickle that runs code": lambda path: path.write_bytes(
+        b"cos\nsystem\n(S'echo owned >&2'\ntR."
+    ),
+    "another entry's": lambda path: path.write_bytes(entries(path.parent)[0].read_bytes()),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_entry_is_compiled_anew(damage: str, cache: Path) -> None:
+    for path in reversed(entries(cache)):
+        DAMAGE[damage](path)
+    done = run(cache, "-W", "error")
+    assert done.stdout == "-0.02\n"
+    assert done.stderr == ""
+    stamps = {path: path.stat().st_mtime_ns for path in entries(cache)}
+    run(cache, "-W", "error")  # mended: nothing is compiled now
+    assert {path: path.stat().st_mtime_ns for path in entries(cache)} == stamps
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"NUMBA_CACHE_DIR": "/dev/null/nowhere"},
+        {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": "/dev/null/nobody"},
+        {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": "/proc/nothing"},
+    ],
+    ids=["unwritable", "no home", "no cache home"],
+)
+def test_without_a_place_it_compiles_and_says_so_once(environment: dict[str, str]) -> None:
+    folder = environment.pop("NUMBA_CACHE_DIR")
+    done = run(folder, **environment)
+    assert done.stdout == "-0.02\n"
+    assert done.stderr.count("fastbp cannot keep compiled kernels") == 1
+    assert "Set NUMBA_CACHE_DIR to a directory you can write to" in done.stderr
+
+
+def test_another_processor_s_entries_lie_beside_ours(cache: Path) -> None:
+    ours = entries(cache)
+    assert run(cache, NUMBA_CPU_NAME="generic").stdout == "-0.02\n"
+    both = entries(cache)
+    assert len(both) == 2 * len(ours)
+    run(cache)
+    assert entries(cache) == both
+
+
+def test_an_edited_source_is_never_stale(tmp_path: Path) -> None:
+    """An edit in a file that the compiled function's own file only imports."""
+    for name in ("fastbp", "kernels"):
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    (tmp_path / "fastbp" / "kernels").symlink_to(tmp_path / "kernels")
+    tables = tmp_path / "kernels" / "tables.py"
+    plain = tables.read_text()
+    home = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    found = []
+    for slope in ("0.01", "0.25", "0.01"):
+        tables.write_text(
+            plain.replace("LEAKY_SLOPE: Final = 0.01", f"LEAKY_SLOPE: Final = {slope}")
+        )
+        found.append(run(tmp_path / "cache", code=home + DOOR).stdout)
+    assert found == ["-0.02\n", "-0.5\n", "-0.02\n"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes")
+def test_the_directory_is_private(cache: Path) -> None:
+    (folder,) = (path for path in cache.iterdir() if path.is_dir())
+    folder.chmod(0o777)  # as somebody may have made it
+    run(cache)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
+    command = [sys.executable, "tests/caches.py", "--processes", "6", "--times", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+    assert done.returncode == 0, done.stdout
+
+
+def test_two_keys_never_share_a_file(tmp_path: Path) -> None:
+    one, two = (Entries(str(tmp_path), "f", "stamp") for _ in range(2))
+    one.save("float32", b"a" * 1000)
+    two.save("float64", b"b" * 1000)
+    assert one.load("float64") == b"b" * 1000
+    assert two.load("float32") == b"a" * 1000
+    assert one.load("int8") is None
+    assert Entries(str(tmp_path), "f", "edited").load("float32") is None
+    one.flush()
+    assert two.load("float32") is None
+    assert not list(tmp_path.iterdir())
