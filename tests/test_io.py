@@ -1,9 +1,12 @@
 """Stored networks: what is saved comes back, and a hostile file gets a clear refusal, cheaply."""
 
+import importlib
 import json
 import os
 import struct
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -448,3 +451,16 @@ def test_loading_a_network_takes_at_most_twice_the_file(tmp_path, dtype):
         assert tracemalloc.get_traced_memory()[1] <= 2 * path.stat().st_size
     finally:
         tracemalloc.stop()
+
+
+def test_mutated_files_are_refused_or_are_another_network(tmp_path):
+    """A few thousand; `python tests/fuzz.py` loads a million."""
+    sys.path.insert(0, str(Path(__file__).parent))
+    try:
+        fuzz = importlib.import_module("fuzz")
+    finally:
+        del sys.path[0]
+    found = fuzz.run(3000, 1, tmp_path)
+    assert sum(found.values()) == 3000
+    assert 0 < found["loaded"] < 1000
+    assert len(found) > 20  # many different reasons: the mutations reach them
