@@ -6,8 +6,9 @@
 The JIT is off, so that a mutant needs no compiling, and everything happens in a temporary copy. A
 first run of the profile, the test files below, notes which test executes which line. A mutant is
 one change to one line that some test executes (a comparison, an operator, a constant, a condition,
-a statement left out); the tests that execute its line are run until one fails. It survives when
-none does. Code that only the compiler runs (intrinsics) has no mutants: the JIT-on suite is for it.
+a statement left out), put into the live functions of a fork, where the tests that execute its line
+are run until one fails. It survives when none does. Code that only the compiler runs (intrinsics)
+has no mutants: the JIT-on suite is for it.
 
 Survivors are printed; `tools/survivors.md` gives the reason of each known one.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import json
 import os
 import random
@@ -27,6 +29,7 @@ import sys
 import tempfile
 import time
 import traceback
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,11 +47,9 @@ PROFILE = (
     "loss", "network", "optimizers", "properties", "random", "reference", "schedules",
     "screen", "stopping", "trainer", "update",
 )  # fmt: skip
-FIRST, ALL = 5.0, 25.0  # seconds of tests before a mutant is looked at closely, and in all
-CPU = 200  # seconds of a core after which a mutant counts as an endless loop: noticed
-
-Change = Callable[[ast.AST], ast.AST | None]
-"""Gives the node in its place, or None where the node has no such mutant."""
+LIMIT = 20.0  # seconds of tests that are run for a mutant at most
+UNREACHED = 77  # exit status
+CPU = 100  # seconds of a core after which a mutant counts as an endless loop: noticed
 
 
 # --- mutants -------------------------------------------------------------------------------------
@@ -124,20 +125,44 @@ def candidates(path: Path, lines: dict[int, set[str]]) -> list[tuple[int, int, s
     return found
 
 
-def mutated(text: str, number: int, kind: str) -> tuple[str, str]:
-    """The file's text with one change, and the change in words."""
+def mutated(text: str, number: int, kind: str) -> tuple[ast.Module, str]:
+    """The file's tree with one change, its lines as they were, and the change in words."""
     tree = ast.parse(text)
     for place, (parent, name, index, node) in enumerate(places(tree)):
         if place != number:
             continue
         other = dict(mutants_of(node))[kind]
         words = f"{ast.unparse(node)}  ->  {ast.unparse(other)}"
+        ast.copy_location(other, node)
         if index is None:
             setattr(parent, name, other)
         else:
             getattr(parent, name)[index] = other
-        return ast.unparse(ast.fix_missing_locations(tree)), words.replace("\n", " ")
+        return ast.fix_missing_locations(tree), " ".join(words.split())
     raise LookupError(number)
+
+
+def put_in_place(tree: ast.Module, path: Path) -> int:
+    """Give the file's live functions the code of a changed tree; how many have changed."""
+    codes: dict[tuple[str, int], types.CodeType] = {}
+
+    def gather(code: types.CodeType) -> None:
+        for inner in code.co_consts:
+            if isinstance(inner, types.CodeType):
+                codes[inner.co_qualname, inner.co_firstlineno] = inner
+                gather(inner)
+
+    gather(compile(tree, str(path), "exec"))
+    changed, real = 0, path.resolve()
+    for function in [o for o in gc.get_objects() if isinstance(o, types.FunctionType)]:
+        old = function.__code__
+        new = codes.get((old.co_qualname, old.co_firstlineno))
+        if new is None or Path(old.co_filename).resolve() != real:
+            continue
+        if (new.co_code, new.co_consts, new.co_names) != (old.co_code, old.co_consts, old.co_names):
+            function.__code__ = new.replace(co_filename=old.co_filename)
+            changed += 1
+    return changed
 
 
 # --- which test executes which line --------------------------------------------------------------
@@ -173,8 +198,7 @@ def survey(copied: Path) -> None:
     meter = coverage.Coverage(str(copied / ".coverage"), config_file=False, include=[f"{copied}/*"])
     meter.start()
     recorder = Recorder(meter)
-    files = [f"tests/test_{name}.py" for name in PROFILE]
-    pytest.main([*PYTEST, *(f for f in files if Path(f).exists())], plugins=[recorder])
+    pytest.main([*PYTEST, *profile()], plugins=[recorder])
     meter.stop()
     meter.save()
     data = meter.get_data()
@@ -191,13 +215,13 @@ def survey(copied: Path) -> None:
 PYTEST = ("-q", "-p", "no:cacheprovider", "--no-header", "--timeout=0")
 
 
-def in_child(work: Callable[[], int], copied: Path) -> int:
+def in_child(work: Callable[[], int], copied: Path, cpu: int = CPU) -> int:
     """Exit status of `work`, run in a fork with the copy in front; negative where killed."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            resource.setrlimit(resource.RLIMIT_CPU, (CPU, CPU))
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
             null = os.open(copied / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(null, 1)
             os.dup2(null, 2)
@@ -214,13 +238,6 @@ def in_child(work: Callable[[], int], copied: Path) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def tests_pass(tests: list[str]) -> int:
-    """In a child: pytest's exit status."""
-    import pytest
-
-    return int(pytest.main([*PYTEST, "-x", *tests]))
-
-
 def make_copy() -> Path:
     """A copy in which fastbp.kernels lies where it is installed."""
     copied = Path(tempfile.mkdtemp(prefix="mutants-"))
@@ -233,24 +250,87 @@ def make_copy() -> Path:
     return copied
 
 
-def judge(copied: Path, path: str, line: int, change: str, learnt: dict[str, Any]) -> bool:
-    """Whether a test notices."""
-    rng = random.Random(f"{path}{line}{change}")  # noqa: S311 - a sample
-    tests = [t for t in learnt["lines"][path][str(line)] if t not in learnt["failed"]]
-    rng.shuffle(tests)
-    done: set[str] = set()
-    for budget in (FIRST, ALL):
-        chosen: list[str] = []
-        for test in tests:
-            if test in done or budget <= 0.0:
+class Judge:
+    """A pytest plugin: collects the profile once, then runs each mutant's tests in a fork."""
+
+    def __init__(self, copied: Path, learnt: dict[str, Any], asked: argparse.Namespace) -> None:
+        self.copied, self.learnt, self.asked = copied, learnt, asked
+
+    def sample(self) -> tuple[list[Any], int]:
+        """Mutants drawn, and how many there are."""
+        known = []
+        for file in sorted({p for pattern in SOURCES for p in self.copied.glob(pattern)}):
+            path = str(file.relative_to(self.copied))
+            if self.asked.only in path and path in self.learnt["lines"]:
+                lines = {int(n): set(t) for n, t in self.learnt["lines"][path].items() if t}
+                known += [(path, *entry) for entry in candidates(file, lines)]
+        rng = random.Random(self.asked.seed)  # noqa: S311 - a sample
+        return rng.sample(known, min(self.asked.count, len(known))), len(known)
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Instead of running all tests once."""
+        items = {item.nodeid: item for item in session.items}
+        sample, known = self.sample()
+        print(f"{len(sample)} of {known} mutants", flush=True)
+        results: list[dict[str, Any]] = []
+        for path, line, number, kind, _ in sample:
+            file = self.copied / path
+            tree, words = mutated(file.read_text(), number, kind)
+            tests = self.tests(path, line, words)
+            if len(results) % 40 == 0 and self.failing(None, file, tests, items):
+                raise RuntimeError(f"without a change, the tests of {path}:{line} fail")
+            status = self.failing(tree, file, tests, items)
+            if status == UNREACHED:
+                print(f"left out, for its closure is another: {path}:{line}: {words}", flush=True)
                 continue
-            budget -= learnt["times"][test] + 0.01
-            chosen.append(test)
-        done |= set(chosen)
-        chosen.sort(key=lambda test: float(learnt["times"][test]))
-        if chosen and in_child(lambda c=chosen: tests_pass(c), copied) != 0:  # type: ignore[misc]
-            return True
-    return False
+            killed = status != 0
+            results.append({"where": f"{path}:{line}", "change": words, "killed": killed})
+            if not killed:
+                print(f"survived {path}:{line}: {words}", flush=True)
+            if len(results) % 20 == 0:
+                print(summary(results), flush=True)
+            if self.asked.json:
+                self.asked.json.write_text(json.dumps(results, indent=1))
+        print(summary(results))
+        return True
+
+    def tests(self, path: str, line: int, change: str) -> list[str]:
+        """Those that execute the line and pass without the change, shuffled, up to a limit."""
+        rng = random.Random(f"{path}{line}{change}")  # noqa: S311 - a sample
+        tests = self.learnt["lines"][path][str(line)]
+        tests = [t for t in tests if t not in self.learnt["failed"]]
+        rng.shuffle(tests)
+        seconds, chosen = LIMIT, []
+        for test in tests:
+            if seconds > 0.0:
+                seconds -= self.learnt["times"][test]
+                chosen.append(test)
+        return sorted(chosen, key=lambda test: float(self.learnt["times"][test]))
+
+    def failing(self, tree: ast.Module | None, file: Path, tests: list[str], items: Any) -> int:
+        """Nonzero where one of the tests notices the change."""
+
+        def work() -> int:
+            if tree is not None:
+                try:
+                    if not put_in_place(tree, file):
+                        return UNREACHED
+                except ValueError:  # it has other free variables
+                    return UNREACHED
+            for test in tests:
+                item = items[test]
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+                if item.session.testsfailed:
+                    return 1
+            return 0
+
+        return in_child(work, self.copied)
+
+
+def summary(results: list[dict[str, Any]]) -> str:
+    """How many, and how many were noticed."""
+    killed = sum(result["killed"] for result in results)
+    return f"{len(results)} mutants, {killed} killed: {100 * killed / max(len(results), 1):.1f}%"
 
 
 def main() -> int:
@@ -261,53 +341,26 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a file, such as kernels/cpu/epoch.py")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--copy", type=Path, help="a copy that an earlier run has surveyed")
-    parser.add_argument("--skip", type=int, default=0, help="mutants of the sample to leave out")
     asked = parser.parse_args()
     os.environ |= {"NUMBA_DISABLE_JIT": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     sys.dont_write_bytecode = True
-    for name in ("coverage", "numba", "numpy", "pytest", "rich", "safetensors"):
-        __import__(name)  # once, before the forks
-    global CPU
+    import pytest
+
     copied = asked.copy or make_copy()
     if not (copied / "survey.json").exists():
-        limit, CPU = CPU, 3600
-        in_child(lambda: survey(copied) or 0, copied)  # type: ignore[func-returns-value]
-        CPU = limit
+        in_child(lambda: survey(copied) or 0, copied, 3600)  # type: ignore[func-returns-value]
     learnt = json.loads((copied / "survey.json").read_text())
     print(f"{len(learnt['times'])} tests in {sum(learnt['times'].values()):.0f} s", flush=True)
-    print("fail by themselves:", learnt["failed"], flush=True)
-    files = sorted({p for pattern in SOURCES for p in copied.glob(pattern)})
-    known = []
-    for file in files:
-        path = str(file.relative_to(copied))
-        if asked.only in path and path in learnt["lines"]:
-            lines = {int(n): set(t) for n, t in learnt["lines"][path].items() if t}
-            known += [(path, *entry) for entry in candidates(file, lines)]
-    rng = random.Random(asked.seed)  # noqa: S311 - a sample
-    sample = rng.sample(known, min(asked.count, len(known)))
-    print(f"{len(sample)} of {len(known)} mutants", flush=True)
-    survivors, results = [], []
-    sample = sample[asked.skip :]
-    for count, (path, line, number, kind, _) in enumerate(sample, 1):
-        text = (copied / path).read_text()
-        changed, words = mutated(text, number, kind)
-        (copied / path).write_text(changed)
-        killed = judge(copied, path, line, words, learnt)
-        (copied / path).write_text(text)
-        results.append(
-            {"file": path, "line": line, "kind": kind, "change": words, "killed": killed}
-        )
-        if not killed:
-            survivors.append(f"{path}:{line}: {words}")
-            print(f"survived {survivors[-1]}", flush=True)
-        if count % 20 == 0:
-            print(f"{count}: {100 * (1 - len(survivors) / count):.1f}% killed", flush=True)
-        if asked.json:
-            asked.json.write_text(json.dumps(results, indent=1))
-    print(f"{len(sample)} mutants, {len(survivors)} survived: "
-          f"{100 * (1 - len(survivors) / len(sample)):.1f}% killed")  # fmt: skip
-    print(f"the copy, surveyed: {copied}")
-    return 0
+    print(f"{len(learnt['failed'])} fail by themselves; the copy, surveyed: {copied}", flush=True)
+    os.chdir(copied)
+    sys.path.insert(0, str(copied))
+    return int(pytest.main([*PYTEST, "-s", *profile()], plugins=[Judge(copied, learnt, asked)]))
+
+
+def profile() -> list[str]:
+    """The test files of the profile that there are."""
+    files = [f"tests/test_{name}.py" for name in PROFILE]
+    return [file for file in files if Path(file).exists()]
 
 
 if __name__ == "__main__":
