@@ -13,6 +13,7 @@ back-propagation lecture notes visible in the code.
 
 from typing import TYPE_CHECKING, Any
 
+from . import _requirements as _requirements
 from .callbacks import Callback, State
 from .gradcheck import check_gradients
 from .history import History

@@ -103,3 +103,15 @@ def test_importing_fastbp_brings_no_optional_package_and_no_kernels_module():
 def test_core_dependencies_are_four():
     names = {text.split(">")[0] for text in PROJECT["project"]["dependencies"]}
     assert names == {"numpy", "numba", "rich", "typer"}
+
+
+@pytest.mark.parametrize("name", ["numba", "llvmlite", "numpy"])
+def test_without_a_compiler_the_message_says_what_to_do(name):
+    code = (
+        f"import sys; sys.modules[{name!r}] = None\n"
+        "try:\n    import fastbp\n"
+        f"except ImportError as error:\n    assert error.name == {name!r}; print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"fastbp needs {name} to ")
+    assert f"pip install {name}" in done.stdout
