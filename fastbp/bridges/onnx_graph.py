@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..engine import Array
-from ..io import replacing
+from ..atomic import replacing
 from ..kernels.tables import ELU_ALPHA, LEAKY_SLOPE
 from .folding import divisor, folded
 

@@ -94,7 +94,7 @@ def _columns(outputs: Array, preparation: Preparation) -> dict[str, Array]:
 
 
 def _write(out: Path, columns: dict[str, Array]) -> None:
-    from ..io import replacing
+    from ..atomic import replacing
 
     suffix = out.suffix.lower()
     with replacing(out) as temporary:

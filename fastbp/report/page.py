@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..io import replacing
+from ..atomic import replacing
 from . import sections
 
 if TYPE_CHECKING:
