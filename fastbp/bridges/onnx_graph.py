@@ -19,8 +19,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..engine import Array
 from ..atomic import replacing
+from ..engine import Array
 from ..kernels.tables import ELU_ALPHA, LEAKY_SLOPE
 from .folding import divisor, folded
 
