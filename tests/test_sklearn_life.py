@@ -21,8 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import fastbp
-from fastbp import MLPClassifier, MLPRegressor
-from fastbp.kernels.cpu import epoch as loop
+from fastbp import MLPClassifier, MLPRegressor, engine
 from fastbp.sklearn_api import inputs, views
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -289,7 +288,7 @@ def test_rows_taken_from_a_sparse_matrix() -> None:
 def test_an_interrupt_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Raised between two chunks of the second epoch; the model stands where it was stopped."""
     calls = []
-    run = loop.run_steps
+    run = engine._run_steps
 
     def interrupted(*args: Any) -> int:
         calls.append(1)
@@ -297,7 +296,7 @@ def test_an_interrupt_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return run(*args)
 
-    monkeypatch.setattr(loop, "run_steps", interrupted)
+    monkeypatch.setattr(engine, "_run_steps", interrupted)
     model = MLPClassifier(**{**SMALL, "max_iter": 50}, n_threads=1)
     with pytest.warns(UserWarning, match="Training interrupted by user"):
         model.fit(X, Y)
