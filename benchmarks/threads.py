@@ -1,6 +1,6 @@
 """From which size on does a second thread pay? One thread and all of them, in turns.
 
-    python benchmarks/threads.py [--turns 15]
+    python -m benchmarks.threads [--turns 15]
 
 Prints microseconds a step of 64-w-w-10 networks and their ratio (above 1: the threads pay), beside
 the work by which `fastbp.threads.choose_threads` decides.
@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from sweep import Shape
-
 from fastbp.threads import available_cores, choose_threads
+
+from .sweep import Shape
 
 SIZES = [(w, b) for w in (64, 128, 256, 512) for b in (32, 64, 128, 256)]
 
