@@ -133,7 +133,7 @@ class Workspace:
         self.settings = np.zeros(loop.SETTINGS, np.int64)
         self.factors = np.zeros(loop.FACTORS)
         self._table: Any = None
-        self._inferred: Array | None = None
+        self._known: tuple[Array | None, ...] = (None, None, None)
         self._compiled: set[Any] = set()
         self._scratches: Array = np.zeros((0, 0), dtype)
 
@@ -202,17 +202,17 @@ class Workspace:
         logits: what goes into the last activation, where the loss is computed from it.
         columns, starts: as for `Batch`.
         """
-        table = self._table
-        if self._inferred is not parameters or len(self._scratches) < n_threads:
+        table, scratches = self._table, self.scratches(n_threads)
+        known = self._known  # also what keeps the arrays behind the table's addresses alive
+        if not (known[0] is parameters and known[1] is running and known[2] is scratches):
             bind(self.dtype)
-            scratches = self.scratches(n_threads)
             arrays = [
                 self.plan.ints, self.plan.reals, parameters, running, self.arena, self.masks,
                 scratches, self.sync,
             ]  # fmt: skip
             table = self._table = address_table(arrays, inference.NUMBERS)
             table[inference.BLOCK] = self.plan.rows
-            self._inferred = parameters
+            self._known = parameters, running, scratches
         table[inference.LOGITS] = logits and self.from_logits
         if n_threads == 1:
             return _infer(0, 1, X, out, columns, starts, table)

@@ -401,3 +401,18 @@ def test_inference_on_any_number_of_threads_gives_the_same_bits(
         monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, n=threads: n)
         for _ in range(60):
             assert np.array_equal(net.forward(inputs), alone)
+
+
+def test_outputs_after_a_workspace_has_grown_for_more_threads() -> None:
+    """The forward pass knows its memory by address: new scratch memory must be a new table."""
+    net = fastbp.Network(6, [fastbp.Dense(5, "tanh"), fastbp.Dense(3)], seed=2)
+    X = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    work, running = net._workspace(4), net._running
+    outs = [np.empty((4, 3), np.float32) for _ in range(2)]
+    work.infer(X, outs[0], net.parameters, running, logits=False, n_threads=1)
+    first = work._table
+    grown = work.scratches(3)
+    work.infer(X, outs[1], net.parameters, running, logits=False, n_threads=1)
+    assert work._table is not first
+    assert work._known[2] is grown
+    assert outs[0].tobytes() == outs[1].tobytes()
