@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import subprocess
@@ -289,3 +290,21 @@ def test_with_the_jit_off() -> None:
     )
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("k", [2, 10, 16, 17])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_rows_bits_depend_on_no_other_row(dtype: str, k: int) -> None:
+    """Softmax and cross entropy of short rows go a block at a time; no cut changes a bit."""
+    rng = np.random.default_rng(k)
+    Z = rng.normal(size=(37, k)).astype(dtype)
+    Y = np.eye(k, dtype=dtype)[rng.integers(0, k, 37)]
+    weight, code = rng.random(37).astype(dtype), LOSSES["cross_entropy"].code
+
+    def passed(cuts: list[int]) -> bytes:
+        A, dZ, losses = np.empty_like(Z), np.empty_like(Z), np.zeros(37)
+        for lo, hi in itertools.pairwise(cuts):
+            cpu.pair_rows(code, Z, A, Y, weight, 0.3, 0.0, np.inf, losses, dZ, lo, hi, k)
+        return A.tobytes() + dZ.tobytes() + losses.tobytes()
+
+    assert passed([0, 37]) == passed([0, 1, 5, 21, 22, 37]) == passed([0, 16, 32, 37])
