@@ -30,6 +30,9 @@ from .spans import BYTES, _load, _mask, _splat, _store
 
 Formula = Callable[..., Any]
 
+CLAIM = 16
+"""Vectors by which a claim for writing the first array runs ahead of what is computed."""
+
 ROWS = 8
 """Rows that `stream_outer` takes at a time."""
 
@@ -43,6 +46,19 @@ def root(x: Any) -> Any:
     module = x.builder.module
     function = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind]), name)
     return Lanes(x.builder, x.builder.call(function, [x.value]))
+
+
+def _claim(builder: Any, place: Any) -> None:
+    """Ask for a cache line to be written soon, so that other cores give up their copies meanwhile.
+
+    All threads have read W when its owner writes it. Without this each line's store waits for the
+    others' answer in turn, 80 ns a line: a step of two threads took 1.1 to 1.5 times as long.
+    """
+    i32 = ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), i32, i32, i32])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    pointer = builder.bitcast(place, ir.PointerType())
+    builder.call(function, [pointer, i32(1), i32(3), i32(1)])
 
 
 def _apply(
@@ -108,6 +124,9 @@ def _outer_loops(
         last = builder.select(builder.icmp_signed("<", end, rows), end, rows)
         with each_row(first, last) as (start, factor):
             with cgutils.for_range_slice(builder, size(0), whole, size(kind.count), size) as (i, _):
+                later = builder.add(i, size(CLAIM * kind.count))
+                with builder.if_then(builder.icmp_signed("<", later, whole)):
+                    _claim(builder, builder.gep(pointers[0], [builder.add(start, later)]))
                 apply(start, factor, i, None)
         with builder.if_then(builder.icmp_signed("<", whole, count)):
             mask = _mask(builder, builder.sub(count, whole), kind.count)
