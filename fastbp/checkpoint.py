@@ -83,10 +83,9 @@ class Keeper:
             return _NEVER
         return int(self.every.count) - step % int(self.every.count)
 
-    def within_epoch(self) -> None:
-        """Between two steps of an epoch."""
-        if self.on and self._due():
-            self.write()
+    def due_within_epoch(self) -> bool:
+        """A checkpoint is due between two steps of an epoch."""
+        return self.on and self._due()
 
     def after_epoch(self) -> None:
         """Between two epochs."""

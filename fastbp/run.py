@@ -1,4 +1,4 @@
-"""One fit under way: chunks of compiled steps, snapshots, and what an epoch leaves behind."""
+"""One fit under way: chunks of compiled steps, and what an epoch leaves behind."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from .checkpoint import Keeper
 from .engine import Recipe, aligned
+from .guard import Guard
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
 from .metrics import compute
 from .sampling import batch_bounds, fill_order
-from .snapshot import Snapshot
 from .threads import choose_threads
 from .underway import Fingerprint, fingerprint
 
@@ -68,13 +68,13 @@ class Run:
         self.trainer, self.net, self.held, self.rules = trainer, trainer.network, held, rules
         self.keeper = Keeper(trainer)
         self.gradient = aligned(self.net.parameters.size, self.net.dtype)
-        self.start = Snapshot.of(self.net, trainer.state)
+        self.guard = Guard(trainer)
         self.done = 0  # steps of this fit
         self.begun = 0  # steps of the epoch under way
         self.spent = 0.0  # seconds that it has taken
         self.stopped = ""
         self.ended = False  # there are no more data
-        if not self._finite():
+        if not self.guard.finite():
             bad = np.flatnonzero(~np.isfinite(self.net.parameters))
             what = f"parameters[{bad[0]}]={self.net.parameters[bad[0]]}" if bad.size else "a number"
             raise ValueError(
@@ -100,6 +100,7 @@ class Run:
         fill_order(self.order, self.data.indices, trainer.sampling, trainer.seed, trainer.epoch)
         if not self.begun:
             self.work.results[:] = 0.0
+        self.guard.renew(self.begun)  # a callback may have changed the numbers
         clock, before = time.perf_counter(), self.spent
         while self.begun < self.steps:
             count = min(int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(trainer.step))
@@ -111,18 +112,28 @@ class Run:
             self.spent = before + time.perf_counter() - clock
             progress.update(self.done)
             if self.begun < self.steps:
-                if due := [rule for rule in self.rules if rule.due()]:
+                due = [rule for rule in self.rules if rule.due()]
+                keep = self.keeper.due_within_epoch()
+                if due or keep or self.guard.due():
+                    if not self._sound(self.begun):
+                        return {}
+                    self.guard.renew(self.begun)
+                if due:
                     self.stopped = due[0].update({}) or "a rule asked for it"
                     return {}
-                self.keeper.within_epoch()
+                if keep:
+                    self.keeper.write()
+        if not self._sound(self.steps):
+            return {}
         values = self._values()
         values["seconds"] = before + time.perf_counter() - clock
         self.begun, self.spent = 0, 0.0
         return values
 
-    def _recipe(self, first: int, count: int) -> Recipe:
+    def _recipe(self, first: int, count: int, step: int) -> Recipe:
+        """Of the steps from `first` on of the epoch, before which the trainer has made `step`."""
         trainer, optimizer = self.trainer, self.trainer.optimizer
-        rates = trainer.schedule.rates(trainer.step, count, self.total, trainer.schedule_state)
+        rates = trainer.schedule.rates(step, count, self.total, trainer.schedule_state)
         return Recipe(
             code=optimizer.code,
             hyper=optimizer.hyper(),
@@ -134,17 +145,16 @@ class Run:
             seed=trainer.seed,
             epoch=trainer.epoch,
             first_step=first,
-            first_update=trainer.step,
+            first_update=step,
             record=self._is_recorded(first + count),
             screen=self.data.screen,
             rates=rates,
         )
 
     def _chunk(self, first: int, count: int) -> bool:
-        """Steps first .. first + count of the epoch; False where training diverged and goes on."""
-        trainer, net = self.trainer, self.net
-        recipe = self._recipe(first, count)
-        self.start.take(net, trainer.state)
+        """Steps first .. first + count of the epoch; False where a loss was not finite."""
+        trainer = self.trainer
+        recipe = self._recipe(first, count, trainer.step)
         before = self.work.results[loop.STEPS]
         clock = time.perf_counter()
         try:
@@ -152,10 +162,17 @@ class Run:
         finally:
             # Read from where the compiled loop counts: an interrupt may have taken the answer.
             trainer.step += int(self.work.results[loop.STEPS] - before)
-        if done == count and self._finite():
+        if done == count:
             self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
             return True
-        self._diverged(first, done, recipe)
+        self._diverged(first + done)
+        return False
+
+    def _sound(self, first: int) -> bool:
+        """All numbers are finite after `first` steps of the epoch; else back, and False."""
+        if self.guard.finite():
+            return True
+        self._diverged(first)
         return False
 
     def _steps(self, first: int, count: int, recipe: Recipe) -> int:
@@ -178,29 +195,21 @@ class Run:
         """The last of so many steps of an epoch leaves the figures by layer."""
         return steps == self.steps
 
-    def _finite(self) -> bool:
-        """All parameters, running statistics and optimizer rows are finite.
+    def _diverged(self, first: int) -> None:
+        """Back to the last finite step, then an error or a warning that says so.
 
-        A row of squares that overflows would leave its weights where they are for ever.
+        `first` steps of the epoch have been made; the next one's loss or these steps' numbers are
+        not finite.
         """
-        for numbers in (self.net.parameters, self.net._running, self.trainer.state):
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = numbers.sum()  # one pass; it may overflow where every number is finite
-            if not np.isfinite(total) and not np.isfinite(numbers).all():
-                return False
-        return True
-
-    def _diverged(self, first: int, done: int, recipe: Recipe) -> None:
-        """Back to the last finite step of the chunk, then an error or a warning that says so."""
-        trainer = self.trainer
-        kept = self._last_finite(first, done, recipe)
-        trainer.step = recipe.first_update + kept
-        step = first + kept  # the one that went wrong
+        trainer, guard = self.trainer, self.guard
+        kept = self._last_finite(first - guard.first)
+        trainer.step = guard.step + kept
+        step = guard.first + kept  # the one that went wrong
         start, end = self._bounds(step, 1)
         rows = self.order[start:end]
         if self.data.screen and (bad := self.data.unfit(rows)):
             raise BadRowError(bad)
-        rate = float(recipe.rates[kept])
+        rate = float(self._recipe(step, 1, trainer.step).rates[0])
         message = (
             f"training diverged in epoch {trainer.epoch}, batch {step}: the loss, a weight or an "
             "optimizer's row is not finite. The network has the weights of the last finite step "
@@ -212,26 +221,28 @@ class Run:
             raise DivergenceError(message)
         warnings.warn(message, RuntimeWarning, stacklevel=7)
 
-    def _last_finite(self, first: int, done: int, recipe: Recipe) -> int:
-        """How many of the chunk's `done` steps left all numbers finite; the network stands there.
+    def _last_finite(self, done: int) -> int:
+        """How many of the `done` steps since the guard left all numbers finite; back to there.
 
         What is not finite stays so, so the step is found by halving: a replay has the same bits.
         """
-        if self._finite():
+        if self.guard.finite():
             return done
         good, bad = 0, max(done, 1)
         while bad - good > 1:
             middle = (good + bad) // 2
-            self._replay(first, middle, recipe)
-            good, bad = (middle, bad) if self._finite() else (good, middle)
-        self._replay(first, good, recipe)
+            self._replay(middle)
+            good, bad = (middle, bad) if self.guard.finite() else (good, middle)
+        self._replay(good)
         return good
 
-    def _replay(self, first: int, count: int, recipe: Recipe) -> None:
-        """The first `count` steps of the chunk once more."""
-        self.start.restore(self.net, self.trainer.state)
+    def _replay(self, count: int) -> None:
+        """The first `count` steps since the guard once more."""
+        guard = self.guard
+        guard.restore()
         if count:
-            self._steps(first, count, replace(recipe, record=False))
+            recipe = self._recipe(guard.first, count, guard.step)
+            self._steps(guard.first, count, replace(recipe, record=False))
 
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""

@@ -35,6 +35,12 @@ class Snapshot:
         rows = None if state is None else state.copy()
         return cls(network.parameters.copy(), network._running.copy(), rows)
 
+    @classmethod
+    def like(cls, network: Network, state: Array) -> Self:
+        """Room for the numbers, without them."""
+        parameters, running = np.empty_like(network.parameters), np.empty_like(network._running)
+        return cls(parameters, running, np.empty_like(state))
+
     def take(self, network: Network, state: Array | None = None) -> None:
         """Copy the numbers now, into the arrays that are there."""
         self.parameters[...], self.running[...] = network.parameters, network._running

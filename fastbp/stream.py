@@ -76,7 +76,8 @@ class Stream(Run):
             self.data = self.following
             failure = self._look_ahead()
             self._make_room(self.data.samples)
-            if not self._chunk(step, 1):
+            self.guard.renew(step)  # the item cannot be had again: the next one starts from here
+            if not (self._chunk(step, 1) and self._sound(step + 1)):
                 return {}
             self.done += 1
             if failure is not None:

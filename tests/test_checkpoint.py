@@ -192,21 +192,22 @@ def cut(tmp_path: Path) -> Path:
     """A checkpoint in the middle of the second of four epochs."""
     path = tmp_path / "cut"
     trainer = Trainer(network(), batch_size=8, early_stopping=True, seed=3)
-    plain = checkpoint.Keeper.within_epoch
+    plain = checkpoint.Keeper.due_within_epoch
 
-    def within(keeper: Any) -> None:
+    def within(keeper: Any) -> bool:
         if trainer.step == 7:
             trainer.save(path)
             raise KeyboardInterrupt
+        return False
 
-    checkpoint.Keeper.within_epoch = within  # type: ignore[method-assign]
+    checkpoint.Keeper.due_within_epoch = within  # type: ignore[method-assign]
     rooms = checkpoint.Keeper.room
     checkpoint.Keeper.room = lambda keeper, step: 1  # type: ignore[method-assign]
     try:
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(X, Y, epochs=4, validation=0.2)
     finally:
-        checkpoint.Keeper.within_epoch, checkpoint.Keeper.room = plain, rooms  # type: ignore[method-assign]
+        checkpoint.Keeper.due_within_epoch, checkpoint.Keeper.room = plain, rooms  # type: ignore[method-assign]
     return path
 
 

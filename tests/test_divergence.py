@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import SGD, BatchNorm, Dense, DivergenceError, Network, Trainer, run
+from fastbp import SGD, BatchNorm, Dense, DivergenceError, Network, Trainer, guard, run
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(64, 6)).astype(np.float32)
@@ -117,6 +117,7 @@ def test_the_step_is_named_and_the_last_finite_one_kept(
     assert "Try a smaller rate" in message
     assert np.isfinite(trainer.history.loss).all()
     monkeypatch.setattr(run, "CHUNK_SECONDS", 0.0)
+    monkeypatch.setattr(guard, "PATIENCE", 0.0)
     step_by_step, same = diverged(RECIPES[name]())
     assert same == message
     assert bits(step_by_step) == bits(trainer)
