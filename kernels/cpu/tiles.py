@@ -113,6 +113,11 @@ class Vectors:
         align = ir.Constant(I32, self.itemsize)
         self.builder.call(function, [value, pointer, align, mask])
 
+    def hidden(self, pointer: Any) -> Any:
+        """The pointer, about which LLVM knows nothing: it derives no other address from it."""
+        kind = ir.FunctionType(POINTER, [POINTER])
+        return self.builder.asm(kind, "", "=r,0", [pointer], side_effect=False)
+
     def prefetch(self, pointer: Any) -> None:
         """Ask for the cache line at `pointer`, to be read soon; any address is allowed."""
         function = self.intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
@@ -133,6 +138,10 @@ _POINTERS = ("a", "b", "c", "bias", "judge")
 _NUMBERS = ("rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest")
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
 PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2))
+
+
+ROWS_A_LEADER: Final = 3
+"""Rows of A that one running pointer reaches, at 0, 1 and 2 strides, which x86 adds for nothing."""
 
 
 @dataclass
@@ -244,29 +253,37 @@ def _depth_loop(function: ir.Function, tile: _Tile, a: Any, starts: list[Any]) -
     """for p in range(depth): accumulators += A[:, p] * B[p, :]."""
     simd, arg = tile.simd, tile.arg
     builder = simd.builder
+    leaders = [
+        simd.hidden(tile.row(a, arg["a_row"], i)) for i in range(0, tile.height, ROWS_A_LEADER)
+    ]
     before = builder.block
     head, body, after = (function.append_basic_block(n) for n in ("depth", "multiply", "summed"))
     builder.branch(head)
     builder.position_at_end(head)
-    p, a_here, b_here = builder.phi(I64), builder.phi(POINTER), builder.phi(POINTER)
+    p, b_here = builder.phi(I64), builder.phi(POINTER)
+    a_here = [builder.phi(POINTER) for _ in leaders]
     sums = [builder.phi(simd.type) for _ in starts]
-    firsts = (ir.Constant(I64, 0), a, arg["b"], *starts)
-    for phi, value in zip((p, a_here, b_here, *sums), firsts, strict=True):
+    phis = (p, b_here, *a_here, *sums)
+    firsts = (ir.Constant(I64, 0), arg["b"], *leaders, *starts)
+    for phi, value in zip(phis, firsts, strict=True):
         phi.add_incoming(value, before)
     builder.cbranch(builder.icmp_signed("<", p, arg["depth"]), body, after)
     builder.position_at_end(body)
     row_b = [simd.load(simd.at(b_here, v * simd.lanes), tile.guard(v)) for v in range(tile.vectors)]
-    column_a = [simd.broadcast(tile.row(a_here, arg["a_row"], i)) for i in range(tile.height)]
+    column_a = [
+        simd.broadcast(tile.row(a_here[i // ROWS_A_LEADER], arg["a_row"], i % ROWS_A_LEADER))
+        for i in range(tile.height)
+    ]
     products = [
         simd.fma(column_a[i], row_b[v], s) for (i, v), s in zip(tile.cells(), sums, strict=True)
     ]
     nexts = (
         builder.add(p, ir.Constant(I64, 1)),
-        simd.at(a_here, arg["a_step"]),
         simd.at(b_here, arg["b_step"]),
+        *(simd.at(leader, arg["a_step"]) for leader in a_here),
         *products,
     )
-    for phi, value in zip((p, a_here, b_here, *sums), nexts, strict=True):
+    for phi, value in zip(phis, nexts, strict=True):
         phi.add_incoming(value, builder.block)
     builder.branch(head)
     builder.position_at_end(after)
