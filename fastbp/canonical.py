@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from .errors import shown
 from .kernels.cpu.screen import first_not_finite
 from .tables import from_table, is_table
+from .threads import available_cores, run
 
 Array = NDArray[Any]
 
@@ -147,8 +148,7 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         result = np.array(array, dtype=dtype, order="C", copy=True, subok=False)
     narrowed = array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize
-    if narrowed and result.size and (place := first_not_finite(result)) is not None:
-        place = place if array.ndim == 2 else place[:1]
+    if narrowed and result.size and (place := _first_not_finite(result)) is not None:
         if np.isfinite(array[place]):
             most = float(np.finfo(dtype).max)
             raise ValueError(
@@ -156,6 +156,12 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
                 f"{most:.3g}); scale {name}, or use Network(..., dtype='float64')."
             )
     return result
+
+
+def _first_not_finite(array: Array, n_threads: int | None = None) -> tuple[int, ...] | None:
+    """The place, by the threads that train: OpenMP's would spin on when training starts."""
+    place = first_not_finite(array, n_threads or available_cores(), run=run)
+    return place if place is None or array.ndim == 2 else place[:1]
 
 
 def check_finite(array: Array, name: str, n_threads: int | None = None) -> None:
@@ -173,9 +179,8 @@ def check_finite(array: Array, name: str, n_threads: int | None = None) -> None:
     """
     if not needs_screening(array):
         return
-    place = first_not_finite(array, n_threads)
+    place = _first_not_finite(array, n_threads)
     if place is not None:
-        place = place if array.ndim == 2 else place[:1]
         raise ValueError(
             f"{_where(name, place)}={array[place]} is not finite; leave such rows out or fill "
             "them first."

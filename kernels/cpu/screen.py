@@ -6,6 +6,7 @@ a count of integers vectorises where an ordered comparison with an early exit do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numba
@@ -50,33 +51,42 @@ def screen_span(bits: Any, exponent: Any, lo: int, hi: int) -> int:
     return -1
 
 
+@serial
+def _screen_share(part: int, parts: int, bits: Any, exponent: Any, found: Any) -> None:
+    """found[part]: what `screen_span` says of this share."""
+    lo, hi = share(bits.shape[0], FLAT, part, parts)
+    found[part] = screen_span(bits, exponent, lo, hi)
+
+
 @parallel
 def _screen_shares(bits: Any, exponent: Any, found: Any) -> None:
-    """found[t]: what `screen_span` says of share t."""
     parts = found.shape[0]
     for t in numba.prange(parts):
-        lo, hi = share(bits.shape[0], FLAT, t, parts)
-        found[t] = screen_span(bits, exponent, lo, hi)
+        _screen_share(np.int64(t), parts, bits, exponent, found)
 
 
-def _first(bits: np.ndarray, exponent: Any, threads: int) -> int:
-    """Index of the first element that is not finite, -1 if all are."""
-    if threads > 1:
-        with region() as free:
-            if free:
-                found = np.empty(threads, dtype=np.int64)
-                _screen_shares(bits, exponent, found)
-                return next((int(i) for i in found if i >= 0), -1)
-    return int(screen_span(bits, exponent, 0, bits.shape[0]))
+def in_region(share: Any, threads: int, args: tuple[Any, ...]) -> None:
+    """share(t, threads, *args) for all t in a parallel region, or here where none may be opened."""
+    with region() as free:
+        if free:
+            _screen_shares(*args)
+        else:
+            for t in range(threads):
+                share(t, threads, *args)
 
 
-def first_not_finite(X: np.ndarray, n_threads: int | None = None) -> tuple[int, int] | None:
+def first_not_finite(
+    X: np.ndarray, n_threads: int | None = None, *, run: Callable[..., Any] = in_region
+) -> tuple[int, int] | None:
     """Row and column of the first element, in C order, that is NaN or inf; None if all are finite.
 
     Args:
         X: C-contiguous float32 or float64, (n, k) or (n,); of (n,) the column is 0.
         n_threads: threads to use at most; None: as many as Numba has. The answer does not depend
             on it.
+        run: `run(share, threads, args)` calls share(t, threads, *args) for t = 0 .. threads-1 side
+            by side. Default: a region of Numba's threads. Those of OpenMP spin for milliseconds
+            after it, which a caller with threads of its own will not want.
 
     Raises:
         TypeError: another dtype.
@@ -95,7 +105,12 @@ def first_not_finite(X: np.ndarray, n_threads: int | None = None) -> tuple[int, 
     threads = 1
     if size >= PARALLEL_FROM:
         threads = numba.get_num_threads() if n_threads is None else n_threads
-    index = _first(bits, exponent, threads)
+    found = np.full(threads, -1, dtype=np.int64)
+    if threads > 1:
+        run(_screen_share, threads, (bits, exponent, found))
+    else:
+        _screen_share(0, 1, bits, exponent, found)
+    index = next((int(i) for i in found if i >= 0), -1)
     if index < 0:
         return None
     columns = X.shape[1] if X.ndim == 2 else 1
