@@ -148,13 +148,13 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         result = np.array(array, dtype=dtype, order="C", copy=True, subok=False)
     narrowed = array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize
-    if narrowed and result.size and (place := _first_not_finite(result)) is not None:
-        if np.isfinite(array[place]):
-            most = float(np.finfo(dtype).max)
-            raise ValueError(
-                f"{_where(name, place)}={array[place]} is too large for {dtype} (at most "
-                f"{most:.3g}); scale {name}, or use Network(..., dtype='float64')."
-            )
+    place = _first_not_finite(result) if narrowed and result.size else None
+    if place is not None and np.isfinite(array[place]):
+        most = float(np.finfo(dtype).max)
+        raise ValueError(
+            f"{_where(name, place)}={array[place]} is too large for {dtype} (at most "
+            f"{most:.3g}); scale {name}, or use Network(..., dtype='float64')."
+        )
     return result
 
 

@@ -138,10 +138,10 @@ def _quota() -> int:
     return 1 << 20
 
 
-# Operations of a step, and rows of its batch, that pay for one more thread. Its meetings cost a
-# microsecond each, but half of the weights and of the activations change cores at every step: two
-# threads broke even at 20 to 35 million operations (64-128-128-10 on 128 rows, 784-128-10 on 64).
-WORK_A_THREAD = 12_000_000
+# Operations of a step, and rows of its batch, that pay for one more thread. Its meetings cost less
+# than a microsecond, but half of the weights and of the activations change cores at every step: two
+# threads break even at 6 to 9 million operations (64-64-64-10 on 128 rows, 64-128-128-10 on 64).
+WORK_A_THREAD = 4_000_000
 ROWS_A_THREAD = 16
 
 
