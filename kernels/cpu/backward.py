@@ -48,9 +48,9 @@ from .tiles import FINISH_MASK, FINISH_NONE
 
 RELU: Final = ACTIVATIONS["relu"].code
 IDENTITY: Final = ACTIVATIONS["identity"].code
-ROWS: Final = 24
+ROWS: Final = 12
 """Rows of W are cut at multiples of this: whole tiles of every height but 1."""
-TALL: Final = 8 * ROWS
+TALL: Final = 16 * ROWS
 """Rows of W formed at once: what one packing of a wide layer's dL/dZ and of A^T serves."""
 
 

@@ -89,7 +89,7 @@ def learn_fused(
         p = row_of(plan, layer)
         m, n = p[M], p[N]
         lo, hi = share(m, ROWS, t, T)
-        first, last = share(n, COLUMNS, t, T)
+        first, last = share(n, COLUMNS, T - 1 - t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
         if rows == 1 and clip_value == 0:
@@ -126,7 +126,7 @@ def whole_gradient(
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         lo, hi = share(p[M], ROWS, t, T)
-        first, last = share(p[N], COLUMNS, t, T)
+        first, last = share(p[N], COLUMNS, T - 1 - t, T)
         layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch)
 
 
@@ -183,7 +183,7 @@ def learn_whole(
             t, T, p[W], m * n, parameters, gradient, state, code, rates, l2, shrink, record,
             row_of(figures, layer), partial, sync, scratch,
         )  # fmt: skip
-        first, last = share(n, COLUMNS, t, T)
+        first, last = share(n, COLUMNS, T - 1 - t, T)
         for at in (p[B], p[GAMMA], p[BETA]):
             if at >= 0 and last > first:
                 update_span(
