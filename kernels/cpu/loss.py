@@ -19,7 +19,7 @@ from .jit import inline, parallel, serial
 from .loss_terms import PAIRS, TERMS, softmax_cross_end, softmax_cross_start
 from .memory import flush_denormals, restore_mode
 from .shares import share
-from .short_rows import SHORT_BYTES, softmax_cross_block
+from .short_rows import SHORT_BYTES, pairs_block, softmax_cross_block
 from .spans import Formula, span
 
 CROSS_ENTROPY: Final = LOSSES["cross_entropy"].code
@@ -34,6 +34,7 @@ _terms = span(
 )
 _slopes = span(_numbered({name: pair[1] for name, pair in TERMS.items()}), outputs=1, inputs=2)
 _pairs = span(_numbered(PAIRS), outputs=2, inputs=2, totals=1)
+_pairs_block = pairs_block(_numbered(PAIRS))
 _start = span({0: softmax_cross_start}, outputs=1, inputs=2, totals=3)
 _end = span({0: softmax_cross_end}, outputs=2, inputs=2)
 
@@ -77,11 +78,16 @@ def pair_rows(
     A may be Z; dZ may be either. The terms of binary_cross_entropy and a sample's cross_entropy are
     held in [least, most]: of those libraries that clip probabilities before the logarithm.
     """
-    if loss == CROSS_ENTROPY and n * Z.itemsize <= SHORT_BYTES:
+    if n * Z.itemsize <= SHORT_BYTES:
         lanes = SHORT_BYTES // Z.itemsize
         for i in range(lo, hi, lanes):
             rows = min(lanes, hi - i)
-            softmax_cross_block(Z, A, Y, weight, scale, least, most, losses, dZ, i, rows, n)
+            if loss == CROSS_ENTROPY:
+                softmax_cross_block(Z, A, Y, weight, scale, least, most, losses, dZ, i, rows, n)
+            else:
+                _pairs_block(
+                    Z, A, Y, weight, scale, least, most, losses, dZ, i, rows, n, loss
+                )  # fmt: skip
         return
     for i in range(lo, hi):
         c = scale * weight[i]

@@ -1,4 +1,4 @@
-"""Softmax over short rows: a block of rows is turned in registers, so that a lane is a row.
+"""Losses over short rows: a block of rows is turned in registers, so that a lane is a row.
 
 A row of ten classes fills no vector, and its maximum, sum and logarithm wait for one another: about
 70 ns a row, most of it latency. Turned, as many rows as a vector has lanes take the same steps at
@@ -8,7 +8,7 @@ nor on the block's size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from llvmlite import ir
@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from .elementary import exp, log
 from .jit import JIT_DISABLED
 from .lanes import Lanes, select
-from .loss_terms import softmax_cross_end, softmax_cross_start
+from .loss_terms import held, softmax_cross_end, softmax_cross_start
 from .packing import turned
 from .spans import BYTES
 from .tiles import I64, POINTER, Vectors
@@ -142,6 +142,47 @@ def softmax_block(typingctx: Any, Z: Any, A: Any, first: Any, count: Any, n: Any
     return types.void(Z, A, types.intp, types.intp, types.intp), codegen
 
 
+class _Losses:
+    """What the losses from logits share: a block's numbers, and how its rows are weighted."""
+
+    def __init__(self, context: Any, builder: Any, sig: Any, args: Any) -> None:
+        windows = [0, 1, 2, 3, 7, 8]
+        self.Z, self.A, self.Y, weight, self.losses, self.dZ = (
+            context.make_array(sig.args[i])(context, builder, args[i]) for i in windows
+        )
+        self.block = block = _Block(builder, sig.args[0].dtype, *args[9:])
+        self.builder, self.single = builder, block.itemsize == 4
+        self.double = Vectors(builder, block.simd.lanes, 8)
+        self.z, self.y = block.load(self.Z), block.load(self.Y)
+        scale, *self.bounds = (Lanes(builder, self.double.splat(value)) for value in args[4:7])
+        self.weight = self.wide(block.simd.load(place(builder, weight, block.first), block.rows))
+        self.c = self.narrow(self.weight * scale)
+
+    def wide(self, value: Any) -> Lanes:
+        """In float64."""
+        kind = self.double.type
+        return Lanes(self.builder, self.builder.fpext(value, kind) if self.single else value)
+
+    def narrow(self, value: Lanes) -> Lanes:
+        """In the windows' dtype."""
+        kind = self.block.simd.type
+        return Lanes(
+            self.builder, self.builder.fptrunc(value.value, kind) if self.single else value.value
+        )
+
+    def finish(self, loss: Lanes) -> None:
+        """Store the rows' losses, and the columns that have become A and dZ."""
+        where = place(self.builder, self.losses, self.block.first)
+        self.double.store((self.weight * loss).value, where, self.block.rows)
+        self.block.store(self.z, self.A)
+        self.block.store(self.y, self.dZ)
+
+
+def _losses_type(Z: Any, A: Any, Y: Any, weight: Any, losses: Any, dZ: Any) -> tuple[Any, ...]:
+    three, counts = (types.float64,) * 3, (types.intp,) * 3
+    return Z, A, Y, weight, *three, losses, dZ, *counts
+
+
 @intrinsic
 def softmax_cross_block(
     typingctx: Any, Z: Any, A: Any, Y: Any, weight: Any, scale: Any, least: Any, most: Any,
@@ -150,15 +191,8 @@ def softmax_cross_block(
     """Softmax with cross entropy as `loss.pair_rows` has it, for one block of rows."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        windows = [0, 1, 2, 3, 7, 8]
-        Z, A, Y, weight, losses, dZ = (
-            context.make_array(sig.args[i])(context, builder, args[i]) for i in windows
-        )
-        first = args[9]
-        block = _Block(builder, sig.args[0].dtype, *args[9:])
-        lanes = block.simd.lanes
-        double = Vectors(builder, lanes, 8)
-        z, y = block.load(Z), block.load(Y)
+        here = _Losses(context, builder, sig, args)
+        block, z, y = here.block, here.z, here.y
         top, nought = block.top(z), block.vector(0.0)
 
         def start(z: Any, y: Any, total: Any, mass: Any, below: Any) -> tuple[Any, ...]:
@@ -166,22 +200,51 @@ def softmax_cross_block(
             return e, total + term, mass + share, below + less
 
         total, mass, below = block.each(start, [z, y], [z], [nought] * 3)
-
-        def wide(value: Any) -> Lanes:
-            single = block.itemsize == 4
-            return Lanes(builder, builder.fpext(value, double.type) if single else value)
-
-        scale, least, most = (Lanes(builder, double.splat(value)) for value in args[4:7])
-        w = wide(block.simd.load(place(builder, weight, first), block.rows))
-        c = (w * scale).value
-        c = Lanes(builder, builder.fptrunc(c, block.simd.type) if block.itemsize == 4 else c)
-        loss = wide(below.value) + wide(mass.value) * wide(log(total).value)
-        loss = select(loss < least, least, select(loss > most, most, loss))
-        double.store((w * loss).value, place(builder, losses, first), block.rows)
-        block.each(lambda e, y: softmax_cross_end(e, y, total, mass, c), [z, y], [z, y], [])
-        block.store(z, A)
-        block.store(y, dZ)
+        loss = here.wide(below.value) + here.wide(mass.value) * here.wide(log(total).value)
+        block.each(lambda e, y: softmax_cross_end(e, y, total, mass, here.c), [z, y], [z, y], [])
+        here.finish(held(loss, *here.bounds))
         return context.get_dummy_value()
 
-    three, counts = (types.float64,) * 3, (types.intp,) * 3
-    return types.void(Z, A, Y, weight, *three, losses, dZ, *counts), codegen
+    return types.void(*_losses_type(Z, A, Y, weight, losses, dZ)), codegen
+
+
+def pairs_block(table: Mapping[int, Callable[..., Any]]) -> Any:
+    """Make {code: formula} of `loss_terms.PAIRS` a function for one block of rows.
+
+    f(Z, A, Y, weight, scale, least, most, losses, dZ, first, count, n, code): as `loss.pair_rows`.
+    """
+
+    @intrinsic
+    def block_of_pairs(
+        typingctx: Any, Z: Any, A: Any, Y: Any, weight: Any, scale: Any, least: Any, most: Any,
+        losses: Any, dZ: Any, first: Any, count: Any, n: Any, code: Any,
+    ) -> Any:  # fmt: skip
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            *args, code = args
+            here = _Losses(context, builder, sig, args)
+            block = here.block
+            bounds = [here.narrow(bound) for bound in here.bounds]
+            slot = cgutils.alloca_once_value(builder, block.vector(0.0).value)
+            end = builder.append_basic_block("pairs.end")
+            choice = builder.switch(code, end)
+            for number, formula in table.items():
+                branch = builder.append_basic_block(f"pairs.{formula.__name__}")
+                choice.add_case(code.type(number), branch)
+                builder.position_at_end(branch)
+
+                def step(z: Any, y: Any, total: Any, formula: Any = formula) -> tuple[Any, ...]:
+                    a, d, term = formula(z, y, here.c, *bounds)
+                    return a, d, total + term
+
+                columns = [here.z, here.y]
+                (total,) = block.each(step, columns, columns, [block.vector(0.0)])
+                builder.store(total.value, slot)
+                builder.branch(end)
+            builder.position_at_end(end)
+            here.finish(here.wide(builder.load(slot)))
+            return context.get_dummy_value()
+
+        given = _losses_type(Z, A, Y, weight, losses, dZ)
+        return types.void(*given, types.intp), codegen
+
+    return block_of_pairs
