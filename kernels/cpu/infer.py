@@ -50,11 +50,12 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
         if start > 0 and rows != most:
             barrier(sync, T)  # rows change hands: nobody may still be at work in them
         lo, hi = share(rows, BATCH_GRAIN, t, T)
-        source = window(X, start * m, rows, m)
         if starts.size > 0:
             source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
             for i in range(lo, hi):
                 unpack_row(X, columns, starts, start + i, source, i, m)
+        else:
+            source = window(X, start * m, rows, m)
         forward_rows(
             t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0,
             0, 0, False, to_logits, scratch,

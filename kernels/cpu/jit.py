@@ -29,9 +29,17 @@ from .entries import EntriesCache
 
 FASTMATH: Final = {"contract", "nsz"}
 JIT_DISABLED: Final = bool(config.DISABLE_JIT)
+BOUNDS_CHECKED: Final = bool(config.BOUNDSCHECK) and not JIT_DISABLED
+"""With NUMBA_BOUNDSCHECK=1 windows are checked, too, and what a body raises reaches its caller."""
 
 _UNWRAPPED: Final = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _OPTIONS: Final[dict[str, Any]] = {"error_model": "numpy", "fastmath": FASTMATH}
+
+# What Numba compiles differently for; the processor is part of each entry's key.
+_SETTINGS: Final = (
+    "BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT",
+    "LLVM_REFPRUNE_PASS", "LLVM_PASS_TIMINGS", "DISABLE_INTEL_SVML",
+)  # fmt: skip
 
 
 def serial(function: Callable[..., Any]) -> Any:
@@ -60,10 +68,15 @@ def parallel(function: Callable[..., Any]) -> Any:
 
 @functools.cache
 def source_stamp() -> str:
-    """Hash of the kernel sources and of the compiler's versions: the salt of the cache."""
+    """Hash of the kernel sources, the compiler's versions and its settings: the salt of the cache.
+
+    Without the settings, code compiled with NUMBA_BOUNDSCHECK=1 would be run later without it, and
+    a check for bounds would run code that has none.
+    """
     digest = hashlib.sha256()
-    for version in (numba.__version__, llvmlite.__version__, sys.version):
-        digest.update(version.encode())
+    settings = [f"{name}={getattr(config, name, None)}" for name in _SETTINGS]
+    for part in (numba.__version__, llvmlite.__version__, sys.version, *settings):
+        digest.update(part.encode())
     root = Path(__file__).resolve().parent.parent
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode())

@@ -7,6 +7,7 @@ cost more than a small layer's arithmetic. Whoever calls the loop keeps the vect
 
 from __future__ import annotations
 
+import functools
 import platform
 from typing import Any
 
@@ -17,7 +18,7 @@ from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from .jit import JIT_DISABLED
+from .jit import BOUNDS_CHECKED, JIT_DISABLED
 
 CELLS = 3
 """Numbers of an array in an address table: its address and up to two extents."""
@@ -46,16 +47,31 @@ def _view(context: Any, builder: Any, sig: Any, args: Any, shape: list[Any]) -> 
     return result._getvalue()
 
 
+def _view_within(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """The view that args[1:], an offset and extents, say; an IndexError where it leaves args[0]."""
+    offset, *shape = args[1:]
+    if BOUNDS_CHECKED:
+        flat = context.make_array(sig.args[0])(context, builder, args[0])
+        zero = offset.type(0)
+        size = functools.reduce(builder.mul, shape)
+        before = builder.icmp_signed("<", offset, zero)
+        beyond = builder.icmp_signed(">", builder.add(offset, size), flat.nitems)
+        some = builder.icmp_signed(">", size, zero)
+        outside = builder.and_(some, builder.or_(before, beyond))
+        with cgutils.if_unlikely(builder, outside):
+            words = ("a window outside its array",)
+            context.call_conv.return_user_exc(builder, IndexError, words)
+    return _view(context, builder, sig, args, shape)
+
+
 @intrinsic
 def _window(typingctx: Any, flat: Any, offset: Any, rows: Any, cols: Any) -> Any:
-    sig = types.Array(flat.dtype, 2, "C")(flat, types.intp, types.intp, types.intp)
-    return sig, lambda context, builder, s, args: _view(context, builder, s, args, list(args[2:]))
+    return types.Array(flat.dtype, 2, "C")(flat, types.intp, types.intp, types.intp), _view_within
 
 
 @intrinsic
 def _segment(typingctx: Any, flat: Any, offset: Any, size: Any) -> Any:
-    sig = types.Array(flat.dtype, 1, "C")(flat, types.intp, types.intp)
-    return sig, lambda context, builder, s, args: _view(context, builder, s, args, [args[2]])
+    return types.Array(flat.dtype, 1, "C")(flat, types.intp, types.intp), _view_within
 
 
 def _window_python(flat: np.ndarray, offset: int, rows: int, cols: int) -> np.ndarray:

@@ -22,10 +22,11 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
-from .jit import JIT_DISABLED, body, cache_directory
+from .jit import BOUNDS_CHECKED, JIT_DISABLED, body, cache_directory
 from .product import bind_tiles
 
 _POSITIONAL: Final = Parameter.POSITIONAL_OR_KEYWORD
@@ -125,9 +126,12 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void) -> Any:
         ]
         kind = context.call_conv.get_function_type(wanted.return_type, wanted.args)
         function = builder.inttoptr(_load(builder, entry.slot + which), kind.as_pointer())
-        _, value = context.call_conv.call_function(
+        status, value = context.call_conv.call_function(
             builder, function, wanted.return_type, wanted.args, values
         )
+        if BOUNDS_CHECKED:  # else bodies raise nothing
+            with cgutils.if_unlikely(builder, status.is_error):
+                context.call_conv.return_status_propagate(builder, status)
         return context.get_dummy_value() if entry.result == types.void else value
 
     return stub
