@@ -13,6 +13,7 @@ import pytest
 
 import fastbp
 from fastbp import BatchNorm, Dense, Network, notes
+from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.tables import ACTIVATIONS, LOSSES
 
 
@@ -389,6 +390,7 @@ def test_repr_and_summary() -> None:
     assert "<table>" in net.summary()._repr_html_()
 
 
+@pytest.mark.skipif(JIT_DISABLED, reason="one thread then")
 def test_inference_on_any_number_of_threads_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

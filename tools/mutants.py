@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """Change the code a little, and see whether a test notices: a seeded sample of mutants.
 
-    python tools/mutants.py --count 400 --seed 0 --json mutants.json
+    python tools/mutants.py --count 400 --seed 0 --jobs 2 --json mutants.json
 
 The JIT is off, so that a mutant needs no compiling, and everything happens in a temporary copy. A
 first run of the profile, the test files below, notes which test executes which line. A mutant is
 one change to one line that some test executes (a comparison, an operator, a constant, a condition,
 a statement left out), put into the live functions of a fork, where the tests that execute its line
-are run until one fails. It survives when none does. Code that only the compiler runs (intrinsics)
-has no mutants: the JIT-on suite is for it.
+are run until one fails: the quickest of each file first, up to a limit. It survives if none does.
+Code that only the compiler runs (intrinsics) has no mutants: the JIT-on suite is for it.
 
 Survivors are printed; `tools/survivors.md` gives the reason of each known one.
 """
@@ -43,13 +43,14 @@ SOURCES = (
     "fastbp/checkpoint.py", "fastbp/optimizers.py",
 )  # fmt: skip
 PROFILE = (
-    "activation", "bad_arguments", "batchnorm", "checkpoint", "divergence", "elementary",
-    "loss", "network", "optimizers", "properties", "random", "reference", "schedules",
-    "screen", "stopping", "trainer", "update",
+    "activation", "bad_arguments", "bad_input", "batchnorm", "callbacks", "checkpoint", "data",
+    "divergence", "elementary", "history", "keras", "loss", "network", "onnx_cases",
+    "optimizers", "properties", "random", "reference", "schedules", "screen", "sklearn_parity",
+    "stopping", "stream", "threads", "trainer", "update",
 )  # fmt: skip
-LIMIT = 20.0  # seconds of tests that are run for a mutant at most
+LIMIT = 15.0  # seconds of tests that are run for a mutant at most, where several would do
 UNREACHED = 77  # exit status
-CPU = 100  # seconds of a core after which a mutant counts as an endless loop: noticed
+PATIENCE = 3  # times what its tests take without it, a mutant may take: an endless loop is noticed
 
 
 # --- mutants -------------------------------------------------------------------------------------
@@ -215,14 +216,19 @@ def survey(copied: Path) -> None:
 PYTEST = ("-q", "-p", "no:cacheprovider", "--no-header", "--timeout=0")
 
 
-def in_child(work: Callable[[], int], copied: Path, cpu: int = CPU) -> int:
-    """Exit status of `work`, run in a fork with the copy in front; negative where killed."""
+def in_child(work: Callable[[], int], copied: Path, cpu: int) -> int:
+    """Exit status of `work`, run in a fork with the copy in front; negative where killed.
+
+    `cpu` is how many seconds of a core it may take.
+    """
     child = os.fork()
     if child == 0:
         status = 1
         try:
             resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
-            null = os.open(copied / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            null = os.open(
+                copied / f"log-{os.getppid()}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            )
             os.dup2(null, 1)
             os.dup2(null, 2)
             os.chdir(copied)
@@ -268,46 +274,76 @@ class Judge:
         return rng.sample(known, min(self.asked.count, len(known))), len(known)
 
     def pytest_runtestloop(self, session: Any) -> bool:
-        """Instead of running all tests once."""
-        items = {item.nodeid: item for item in session.items}
+        """Instead of running all tests once: the mutants, shared out among processes."""
+        self.items = {item.nodeid: item for item in session.items}
         sample, known = self.sample()
         print(f"{len(sample)} of {known} mutants", flush=True)
+        jobs = self.asked.jobs
+        notes = [self.copied / f"judged-{job}.jsonl" for job in range(jobs)]
+        for note in notes:
+            note.unlink(missing_ok=True)
+        crew = []
+        for job in range(jobs):
+            if (child := os.fork()) == 0:
+                try:
+                    self.judge(sample[job::jobs], notes[job])
+                    os._exit(0)
+                except BaseException:  # noqa: BLE001 - told, and not pytest's affair
+                    traceback.print_exc()
+                    os._exit(1)
+            crew.append(child)
+        failed = [child for child in crew if os.waitpid(child, 0)[1] != 0]
+        results = [json.loads(line) for note in notes for line in note.read_text().splitlines()]
+        if self.asked.json:
+            self.asked.json.write_text(json.dumps(results, indent=1))
+        print(summary(results))
+        if failed:
+            raise RuntimeError("a judge failed, see above")
+        return True
+
+    def judge(self, share: list[Any], note: Path) -> None:
+        """Run the tests of each mutant, and note a line of JSON for it."""
         results: list[dict[str, Any]] = []
-        for path, line, number, kind, _ in sample:
+        for path, line, number, kind, _ in share:
             file = self.copied / path
             tree, words = mutated(file.read_text(), number, kind)
-            tests = self.tests(path, line, words)
-            if len(results) % 40 == 0 and self.failing(None, file, tests, items):
+            tests = self.tests(path, line)
+            if len(results) % 40 == 0 and self.failing(None, file, tests):
                 raise RuntimeError(f"without a change, the tests of {path}:{line} fail")
-            status = self.failing(tree, file, tests, items)
+            status = self.failing(tree, file, tests)
             if status == UNREACHED:
                 print(f"left out, for its closure is another: {path}:{line}: {words}", flush=True)
                 continue
             killed = status != 0
             results.append({"where": f"{path}:{line}", "change": words, "killed": killed})
+            with note.open("a") as file_of_notes:
+                print(json.dumps(results[-1]), file=file_of_notes)
             if not killed:
                 print(f"survived {path}:{line}: {words}", flush=True)
             if len(results) % 20 == 0:
                 print(summary(results), flush=True)
-            if self.asked.json:
-                self.asked.json.write_text(json.dumps(results, indent=1))
-        print(summary(results))
-        return True
 
-    def tests(self, path: str, line: int, change: str) -> list[str]:
-        """Those that execute the line and pass without the change, shuffled, up to a limit."""
-        rng = random.Random(f"{path}{line}{change}")  # noqa: S311 - a sample
-        tests = self.learnt["lines"][path][str(line)]
-        tests = [t for t in tests if t not in self.learnt["failed"]]
-        rng.shuffle(tests)
+    def tests(self, path: str, line: int) -> list[str]:
+        """Those that execute the line and pass without the change: the quickest of each file, in
+        turns over the files, up to a limit; in the order of their times.
+        """
+        times, failed = self.learnt["times"], set(self.learnt["failed"])
+        queues: dict[str, list[str]] = {}
+        for test in sorted(self.learnt["lines"][path][str(line)], key=times.__getitem__):
+            if test not in failed:
+                queues.setdefault(test.partition("::")[0], []).append(test)
         seconds, chosen = LIMIT, []
-        for test in tests:
-            if seconds > 0.0:
-                seconds -= self.learnt["times"][test]
-                chosen.append(test)
-        return sorted(chosen, key=lambda test: float(self.learnt["times"][test]))
+        while queues and seconds > 0.0:
+            for name in sorted(queues, key=lambda name: float(times[queues[name][0]])):
+                test = queues[name].pop(0)
+                if not queues[name]:
+                    del queues[name]
+                if seconds > 0.0:
+                    seconds -= times[test]
+                    chosen.append(test)
+        return sorted(chosen, key=lambda test: float(times[test]))
 
-    def failing(self, tree: ast.Module | None, file: Path, tests: list[str], items: Any) -> int:
+    def failing(self, tree: ast.Module | None, file: Path, tests: list[str]) -> int:
         """Nonzero where one of the tests notices the change."""
 
         def work() -> int:
@@ -318,13 +354,14 @@ class Judge:
                 except ValueError:  # it has other free variables
                     return UNREACHED
             for test in tests:
-                item = items[test]
+                item = self.items[test]
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
                 if item.session.testsfailed:
                     return 1
             return 0
 
-        return in_child(work, self.copied)
+        usual = sum(self.learnt["times"][test] for test in tests)
+        return in_child(work, self.copied, 5 + int(PATIENCE * usual))
 
 
 def summary(results: list[dict[str, Any]]) -> str:
@@ -339,6 +376,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="a file, such as kernels/cpu/epoch.py")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--copy", type=Path, help="a copy that an earlier run has surveyed")
     asked = parser.parse_args()
