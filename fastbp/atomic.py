@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -19,11 +20,15 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     """`path`, if a file can be written there.
 
     Raises:
-        OSError: it is a directory, or its directory is missing or may not be written to.
+        OSError: it is a directory or a device; its directory is missing or may not be written to.
     """
     target = Path(path)
+    if target.is_symlink():  # the link stays, the file that it names is replaced
+        target = Path(os.path.realpath(target))
     if target.is_dir():
         raise IsADirectoryError(f"{str(target)!r} is a directory: name a file to write")
+    if target.exists() and not target.is_file():  # a device would be gone
+        raise OSError(f"{str(target)!r} is no regular file: name another to write")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{str(target.parent)!r} is not a directory: make it first")
     if not os.access(target.parent, os.W_OK):
@@ -35,7 +40,8 @@ def check_target(path: str | os.PathLike[str]) -> Path:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file to write to, empty, that takes the place of `path` when the block ends well.
 
-    It lies beside `path` until then, and what was at `path` stays. Its bytes are on the disk before
+    It lies beside `path` until then, and what was at `path` stays; the new file has the permissions
+    of the old one. Its bytes are on the disk before
     it is renamed, and the new name is when this returns. A writer that was killed leaves its file
     behind; the next writer of the same path removes it.
 
@@ -47,6 +53,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     file, temporary = _beside(target)
     try:
         with file:  # whoever writes opens it again: it is this one that is locked and flushed
+            if hasattr(os, "fchmod"):
+                with contextlib.suppress(OSError):
+                    os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
             yield temporary
             os.fsync(file.fileno())
         temporary.replace(target)
