@@ -44,7 +44,7 @@ class Numeric:
         there = column[np.isfinite(column)] if column.dtype.kind == "f" else column
         if not there.size:
             raise ValueError(f"column {name!r} has no number to train on; leave it out: --ignore")
-        mean, scale = float(there.mean(dtype=np.float64)), float(there.std(dtype=np.float64))
+        mean, scale = _moments(there, f"column {name!r}")
         return cls(name, 1 if column.ndim == 1 else column.shape[1], mean, scale or 1.0)
 
     def inputs(self, column: Array) -> Array:
@@ -59,9 +59,16 @@ class Numeric:
             )
         # Pixels of one byte need no more than float32 on the way, and there are many.
         exact: Array = block.astype(np.float32 if block.dtype.itemsize == 1 else np.float64)
-        scaled: Array = (exact - self.mean) / self.scale
-        scaled[np.isnan(scaled)] = 0.0
-        return scaled.astype(np.float32)
+        with np.errstate(over="ignore"):
+            scaled: Array = (exact - self.mean) / self.scale
+            scaled[np.isnan(scaled)] = 0.0
+            result = scaled.astype(np.float32)
+        if (infinite := np.isinf(result).any(axis=1)).any():
+            raise ValueError(
+                f"column {self.name!r} is infinite or far too large in row "
+                f"{int(infinite.argmax())} of the data; leave such rows out"
+            )
+        return result
 
 
 @dataclass(frozen=True)
@@ -135,10 +142,10 @@ class Scaled:
     @classmethod
     def learn(cls, name: str, column: Array) -> Scaled:
         """Mean and standard deviation."""
-        scale = float(column.std())
+        mean, scale = _moments(column, f"target {name!r}")
         if not scale:
             raise ValueError(f"target {name!r} is {column[0]:g} in every row: nothing to learn")
-        return cls(name, float(column.mean()), scale)
+        return cls(name, mean, scale)
 
     def targets(self, column: Array) -> Array:
         """(n, 1)."""
@@ -225,6 +232,15 @@ def learn(table: Table, target: str, task: str) -> Preparation:
     return Preparation(columns, (Classes if classes else Scaled).learn(target, truth))
 
 
+def _moments(numbers: Array, what: str) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(numbers.mean(dtype=np.float64)), float(numbers.std(dtype=np.float64))
+    if not (math.isfinite(mean) and math.isfinite(scale)):
+        raise ValueError(f"{what} has numbers too large for their mean and spread; scale it first")
+    return mean, scale
+
+
 def _are_classes(column: Array) -> bool:
     if column.dtype.kind == "O":
         return True
@@ -242,7 +258,7 @@ def _texts(column: Array) -> Array:
 def _text(value: float) -> str:
     if math.isnan(value):
         return MISSING
-    return str(int(value)) if value == int(value) else repr(value)
+    return str(int(value)) if value.is_integer() else repr(value)
 
 
 def _order(label: str) -> tuple[bool, float, str]:

@@ -42,7 +42,9 @@ def bench(
     except ValueError as error:
         raise options.refuse("--shape", str(error)) from None
     names = _peers(peer, peers.installed(), list(peers.PEERS))
-    numbers = options.numbers("--threads", threads) if threads else [1, available_cores()]
+    numbers = (
+        options.numbers("--threads", threads) if threads is not None else [1, available_cores()]
+    )
     console = Console(highlight=False, stderr=True)
     with console.status("starting") as status:
         result: dict[str, Any] = runner.run(
@@ -50,7 +52,8 @@ def bench(
         )
     result = {"machine": collect(), **result}
     if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        with options.writing("--json", output):
+            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     # A file or a pipe has no width: room for every peer.
     printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for line in table.render(result):

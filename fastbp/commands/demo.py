@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .options import SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +27,9 @@ def demo(
         Path | None, typer.Option(help="Draw the learning curve into this file (.png, .svg, ...).")
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the data.")] = 30,
-    seed: Annotated[int, typer.Option(min=0, help="Start weights and order of the batches.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=SEEDS, help="Start weights and order of the batches.")
+    ] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads; by default as many as pay.")
     ] = None,
@@ -50,7 +53,8 @@ def demo(
     console.print(f"time: {1e6 * seconds / steps:.1f} us a step of {BATCH} images (best epoch)")
     console.print(f"test accuracy: {100 * float((predicted == split.y_test).mean()):.1f}%")
     if plot is not None:
-        history.plot(plot)
+        with options.writing("--plot", plot):
+            history.plot(plot)
         console.print(f"learning curve: {plot}", soft_wrap=True)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .options import SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +40,7 @@ def explain(
     loss: Annotated[str, typer.Option(help="The last layer's activation follows it.")] = (
         "cross_entropy"
     ),
-    seed: Annotated[int, typer.Option(min=0, help="Of weights and sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of weights and sample.")] = 0,
     decimals: Annotated[int, typer.Option(min=1, max=12, help="Of the numbers shown.")] = 4,
 ) -> None:
     """Print every quantity of one forward and backward pass, beside what the kernels compute."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import typer
 
 if TYPE_CHECKING:
     from ..files import Table
+
+SEEDS = 2**63 - 1  # the largest seed
 
 
 def refuse(option: str, problem: str) -> typer.BadParameter:
@@ -22,6 +25,23 @@ def check_writable(option: str, path: Path) -> None:
     """Refuse a file that could not be written, before time is spent on its content."""
     if path.is_dir() or not path.parent.is_dir():
         raise refuse(option, f"{str(path)!r} cannot be written: name a file in an existing folder.")
+
+
+def check_replaceable(option: str, path: Path) -> None:
+    """Refuse what no file can take the place of: a device or a pipe would be gone."""
+    check_writable(option, path)
+    if path.exists() and not path.is_file():
+        raise refuse(option, f"{str(path)!r} cannot be written: it is no regular file.")
+
+
+@contextlib.contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """The system's refusal to write a file as one line."""
+    try:
+        yield
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise refuse(option, f"{str(path)!r} cannot be written: {problem}.") from None
 
 
 def check_plotting(option: str, path: Path) -> None:
@@ -36,13 +56,13 @@ def check_plotting(option: str, path: Path) -> None:
         raise refuse(option, f"{path.name!r} ends in none of {', '.join(sorted(allowed))}.")
 
 
-def numbers(option: str, text: str) -> list[int]:
-    """Whole numbers from 1, written with commas: `1,2` is [1, 2]."""
+def numbers(option: str, text: str, most: int = 10**9) -> list[int]:
+    """Whole numbers from 1 to `most`, written with commas: `1,2` is [1, 2]."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         found = []
-    if not found or min(found) < 1:
+    if not found or min(found) < 1 or max(found) > most:
         raise refuse(option, f"{text!r} is not a list of positive whole numbers such as 1,2.")
     return found
 

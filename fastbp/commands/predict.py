@@ -30,7 +30,7 @@ def predict(
 ) -> None:
     """Predict a target, row by row: labels and their probabilities, or numbers."""
     if out is not None:
-        options.check_writable("--out", out)
+        options.check_replaceable("--out", out)
         if out.suffix.lower() not in ENDINGS:
             raise options.refuse("--out", f"{out.name!r} ends in none of {', '.join(ENDINGS)}.")
         if out.suffix.lower() == ".parquet":
@@ -41,11 +41,15 @@ def predict(
         X = preparation.inputs(table)
     except ValueError as error:
         raise options.refuse("DATA", str(error)) from None
-    columns = _columns(net.forward(X), preparation)
+    try:
+        columns = _columns(net.forward(X), preparation)
+    except ValueError as error:
+        raise options.refuse("MODEL", str(error)) from None
     if out is None:
         _write_delimited(sys.stdout, columns, ",")
         return
-    _write(out, columns)
+    with options.writing("--out", out):
+        _write(out, columns)
     from rich.console import Console
 
     console = Console(highlight=False)

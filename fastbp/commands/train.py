@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import options
+from .options import SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Stop after so many epochs without progress on held-out rows."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of split, weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of split, weights and batches.")] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads; by default as many as pay.")
     ] = None,
@@ -65,9 +66,9 @@ def train(
     ] = None,
 ) -> None:
     """Train a network on a table, judge it on held-out rows, store it with its preparation."""
-    options.check_writable("--out", out)
+    options.check_replaceable("--out", out)
     if report is not None:
-        options.check_writable("--report", report)
+        options.check_replaceable("--report", report)
     options.check_choice("--task", task, TASKS)
     if not 0.0 < holdout < 1.0:
         raise options.refuse("--holdout", f"{holdout:g} is not above 0 and below 1.")
@@ -87,11 +88,13 @@ def train(
     console.print(_results(split, net, history))
     from .. import io
 
-    io.save(net, out, {"fastbp.preparation": split.preparation.to_json()})
+    with options.writing("--out", out):
+        io.save(net, out, {"fastbp.preparation": split.preparation.to_json()})
     console.print(f"model: {out}", soft_wrap=True, markup=False)
     if report is not None:
         history.outcome = _own_unit(history.outcome, split.preparation.target)
-        history.report(report, title=data.name, classes=split.labels)
+        with options.writing("--report", report):
+            history.report(report, title=data.name, classes=split.labels)
         console.print(f"report: {report}", soft_wrap=True, markup=False)
 
 
@@ -113,6 +116,8 @@ class Split:
 
 def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
     """The table with its target, less what is to be ignored; and the target's name in it."""
+    import numpy as np
+
     table = options.table("DATA", data)
     if list(table.columns) == ["pixels"]:  # images: their labels are in a file of their own
         labels = options.table("--target", Path(target))
@@ -139,6 +144,9 @@ def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
             f"{target!r} is missing in {int(missing.sum())} of {len(table)} rows, first in row "
             f"{int(missing.argmax()) + table.first}; leave them out.",
         )
+    if truth.dtype.kind == "f" and (infinite := np.isinf(truth)).any():
+        row = int(infinite.argmax()) + table.first
+        raise options.refuse("--target", f"{target!r} is infinite in row {row}; leave it out.")
     return table.without(ignore), target
 
 
@@ -173,7 +181,10 @@ def _network(
         raise options.refuse("--dropout", str(error)) from None
     labels = split.labels
     last = Dense(1) if labels is None else Dense(len(labels), "softmax")
-    return Network(split.preparation.width, [*layers, last], seed=seed)
+    try:
+        return Network(split.preparation.width, [*layers, last], seed=seed)
+    except MemoryError as error:
+        raise options.refuse("--hidden", str(error)) from None
 
 
 def _trainer(

@@ -15,6 +15,7 @@ import numpy as np
 from .table import Table, content, numbers
 
 _TYPES: Final = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MOST: Final = 32  # dimensions
 
 
 def read_idx(path: Path) -> Table:
@@ -33,8 +34,10 @@ def read_idx(path: Path) -> Table:
             f"{where}: {len(data) - start} bytes follow its sizes {shape}, which need "
             f"{math.prod(shape) * kind.itemsize}"
         )
+    if dimensions > _MOST:
+        raise ValueError(f"{where}: it has {dimensions} dimensions, and more than {_MOST} are odd")
     array = np.frombuffer(data, kind, offset=start).reshape(shape)
     if array.ndim == 1:
         return Table({"labels": numbers(array)}).checked(path)
     native = array.astype(kind.newbyteorder("="))
-    return Table({"pixels": native.reshape(len(array), -1)}).checked(path)
+    return Table({"pixels": native.reshape(len(array), math.prod(shape[1:]))}).checked(path)

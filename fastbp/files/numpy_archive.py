@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ..engine import Array
+from ..errors import one_line
 from .table import Table, numbers
 
 
 def read_npz(path: Path) -> Table:
     """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise ValueError(f"{str(path)!r} is not an NPZ file of plain arrays: {error}") from None
-    except AttributeError:  # a single array, from numpy.save
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, MemoryError) as error:
+        problem = one_line(error)
+        raise ValueError(f"{str(path)!r} is not an NPZ file of plain arrays: {problem}") from None
+    except (AttributeError, TypeError):  # a single array, from numpy.save
         raise ValueError(f"{str(path)!r} is not an NPZ file: store with numpy.savez") from None
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"{str(path)!r} is not an NPZ file: {name!r} in it is no array")
     return Table({name: _block(name, array, path) for name, array in arrays.items()}).checked(path)
 
 
@@ -30,4 +36,6 @@ def _block(name: str, array: Array, path: Path) -> Array:
         return array.astype(str).astype(object)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{str(path)!r}: {name!r} is of dtype {array.dtype}, not numbers or texts")
-    return numbers(array) if array.ndim == 1 else array.reshape(len(array), -1)
+    return (
+        numbers(array) if array.ndim == 1 else array.reshape(len(array), math.prod(array.shape[1:]))
+    )
