@@ -6,11 +6,11 @@ returns stops the training if it is true; a string is the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .errors import shown
+from .errors import check_entries, shown
 
 if TYPE_CHECKING:
     from .history import History
@@ -59,10 +59,11 @@ def as_callbacks(callbacks: object) -> list[tuple[str, Hook]]:
     if callbacks is None:
         return []
     single = callable(callbacks) or hasattr(callbacks, "on_epoch_end")
-    listed = [callbacks] if single else callbacks
-    if isinstance(listed, str) or not isinstance(listed, Iterable):
-        raise _not_a_callback(listed)
+    listed = [callbacks] if single else check_entries("callbacks", callbacks, _ALLOWED)
     return [_hook(callback) for callback in listed]
+
+
+_ALLOWED = "functions of the state, or objects with the method on_epoch_end(state)"
 
 
 def _hook(callback: object) -> tuple[str, Hook]:
@@ -78,10 +79,7 @@ def _hook(callback: object) -> tuple[str, Hook]:
 
 def _not_a_callback(value: object) -> TypeError:
     kind = type(value).__name__
-    return TypeError(
-        f"callbacks={shown(value)} is of type {kind}; give functions of the state, or objects with "
-        "the method on_epoch_end(state)."
-    )
+    return TypeError(f"callbacks={shown(value)} is of type {kind}; it must be {_ALLOWED}.")
 
 
 def run_callbacks(callbacks: list[tuple[str, Hook]], state: State) -> str | None:

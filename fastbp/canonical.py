@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import shown
+from .errors import one_line, shown
 from .kernels.cpu.screen import first_not_finite
 from .tables import from_table, is_table
 from .threads import available_cores, run
@@ -89,6 +89,9 @@ def as_array(value: Any, name: str) -> Array:
         array = np.asarray(value)
     except ValueError:
         raise ValueError(_ragged(value, name)) from None
+    except (TypeError, RuntimeError, AttributeError) as error:  # tensors on a device, for instance
+        kind = type(value).__name__
+        raise TypeError(f"{name} ({kind}) cannot be read as an array: {one_line(error)}") from error
     kind = array.dtype.kind
     if kind == "c":
         raise TypeError(
@@ -106,6 +109,8 @@ _KINDS = {"U": "text", "S": "bytes", "T": "text", "M": "dates", "m": "times", "V
 
 
 def _ragged(value: Any, name: str) -> str:
+    if not hasattr(value, "__iter__"):
+        return f"{name}={shown(value)} cannot be made an array."
     lengths = [len(row) if hasattr(row, "__len__") else 0 for row in value]
     for i, length in enumerate(lengths):
         if length != lengths[0]:
@@ -127,6 +132,8 @@ def _from_objects(array: Array, name: str) -> Array:
                 result[place] = float(item)
             except OverflowError:
                 raise ValueError(f"{where}={shown(item)} is too large for float64.") from None
+            except ValueError:  # Decimal("sNaN")
+                result[place] = np.nan
         elif isinstance(item, numbers.Complex):
             raise TypeError(f"{where}={shown(item)} is complex; give real numbers.")
         else:

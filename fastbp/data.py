@@ -17,6 +17,8 @@ from .errors import plural, shown
 
 __all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
 
+_MANY = 10_000
+"""A label from here on is hardly meant as the number of a class."""
 PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
 COUNTS = ("poisson",)
 """Losses whose targets are probabilities."""
@@ -189,11 +191,13 @@ def _labels(array: Array, classes: int, name: str) -> Array:
 
 def _label_hint(array: Array, classes: int, name: str) -> str:
     low, high = array.min(), array.max()
+    if not np.isfinite([low, high]).all():
+        return ""
     if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
         return f" For a regression give {name} of shape (n, {classes})."
     if low == 1 and high == classes:
         return f" They start at 1 here: give {name} - 1."
-    if low >= 0:
+    if low >= 0 and high < _MANY:
         return f" Give the network {int(high) + 1} outputs, or number the classes from 0 on."
     return f" Number them from 0 on: classes, {name} = numpy.unique({name}, return_inverse=True)."
 
@@ -248,6 +252,8 @@ def as_weights(sample_weight: Any, rows: int, dtype: DTypeLike) -> Array:
     if not np.isfinite(weights).all() or weights.min() < 0.0:
         row = int((~(np.isfinite(weights) & (weights >= 0.0))).argmax())
         raise ValueError(f"{name}[{row}]={weights[row]} must be finite and 0 or more.")
+    if (denormal := (weights > 0.0) & (weights < np.finfo(kind).tiny)).any():
+        weights = np.where(denormal, kind.type(0), weights)  # as the kernels take them
     if not weights.any():
         raise ValueError(f"{name} is 0 for every row; at least one must count.")
     return weights

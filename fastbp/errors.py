@@ -25,8 +25,20 @@ def shown(value: object) -> str:
     plain: Any = value
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0:
         plain = plain.item()
-    text = " ".join(repr(plain).split())
+    try:
+        text = " ".join(repr(plain).split())
+    except Exception:  # noqa: BLE001 - an int of over 4300 digits, a __repr__ that fails
+        return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+
+
+def one_line(error: BaseException) -> str:
+    r"""What an error of somebody else says, in one line.
+
+    >>> one_line(TypeError("not\n  a number"))
+    'not a number'
+    """
+    return " ".join(str(error).split())
 
 
 def plural(count: int, noun: str) -> str:
@@ -100,7 +112,10 @@ def check_real(argument: str, value: Any, way_out: str = "") -> float:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         value = _scalar(argument, value, "a number", way_out)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction beyond 1.8e308
+        number = math.inf
     if not math.isfinite(number):
         raise _refuse(argument, value, "a finite number", way_out)
     return number
@@ -172,6 +187,20 @@ def check_integer(
     if (least is not None and number < least) or (most is not None and number > most):
         raise _refuse(argument, value, allowed, way_out)
     return number
+
+
+def check_entries(argument: str, value: Any, allowed: str) -> list[Any]:
+    """The entries of an iterable that is no text, as a list.
+
+    >>> check_entries("layers", (1, 2), "a sequence")
+    [1, 2]
+    """
+    if not isinstance(value, str | bytes):
+        try:
+            return list(value)
+        except TypeError:  # an array without dimensions says that it can be iterated over
+            pass
+    raise _refuse(argument, value, allowed, "", TypeError)
 
 
 def check_flag(argument: str, value: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import check_name, check_real, shown, unknown_name
+from .errors import check_entries, check_name, check_real, shown, unknown_name
 from .history import BY_LAYER, SCALARS
 
 Floats = NDArray[np.float64]
@@ -168,7 +168,8 @@ def resolve(metrics: Asked) -> dict[str, str | Custom]:
         named = dict(metrics)
     else:
         single = isinstance(metrics, str) or callable(metrics)
-        listed: Iterable[Any] = (metrics,) if single else metrics  # type: ignore[assignment]
+        names = "a metric's name, a function, or several"
+        listed = [metrics] if single else check_entries("metrics", metrics, names)
         named = {}
         for metric in listed:
             name = metric if isinstance(metric, str) else getattr(metric, "__name__", "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Self
 
@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import io
 from .bridges import Bridges
 from .engine import Workspace, aligned
-from .errors import check_integer, check_name, shown
+from .errors import check_entries, check_flag, check_integer, check_name, shown
 from .kernels.cpu import epoch as loop
+from .kernels.cpu.philox import LAYERS as MOST_LAYERS
 from .kernels.layout import LD, O, parameter_slots
 from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
@@ -94,7 +95,13 @@ class Network(Parameters, Passes, Bridges):
         self.loss_name = choose_loss(loss, self.layers[-1].description, len(self.layers) - 1)
         self._specs = [layer.description.spec(layer.inputs) for layer in self.layers]
         self._slots, size, running = parameter_slots(self._specs)
-        self._parameters = aligned(size, self.dtype)
+        try:
+            self._parameters = aligned(size, self.dtype)
+        except (MemoryError, ValueError):  # NumPy's words for sizes beyond 2^63
+            count = f"{size:,}" if size < 2**63 else "over 2^63"
+            raise MemoryError(
+                f"layers: this machine has no memory for {count} parameters in {self.dtype}"
+            ) from None
         self._running = aligned(running, self.dtype)
         self._workspaces: list[Workspace] = []
         self._work_a_row = 6 * sum(spec.inputs * spec.units for spec in self._specs)
@@ -102,12 +109,13 @@ class Network(Parameters, Passes, Bridges):
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):
             layers = [layers]
-        if isinstance(layers, str) or not isinstance(layers, Iterable):
-            raise TypeError(f"layers={shown(layers)} must be a sequence of fastbp.Dense(...)")
+        entries = check_entries("layers", layers, "a sequence of fastbp.Dense(...)")
         bound, width = [], self.inputs
-        for index, layer in enumerate(layers):
+        for index, layer in enumerate(entries):
             if not isinstance(layer, Dense):
                 raise TypeError(f"layers[{index}]={shown(layer)} must be a fastbp.Dense(...)")
+            if index == MOST_LAYERS:
+                raise ValueError(f"layers has more than {MOST_LAYERS} entries")
             bound.append(Layer(self, index, layer, width))
             width = layer.units
         if not bound:
@@ -129,7 +137,11 @@ class Network(Parameters, Passes, Bridges):
         >>> Network(2, [Dense(1)], seed=1).forward([[0.0, 0.0]])
         array([[0.]], dtype=float32)
         """
-        if not training:
+        if training is False and seed is None:
+            return self._infer(X, logits=False)
+        if seed is not None:
+            check_integer("seed", seed, least=0, most=SEEDS)
+        if not check_flag("training", training):
             return self._infer(X, logits=False)
         batch = self._batch(X, NO_TARGETS, None, training)
         with self._borrow(len(batch.X)) as work:
@@ -278,7 +290,7 @@ class Network(Parameters, Passes, Bridges):
 def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     try:
         kind = None if dtype is None else np.dtype(dtype)
-    except TypeError:
+    except Exception:  # noqa: BLE001 - NumPy shows the value, whose repr may fail
         kind = None
     # NumPy takes None for float64, in comparisons, too.
     if kind is None or kind.name not in {"float32", "float64"} or not kind.isnative:

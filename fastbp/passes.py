@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .data import as_matrix, as_targets, as_weights, needs_screening
 from .engine import Array, Batch, Recipe, Workspace, aligned
-from .errors import check_integer
+from .errors import check_flag, check_integer
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
@@ -161,7 +161,11 @@ class Passes:
         return Batch(matrix, labels, targets, weights, np.arange(rows), bounds)
 
     def _check_rows(self, rows: int, training: bool) -> None:
-        if training and rows == 1 and any(spec.batch_norm for spec in self._specs):
+        if (
+            check_flag("training", training)
+            and rows == 1
+            and any(spec.batch_norm for spec in self._specs)
+        ):
             raise ValueError(
                 "X has 1 row, and batch norm in training needs at least 2; give more rows, or "
                 "training=False for the running statistics"

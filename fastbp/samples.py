@@ -122,7 +122,7 @@ def given(network: Network, validation: Any) -> Data:
 def _share(validation: Any, samples: int) -> float:
     try:
         share = float(validation)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         share = -1.0
     if isinstance(validation, bool) or not 0.0 < share < 1.0:
         raise ValueError(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from .errors import (
+    check_entries,
     check_flag,
     check_integer,
     check_name,
@@ -267,11 +268,7 @@ def as_stopping(rules: Any) -> list[Stopping]:
     """
     if isinstance(rules, Stopping):
         return [rules]
-    if isinstance(rules, str) or not isinstance(rules, Iterable):
-        raise TypeError(
-            f"stopping={shown(rules)} must be a stopping rule such as NoChange(), or several"
-        )
-    listed = list(rules)
+    listed = check_entries("stopping", rules, "a stopping rule such as NoChange(), or several")
     for rule in listed:
         if not isinstance(rule, Stopping):
             raise TypeError(f"stopping: {shown(rule)} must be a rule such as fastbp.NoChange()")

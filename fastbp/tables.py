@@ -79,6 +79,8 @@ def _common(arrays: list[NDArray[Any]]) -> np.dtype[Any]:
 def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
     """One column as numbers, or as the objects that it holds."""
     kind = column.dtype
+    if len(column) and column.null_count() == len(column):
+        raise _missing(column, where)
     if not kind.is_numeric() and str(kind) != "Boolean":
         if str(kind) == "Object":  # Python's own numbers, perhaps
             return np.asarray(column.to_numpy())
@@ -86,13 +88,17 @@ def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
             way_out = "take numbers from it, such as days or hours."
         raise TypeError(f"{where} holds {_what(str(kind))}; {way_out}")
     if column.null_count():
-        row = int(np.asarray(column.is_null().to_numpy()).argmax())
-        raise ValueError(
-            f"{where} is missing in row {row}, and in {column.null_count()} in all; leave such "
-            "rows out or fill them first."
-        )
+        raise _missing(column, where)
     array = np.asarray(column.to_numpy())
     return array.astype(np.float64) if array.dtype.kind == "O" else array  # decimals
+
+
+def _missing(column: Any, where: str) -> ValueError:
+    row = int(np.asarray(column.is_null().to_numpy()).argmax())
+    return ValueError(
+        f"{where} is missing in row {row}, and in {column.null_count()} in all; leave such "
+        "rows out or fill them first."
+    )
 
 
 def _what(kind: str) -> str:

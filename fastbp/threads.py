@@ -138,6 +138,8 @@ def _quota() -> int:
     return 1 << 20
 
 
+MOST_THREADS = 1024
+"""More are a mistake: each has scratch memory of its own."""
 # Operations of a step, and rows of its batch, that pay for one more thread. Its meetings cost less
 # than a microsecond, but half of the weights and of the activations change cores at every step: two
 # threads break even at 6 to 9 million operations (64-64-64-10 on 128 rows, 64-128-128-10 on 64).
@@ -153,6 +155,6 @@ def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
     if JIT_DISABLED:
         return 1
     if asked is not None:
-        return asked
+        return int(asked)  # a NumPy integer of few bits would overflow in sizes
     paying = min(work // WORK_A_THREAD, rows // ROWS_A_THREAD)
     return 1 if paying <= 1 else min(available_cores(), paying)

@@ -35,6 +35,7 @@ from .sampling import SAMPLINGS
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
 from .stream import Stream
+from .threads import MOST_THREADS
 from .underway import Underway
 
 if TYPE_CHECKING:
@@ -119,7 +120,9 @@ class Trainer(Fitting):
         self.restarts = check_integer("restarts", restarts, least=1)
         self.on_divergence = check_name("on_divergence", on_divergence, ("raise", "warn"))
         self.seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)
-        self.n_threads = None if n_threads is None else check_integer("n_threads", n_threads, 1)
+        self.n_threads = (
+            None if n_threads is None else check_integer("n_threads", n_threads, 1, MOST_THREADS)
+        )
         self.progress = progress if progress is None else check_flag("progress", progress)
         self.checkpoint, self.every = as_path(checkpoint), Every.of(every)
         self._check_batch_norm(self.batch_size)

@@ -81,7 +81,7 @@ NETWORK: dict[str, tuple[Call, type[Exception], str]] = {
     "layers a number": (
         lambda: Network(4, 3),
         TypeError,
-        "layers=3 must be a sequence of fastbp.Dense",
+        "layers=3 is of type int; it must be a sequence of fastbp.Dense",
     ),
     "a layer that is none": (
         lambda: Network(4, [2]),
@@ -197,7 +197,11 @@ TRAINER: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         TypeError,
         "early_stopping=5 must be True, None or",
     ),
-    "stopping a number": ({"stopping": 5}, TypeError, "stopping=5 must be a stopping rule"),
+    "stopping a number": (
+        {"stopping": 5},
+        TypeError,
+        "stopping=5 is of type int; it must be a stopping rule",
+    ),
     "stopping several numbers": ({"stopping": [5]}, TypeError, "stopping: 5 must be a rule"),
     "metric misspelt": ({"metrics": "acuracy"}, ValueError, "did you mean 'accuracy'"),
     "callback a number": ({"callbacks": [3]}, TypeError, "callbacks=3 is of type int"),
@@ -205,7 +209,7 @@ TRAINER: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "on_divergence misspelt": ({"on_divergence": "rise"}, ValueError, "did you mean 'raise'"),
     "seed below 0": ({"seed": -1}, ValueError, "seed=-1 must be an integer"),
     "seed too large": ({"seed": 2**64}, ValueError, "seed=18446744073709551616 must be"),
-    "no threads": ({"n_threads": 0}, ValueError, "n_threads=0 must be an integer of at least 1"),
+    "no threads": ({"n_threads": 0}, ValueError, "n_threads=0 must be an integer, 1 to 1024"),
     "progress a number": ({"progress": 2}, TypeError, "progress=2 is of type int"),
 }
 

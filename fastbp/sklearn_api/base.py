@@ -9,6 +9,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from ..canonical import as_floats
 from ..engine import Array
 from ..network import Network
 from .architecture import build, draw, hidden_sizes
@@ -104,6 +105,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, X)
         sample_weight = self._weighted(y, sample_weight, incremental)
+        if sample_weight is not None and (sample_weight < 0).any():
+            raise ValueError("a sample's weight is negative; sample_weight must be 0 or more")
         known = None if first_pass else self._ready()
         dtype = self._network_dtype(X) if known is None else known.dtype
         data = self._data(X, y, sample_weight, dtype)
@@ -132,8 +135,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         labels, targets = self._encode(y, dtype)
         weights = np.empty(0, dtype)
         if sample_weight is not None:
-            weights = np.ascontiguousarray(sample_weight, dtype)
-            if weights.sum() == 0:
+            weights = as_floats(np.asarray(sample_weight), dtype, "sample_weight")
+            if weights.max(initial=0) < np.finfo(dtype).tiny:  # denormals count as 0
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
         return Data(Inputs.of(X, dtype), labels, targets, weights)
 

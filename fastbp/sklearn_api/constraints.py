@@ -8,6 +8,11 @@ from typing import Any, Final
 import numpy as np
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from ..callbacks import as_callbacks
+from ..errors import shown
+from ..optimizers import get_optimizer
+from ..threads import MOST_THREADS
+
 SCIKIT_LEARNS: Final[dict[str, list[Any]]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
     "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
@@ -49,7 +54,7 @@ EXTRAS: Final[dict[str, Any]] = {
     "validation_curve": ["boolean"],
     "callbacks": "no_validation",
     "dtype": [None, StrOptions({"float32", "float64"})],
-    "n_threads": [None, Interval(Integral, 1, None, closed="left")],
+    "n_threads": [None, Interval(Integral, 1, MOST_THREADS, closed="both")],
     "progress": ["boolean"],
 }
 """What takes `optimizer`, `batch_norm` and `callbacks` checks them, and says more."""
@@ -68,12 +73,23 @@ NOT_WITH_LBFGS: Final = {
 """Extras that mean nothing to a minimiser of one fixed function, and what turns them off."""
 
 
+_LARGEST: Final = int(np.finfo(np.float64).max)
+_COUNTS: Final = frozenset({"batch_size", "max_iter", "max_fun", "n_iter_no_change", "verbose"})
+
+
 def check_solver_and_extras(estimator: Any) -> None:
-    """Refuse extras that the solver would silently ignore.
+    """Refuse extras that the solver would silently ignore, and numbers that no float holds.
 
     Raises:
-        ValueError: one of `NOT_WITH_LBFGS` is on with solver="lbfgs".
+        ValueError: one of `NOT_WITH_LBFGS` is on with solver="lbfgs"; a number beyond 1.8e308.
+        TypeError: `optimizer` or `callbacks` are something else.
     """
+    for name, value in vars(estimator).items():
+        if isinstance(value, int) and abs(value) > _LARGEST and name not in _COUNTS:
+            raise ValueError(f"{name}={shown(value)} is too large; no float holds it")
+    if estimator.optimizer is not None:
+        get_optimizer(estimator.optimizer)
+    as_callbacks(estimator.callbacks)
     if estimator.solver != "lbfgs":
         return
     for name, off in NOT_WITH_LBFGS.items():
