@@ -112,6 +112,39 @@ def test_another_processor_s_entries_lie_beside_ours(cache: Path) -> None:
     assert entries(cache) == both
 
 
+def test_other_settings_of_the_compiler_have_entries_of_their_own(cache: Path) -> None:
+    """Code without checks must not stand in for code with them, nor the reverse."""
+    ours = entries(cache)
+    assert run(cache, NUMBA_BOUNDSCHECK="1").stdout == "-0.02\n"
+    both = entries(cache)
+    assert len(both) == 2 * len(ours)
+    run(cache)
+    assert entries(cache) == both
+
+
+OUTSIDE = """
+import numba, numpy as np
+from fastbp.kernels.cpu.memory import segment, window
+@numba.njit
+def matrix(x, at, rows, columns): return window(x, at, rows, columns).size
+@numba.njit
+def vector(x, at, size): return segment(x, at, size).size
+x = np.zeros(12)
+assert (matrix(x, 0, 3, 4), vector(x, 3, 9), vector(x, 12, 0)) == (12, 9, 0)
+for call in (lambda: matrix(x, 1, 3, 4), lambda: matrix(x, -1, 1, 1), lambda: vector(x, 4, 9)):
+    try:
+        call()
+    except IndexError as error:
+        assert "window outside its array" in str(error)
+    else:
+        raise AssertionError("not noticed")
+"""
+
+
+def test_with_bounds_checked_a_window_outside_its_array_is_an_error(cache: Path) -> None:
+    run(cache, code=OUTSIDE, NUMBA_BOUNDSCHECK="1")
+
+
 def test_an_edited_source_is_never_stale(tmp_path: Path) -> None:
     """An edit in a file that the compiled function's own file only imports."""
     for name in ("fastbp", "kernels"):

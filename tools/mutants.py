@@ -44,9 +44,9 @@ SOURCES = (
 )  # fmt: skip
 PROFILE = (
     "activation", "bad_arguments", "bad_input", "batchnorm", "callbacks", "checkpoint", "data",
-    "divergence", "elementary", "history", "keras", "loss", "network", "onnx_cases",
+    "divergence", "elementary", "history", "initializers", "keras", "loss", "network", "onnx_cases",
     "optimizers", "properties", "random", "reference", "schedules", "screen", "sklearn_parity",
-    "stopping", "stream", "threads", "trainer", "update",
+    "small", "stopping", "stream", "threads", "trainer", "update",
 )  # fmt: skip
 LIMIT = 15.0  # seconds of tests that are run for a mutant at most, where several would do
 UNREACHED = 77  # exit status
