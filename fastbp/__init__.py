@@ -18,6 +18,7 @@ from .callbacks import Callback, State
 from .gradcheck import check_gradients
 from .history import History
 from .layers import BatchNorm, Dense, Layer
+from .many import fit_many
 from .network import Network
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .run import DivergenceError
@@ -43,7 +44,7 @@ __all__ = [
     "Dense", "DivergenceError", "EarlyStopping", "Exponential", "History", "InverseTime", "Layer",
     "Network", "NoChange", "OneCycle", "Optimizer", "RMSprop", "ReduceOnPlateau", "Schedule",
     "SmallGradient", "State", "StepDecay", "Stopping", "TimeBudget", "Trainer", "Warmup",
-    "check_gradients", "warmup",
+    "check_gradients", "fit_many", "warmup",
 ]  # fmt: skip
 
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")

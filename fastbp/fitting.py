@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,25 @@ from .history import History
 from .job import BestOf, Fit
 from .metrics import higher_is_better, monitored
 from .network import Network
+from .progress import Progress
+from .run import BadRowError, Run
 from .samples import Data
+from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping
 from .underway import Underway
+
+
+@dataclass
+class Aside:
+    """What a fit beside others is told.
+
+    Attributes:
+        bar: what shows its progress.
+        on_divergence: in place of the trainer's; "note": stop, and say so in the history alone.
+    """
+
+    bar: Progress
+    on_divergence: str
 
 
 class Fitting:
@@ -43,11 +60,48 @@ class Fitting:
             rule.start()
         return rules
 
-    def _train(self: Any, job: Fit | BestOf) -> History:
-        """Run a fit to its end, and keep what it leaves."""
+    def _check_fit(self: Any, data: Data, held: Data | None) -> None:
+        """What can be known to be wrong with a fit before anything has changed."""
+        self._check_batch_norm(min(self.batch_size or data.samples, data.samples))
+        self._check_monitors(held)
+
+    def _job_of(
+        self: Any,
+        data: Data,
+        held: Data | None,
+        epochs: int,
+        hooks: list[Any],
+        aside: Aside | None = None,
+    ) -> Fit | BestOf:
+        """The fit of canonical data that were checked; it goes on with one that was cut short."""
+
+        def begin() -> Run:
+            run = Run(self, data, held, epochs, self._rules())
+            if aside is not None:
+                run.on_divergence = aside.on_divergence
+            return run
+
+        at, bar = self._cut_short, None if aside is None else aside.bar
+        if self.restarts == 1:
+            return Fit(self, begin(), epochs, hooks, at, bar)
+        return BestOf(self, begin, epochs, hooks, at, bar)
+
+    def _train(self: Any, job: Fit | BestOf, before: Standing | None = None) -> History:
+        """Run a fit to its end, and keep what it leaves.
+
+        before: where a row that is not finite, met on the way, takes everything back to.
+        """
+        at = self._cut_short
+        self._cut_short = None
         try:
             self._job = job
             history = job.train()
+        except BadRowError as error:
+            if before is None:
+                raise
+            before.restore(self)
+            self._cut_short = at
+            raise ValueError(f"{error} Nothing has changed.") from None
         finally:
             self._job = None
         if self.checkpoint is not None:

@@ -39,17 +39,8 @@ class Guard:
         self.first = self.step = 0
 
     def finite(self) -> bool:
-        """All parameters, running statistics and optimizer rows are finite.
-
-        A row of squares that overflows would leave its weights where they are for ever.
-        """
-        trainer = self._trainer
-        for numbers in (trainer.network.parameters, trainer.network._running, trainer.state):
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = numbers.sum()  # one pass; it may overflow where every number is finite
-            if not np.isfinite(total) and not np.isfinite(numbers).all():
-                return False
-        return True
+        """All parameters, running statistics and optimizer rows are finite."""
+        return all_finite(self._trainer)
 
     def due(self) -> bool:
         """The numbers have been left alone for long enough."""
@@ -66,3 +57,29 @@ class Guard:
     def restore(self) -> None:
         """Put the numbers back."""
         self._numbers.restore(self._trainer.network, self._trainer.state)
+
+
+def all_finite(trainer: Trainer) -> bool:
+    """All parameters, running statistics and optimizer rows are finite.
+
+    A row of squares that overflows would leave its weights where they are for ever.
+    """
+    for numbers in (trainer.network.parameters, trainer.network._running, trainer.state):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = numbers.sum()  # one pass; it may overflow where every number is finite
+        if not np.isfinite(total) and not np.isfinite(numbers).all():
+            return False
+    return True
+
+
+def check_begin(trainer: Trainer) -> None:
+    """Raise ValueError where training would begin from numbers that are not finite."""
+    if all_finite(trainer):
+        return
+    numbers = trainer.network.parameters
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    what = f"parameters[{bad[0]}]={numbers[bad[0]]}" if bad.size else "a number"
+    raise ValueError(
+        f"{what} is not finite before the first step: give the network finite numbers, "
+        "net.initialize(seed), or a new Trainer where its optimizer's rows are meant."
+    )

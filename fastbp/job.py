@@ -12,7 +12,7 @@ from .diagnose import layer_facts, starting_figures
 from .history import History
 from .outcome import judge
 from .passes import SEEDS
-from .progress import make_progress
+from .progress import Progress, make_progress
 from .run import DivergenceError, Run
 from .snapshot import Memory, Snapshot, Standing
 from .underway import Attempts, Underway, recall_rule
@@ -52,8 +52,10 @@ class Fit:
         epochs: int | None,
         hooks: list[Any],
         at: Underway | None = None,
+        bar: Progress | None = None,
     ) -> None:
         self.trainer, self.run, self.epochs, self.hooks = trainer, run, epochs, hooks
+        self.bar = bar or make_progress(trainer.progress, epochs, run.steps)
         self.history = History()
         self.best: Snapshot | None = None
         self.first = len(trainer.history)
@@ -68,7 +70,7 @@ class Fit:
     def train(self) -> History:
         """Train to the end and leave trainer and network there."""
         trainer, history, run = self.trainer, self.history, self.run
-        with make_progress(trainer.progress, self.epochs, run.steps) as progress:
+        with self.bar as progress:
             while not self._over():
                 started = time.perf_counter()
                 values = run.epoch(progress)
@@ -166,15 +168,17 @@ class BestOf:
         epochs: int,
         hooks: list[Any],
         at: Underway | None = None,
+        bar: Progress | None = None,
     ) -> None:
         self.trainer, self.begin, self.given = trainer, begin, (epochs, hooks)
+        self.bar = bar
         self.attempts = Attempts(0, Standing.of(trainer), None, History(), float("inf"))
         self.fit: Fit | None = None
         if at is not None:
             if at.attempts is None:
                 raise ValueError("the checkpoint's fit had restarts=1; give the trainer the same.")
             self.attempts = at.attempts
-            self.fit = Fit(trainer, begin(), *self.given, at)
+            self.fit = Fit(trainer, begin(), *self.given, at, bar)
 
     def train(self) -> History:
         """Train from every start and leave the trainer at the end of the best."""
@@ -200,7 +204,7 @@ class BestOf:
         if attempt:
             trainer.network.initialize((trainer.network.seed + attempt) % SEEDS)
             trainer.state[...] = 0.0
-        self.fit = Fit(trainer, self.begin(), *self.given)
+        self.fit = Fit(trainer, self.begin(), *self.given, bar=self.bar)
         return self.fit
 
     def memory(self) -> Memory:

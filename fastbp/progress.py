@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from importlib import import_module
 from types import TracebackType
@@ -33,6 +33,8 @@ class Progress:
         self._values: dict[str, float] = {}
         self._began = self._drawn = 0.0
         self._done = 0
+        self.caption: Callable[[], str] | None = None
+        """Says what `text` is to say instead."""
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
@@ -71,6 +73,8 @@ class Progress:
         >>> bar.text()
         'epoch 3/20  loss 0.5  lr 0.001'
         """
+        if self.caption is not None:
+            return self.caption()
         epoch = min(self._done // self.steps + 1, self.epochs or sys.maxsize)
         parts = [f"epoch {epoch}" + (f"/{self.epochs}" if self.epochs else "")]
         for name, value in self._values.items():

@@ -11,7 +11,7 @@ import numpy as np
 
 from .checkpoint import Keeper
 from .engine import Recipe, aligned
-from .guard import Guard
+from .guard import Guard, check_begin
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
 from .metrics import compute
@@ -73,14 +73,9 @@ class Run:
         self.begun = 0  # steps of the epoch under way
         self.spent = 0.0  # seconds that it has taken
         self.stopped = ""
+        self.on_divergence = trainer.on_divergence
         self.ended = False  # there are no more data
-        if not self.guard.finite():
-            bad = np.flatnonzero(~np.isfinite(self.net.parameters))
-            what = f"parameters[{bad[0]}]={self.net.parameters[bad[0]]}" if bad.size else "a number"
-            raise ValueError(
-                f"{what} is not finite before the first step: give the network finite numbers, "
-                "net.initialize(seed), or a new Trainer where its optimizer's rows are meant."
-            )
+        check_begin(trainer)
 
     def fingerprint(self) -> Fingerprint | None:
         """By what the data are known again; None where they cannot be had again."""
@@ -217,9 +212,10 @@ class Run:
             "inputs scaled to about 1, batch_norm=True, or dtype='float64'."
         )
         self.stopped = message
-        if trainer.on_divergence == "raise":
+        if self.on_divergence == "raise":
             raise DivergenceError(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=7)
+        if self.on_divergence == "warn":
+            warnings.warn(message, RuntimeWarning, stacklevel=7)
 
     def _last_finite(self, done: int) -> int:
         """How many of the `done` steps since the guard left all numbers finite; back to there.

@@ -88,17 +88,32 @@ def door(
         return data, None
     if isinstance(validation, tuple | list):
         held = given(network, validation)
-    else:
-        share = _share(validation, data.samples)
-        train, chosen = split(data.samples, share, seed)
-        held, data = data.taken(chosen), data.only(train)
-        message = held.unfit(held.indices) if held.screen else None
-        if message:
-            raise ValueError(f"validation={share:g}: of the rows held out, {message}")
+        check_weights(data, held)
+        return data, held
+    share = share_of(validation, data.samples)
+    data, rest = parted(data, *split(data.samples, share, seed), f"validation={share:g}")
+    return data, rest.taken(rest.indices)
+
+
+def parted(data: Data, train: Array, held: Array, name: str) -> tuple[Data, Data]:
+    """Rows to train on and rows held out of the same arrays; `name` is what separates them.
+
+    Raises:
+        ValueError: a held-out row of a memory map is not finite, or a part has no weight.
+    """
+    part, rest = data.only(train), data.only(held)
+    message = rest.unfit(held) if data.screen else None
+    if message:
+        raise ValueError(f"{name}: of the rows held out, {message}")
+    check_weights(part, rest)
+    return part, rest
+
+
+def check_weights(data: Data, held: Data) -> None:
+    """Raise ValueError where no row of one of them counts."""
     for part, name in ((data, "to train on"), (held, "held out for validation")):
         if part.weights.size and not part.weights[part.indices].any():
             raise ValueError(f"sample_weight is 0 for every row {name}; at least one must count.")
-    return data, held
 
 
 def given(network: Network, validation: Any) -> Data:
@@ -119,7 +134,12 @@ def given(network: Network, validation: Any) -> Data:
     return held
 
 
-def _share(validation: Any, samples: int) -> float:
+def share_of(validation: Any, samples: int) -> float:
+    """The argument `validation` as a share of the samples.
+
+    Raises:
+        ValueError: it is none, or there is one sample.
+    """
     try:
         share = float(validation)
     except (TypeError, ValueError, OverflowError):

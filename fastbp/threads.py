@@ -13,7 +13,8 @@ import operator
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from numba.core import config
@@ -108,13 +109,32 @@ def run(function: Callable[..., Any], threads: int, args: tuple[Any, ...]) -> An
     return begun[-1]
 
 
+_own = threading.local()
+
+
+@contextmanager
+def at_most(cores: int) -> Iterator[None]:
+    """What this Python thread computes meanwhile takes no more than `cores` threads.
+
+    For work that shares the machine with its like; a trainer's own `n_threads` is held down, too.
+    """
+    before = getattr(_own, "most", None)
+    _own.most = cores if before is None else min(cores, before)
+    try:
+        yield
+    finally:
+        _own.most = before
+
+
 def available_cores() -> int:
-    """Cores this process may really use: affinity, a container's quota, Numba's number of threads.
+    """Cores this thread may really use: affinity, a container's quota, Numba's number of threads.
 
     The last is NUMBA_NUM_THREADS, by which joblib tells its processes how to share the cores.
+    Within `at_most` no more than that.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, _quota(), config.NUMBA_NUM_THREADS))
+    most = getattr(_own, "most", None) or cores or 1
+    return max(1, min(cores or 1, most, _quota(), config.NUMBA_NUM_THREADS))
 
 
 @functools.cache
@@ -155,6 +175,7 @@ def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
     if JIT_DISABLED:
         return 1
     if asked is not None:
-        return int(asked)  # a NumPy integer of few bits would overflow in sizes
+        asked = int(asked)  # a NumPy integer of few bits would overflow in sizes
+        return min(asked, getattr(_own, "most", None) or asked)
     paying = min(work // WORK_A_THREAD, rows // ROWS_A_THREAD)
     return 1 if paying <= 1 else min(available_cores(), paying)

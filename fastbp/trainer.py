@@ -29,7 +29,6 @@ from .metrics import resolve
 from .network import Network
 from .optimizers import get_optimizer
 from .passes import SEEDS
-from .run import BadRowError, Run
 from .samples import door, given
 from .sampling import SAMPLINGS
 from .snapshot import Standing
@@ -168,27 +167,9 @@ class Trainer(Fitting):
         hooks = self.callbacks + as_callbacks(callbacks)
         with claimed(self.network):
             data, held = door(self.network, X, y, sample_weight, validation, self.seed)
-            self._check_batch_norm(min(self.batch_size or data.samples, data.samples))
-            self._check_monitors(held)
+            self._check_fit(data, held)
             before = Standing.of(self) if data.screen else None
-
-            def begin() -> Run:
-                return Run(self, data, held, epochs, self._rules())
-
-            at = self._cut_short
-            job: Fit | BestOf
-            if self.restarts == 1:
-                job = Fit(self, begin(), epochs, hooks, at)
-            else:
-                job = BestOf(self, begin, epochs, hooks, at)
-            self._cut_short = None
-            try:
-                return self._train(job)
-            except BadRowError as error:
-                assert before is not None
-                before.restore(self)
-                self._cut_short = at
-                raise ValueError(f"{error} Nothing has changed.") from None
+            return self._train(self._job_of(data, held, epochs, hooks), before)
 
     def fit_stream(
         self,
