@@ -87,11 +87,10 @@ class Keeper:
         """A checkpoint is due between two steps of an epoch."""
         return self.on and self._due()
 
-    def after_epoch(self) -> None:
-        """Between two epochs."""
+    def due_after_epoch(self) -> bool:
+        """A checkpoint is due between two epochs."""
         whole = self.every.unit == "epochs" and self.trainer.epoch % int(self.every.count) == 0
-        if self.on and (whole or self._due()):
-            self.write()
+        return self.on and (whole or self._due())
 
     def _due(self) -> bool:
         if self.every.unit == "steps":
@@ -129,14 +128,14 @@ def memory(trainer: Trainer) -> Memory:
     standing = Standing.now(trainer).memory()
     standing["numbers"] = {"state": trainer.state}  # the network is there by layers
     return {
-        "settings": _settings(trainer),
+        "settings": settings(trainer),
         "seed": trainer.seed,
         "standing": standing,
         "fit": None if trainer._job is None else trainer._job.memory(),
     }
 
 
-def _settings(trainer: Trainer) -> dict[str, Any]:
+def settings(trainer: Trainer) -> dict[str, Any]:
     """What decides the result of a training, as text where it is no number."""
     rate = repr(trainer.schedule)
     names = ("batch_size", "sampling", "weight_decay", "perturbation", "clip_norm", "clip_value")
@@ -183,16 +182,16 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
                 f"{shown(value)}; give the trainer such a network, or load it: Network.load."
             )
     try:
-        settings = kept["settings"]
-        if settings["optimizer"] != trainer.optimizer.name:
+        theirs = kept["settings"]
+        if theirs["optimizer"] != trainer.optimizer.name:
             raise ValueError(
                 f"its optimizer is {shown(settings['optimizer'])}, and this trainer's "
                 f"{trainer.optimizer.name!r}"
             )
         differing = [
-            f"{name}={shown(value)} (it had {shown(settings[name])})"
-            for name, value in _settings(trainer).items()
-            if settings[name] != value
+            f"{name}={shown(value)} (it had {shown(theirs[name])})"
+            for name, value in settings(trainer).items()
+            if theirs[name] != value
         ]
         standing = kept["standing"]
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}

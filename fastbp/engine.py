@@ -19,6 +19,7 @@ from .kernels.cpu.jit import JIT_DISABLED
 from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.memory import address_table
 from .kernels.cpu.product import SCRATCH_BYTES
+from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind
 from .kernels.layout import LayerSpec, build_plan
@@ -62,6 +63,8 @@ class Batch:
         bounds: int64; step s takes order[bounds[s]:bounds[s + 1]].
         columns, starts: of a sparse matrix (CSR), whose values X then holds; empty where X is
             dense. int32 and int64.
+        world: who this rank is among those that share each batch (`kernels/cpu/ranks.py`).
+        total: sum of the weights of the (one) batch over the ranks; None: of these weights.
     """
 
     X: Array
@@ -72,6 +75,8 @@ class Batch:
     bounds: Array
     columns: Array = field(default_factory=lambda: NO_COLUMNS)
     starts: Array = field(default_factory=lambda: NO_STARTS)
+    world: Array = field(default_factory=lambda: ALONE)
+    total: float | None = None
 
 
 @dataclass
@@ -173,6 +178,7 @@ class Workspace:
         f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
         f[loop.NOISE], f[loop.SHARED_L2] = recipe.noise, recipe.shared_l2
         f[loop.LEAST], f[loop.MOST] = recipe.least, recipe.most
+        f[loop.TOTAL] = -1.0 if batch.total is None else batch.total
         s[loop.HEEDLESS] = recipe.heedless
         f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
         bind(self.dtype)
@@ -181,7 +187,7 @@ class Workspace:
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
             self.results, self.scratches(n_threads), self.sync, batch.columns,
-            batch.starts,
+            batch.starts, batch.world,
         )  # fmt: skip
         return self._together(_run_steps, n_threads, args)
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
+import numpy as np
+
+from . import checkpoint as checkpoints
 from .checkpoint import Every
 from .history import History
 from .job import BestOf, Fit
 from .metrics import higher_is_better, monitored
 from .network import Network
 from .progress import Progress
+from .ranks import Alone, world_of
 from .run import BadRowError, Run
 from .samples import Data
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping
-from .underway import Underway
+from .stream import Stream
+from .underway import Underway, fingerprint
 
 
 @dataclass
@@ -52,6 +58,20 @@ class Fitting:
     every: Every
     _cut_short: Underway | None  # what the next fit goes on with
     _job: Fit | BestOf | None  # the fit under way
+    distributed: str | None
+
+    @property
+    def _world(self) -> Alone:
+        """Who takes part in the training."""
+        return world_of(self.distributed)
+
+    def _kinds(self) -> tuple[type[Run], type[Stream]]:
+        """What runs a fit of arrays, and one of a stream."""
+        if self._world.size == 1:
+            return Run, Stream
+        from .distributed import Ranked, RankedStream
+
+        return Ranked, RankedStream
 
     def _rules(self) -> list[Any]:
         """The stopping rules of a fit, started."""
@@ -76,7 +96,7 @@ class Fitting:
         """The fit of canonical data that were checked; it goes on with one that was cut short."""
 
         def begin() -> Run:
-            run = Run(self, data, held, epochs, self._rules())
+            run = self._kinds()[0](self, data, held, epochs, self._rules())
             if aside is not None:
                 run.on_divergence = aside.on_divergence
             return run
@@ -105,8 +125,23 @@ class Fitting:
         finally:
             self._job = None
         if self.checkpoint is not None:
-            self.save(self.checkpoint)
+            with self._world.agreeing():
+                self.save(self.checkpoint)
         return history
+
+    def _check_ranks(self: Any, data: Data, held: Data | None, epochs: int) -> None:
+        """On several ranks: all were given the same, and stand where the first does."""
+        if self._world.size == 1:
+            return
+        net = self.network
+        facts = checkpoints.settings(self)
+        facts |= {"epochs": epochs, "seed": self.seed, "epoch": self.epoch, "step": self.step}
+        facts["fit cut short"] = self._cut_short is not None
+        facts |= asdict(fingerprint(data, held, 0))
+        facts |= {"network": net.architecture(), "trainer's rules": len(self.stopping)}
+        for name, numbers in (("parameters", net.parameters), ("optimizer rows", self.state)):
+            facts[f"network with {name}"] = crc32(np.ascontiguousarray(numbers))
+        self._world.check_same(facts)
 
     def _check_batch_norm(self, batch: int | None) -> None:
         if batch == 1 and any(layer.batch_norm for layer in self.network.layers):

@@ -55,7 +55,7 @@ class Fit:
         bar: Progress | None = None,
     ) -> None:
         self.trainer, self.run, self.epochs, self.hooks = trainer, run, epochs, hooks
-        self.bar = bar or make_progress(trainer.progress, epochs, run.steps)
+        self.bar = bar or make_progress(run.progress, epochs, run.steps)
         self.history = History()
         self.best: Snapshot | None = None
         self.first = len(trainer.history)
@@ -78,10 +78,14 @@ class Fit:
                     history.stopped = run.stopped
                     break
                 values.setdefault("seconds", time.perf_counter() - started)
-                self._finish_epoch(values)
+                world = trainer._world
+                values = world.of_first(values)
+                with world.agreeing():
+                    self._finish_epoch(values)
+                history.stopped = world.reason(history.stopped)
                 progress.update(run.done, history.record())
                 if not self._over():
-                    run.keeper.after_epoch()
+                    run.keep_after_epoch()
         early = trainer.early_stopping
         if early is not None and early.restore_best and self.best is not None:
             self.best.restore(trainer.network)
@@ -128,7 +132,7 @@ class Fit:
             history=self.history,
             best=self.best,
             begun=run.begun,
-            results=run.work.results,
+            results=run.kept_results,
             total=run.total,
             spent=run.spent,
             rules=[{"rule": type(rule).__name__, "seen": rule.memory()} for rule in run.rules],
@@ -151,7 +155,7 @@ class Fit:
             recall_rule(rule, kept["seen"])
         self.first, self.history, self.best = at.first, at.history, at.best
         run.begun, run.total, run.spent = at.begun, at.total, at.spent
-        run.work.results[...] = at.results
+        run.take_up(at.results)
         run.done = len(at.history) * run.steps + at.begun
 
 

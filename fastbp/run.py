@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checkpoint import Keeper
-from .engine import Recipe, aligned
+from .engine import Batch, Recipe, aligned
 from .guard import Guard, check_begin
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
@@ -55,13 +55,17 @@ class Run:
         norm = any(layer.batch_norm for layer in self.net.layers)
         self.bounds = batch_bounds(data.samples, min(size, data.samples), norm)
         self.order = np.empty(data.samples, np.int64)
-        rows = int(np.diff(self.bounds).max())
+        rows = max(self._own(int(size)) for size in {*np.diff(self.bounds).tolist()})
         self.work = self.net._workspace(rows)
         work = self.net._work(rows)
         self.threads = choose_threads(work, rows, trainer.n_threads)
         self.steps = len(self.bounds) - 1
         self.total: int | None = trainer.step + epochs * self.steps
         self.seconds_a_step = max(work / 2e10, 1e-6)
+
+    def _own(self, rows: int) -> int:
+        """How many of a batch's rows are taken here: all of them, but where ranks share it."""
+        return rows
 
     def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
         """What does not depend on the data to train on."""
@@ -74,6 +78,7 @@ class Run:
         self.spent = 0.0  # seconds that it has taken
         self.stopped = ""
         self.on_divergence = trainer.on_divergence
+        self.progress = trainer.progress
         self.ended = False  # there are no more data
         check_begin(trainer)
 
@@ -98,8 +103,7 @@ class Run:
         self.guard.renew(self.begun)  # a callback may have changed the numbers
         clock, before = time.perf_counter(), self.spent
         while self.begun < self.steps:
-            count = min(int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(trainer.step))
-            count = max(1, min(count, self.steps - self.begun))
+            count = self._count()
             if not self._chunk(self.begun, count):
                 return {}
             self.begun += count
@@ -107,23 +111,53 @@ class Run:
             self.spent = before + time.perf_counter() - clock
             progress.update(self.done)
             if self.begun < self.steps:
-                due = [rule for rule in self.rules if rule.due()]
-                keep = self.keeper.due_within_epoch()
-                if due or keep or self.guard.due():
+                reason, keep, look = self._due()
+                if reason or keep or look:
                     if not self._sound(self.begun):
                         return {}
                     self.guard.renew(self.begun)
-                if due:
-                    self.stopped = due[0].update({}) or "a rule asked for it"
+                if reason:
+                    self.stopped = reason
                     return {}
                 if keep:
-                    self.keeper.write()
+                    self.keep()
         if not self._sound(self.steps):
             return {}
         values = self._values()
         values["seconds"] = before + time.perf_counter() - clock
         self.begun, self.spent = 0, 0.0
         return values
+
+    def _count(self) -> int:
+        """Steps to make before Python looks around again."""
+        count = min(
+            int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(self.trainer.step)
+        )
+        return max(1, min(count, self.steps - self.begun))
+
+    def _due(self) -> tuple[str, bool, bool]:
+        """Between two chunks: why to stop, if at all; whether to write a checkpoint; to look."""
+        due = [rule for rule in self.rules if rule.due()]
+        reason = (due[0].update({}) or "a rule asked for it") if due else ""
+        return reason, self.keeper.due_within_epoch(), self.guard.due()
+
+    def keep(self) -> None:
+        """Write a checkpoint."""
+        self.keeper.write()
+
+    def keep_after_epoch(self) -> None:
+        """Write a checkpoint between two epochs, if one is due."""
+        if self.keeper.due_after_epoch():
+            self.keep()
+
+    @property
+    def kept_results(self) -> Any:
+        """What the compiled loop has summed up in the epoch under way, for a checkpoint."""
+        return self.work.results
+
+    def take_up(self, results: Any) -> None:
+        """Go on from the sums of a checkpoint."""
+        self.work.results[...] = results
 
     def _recipe(self, first: int, count: int, step: int) -> Recipe:
         """Of the steps from `first` on of the epoch, before which the trainer has made `step`."""
@@ -173,7 +207,7 @@ class Run:
     def _steps(self, first: int, count: int, recipe: Recipe) -> int:
         return self.work.run(
             loop.TRAIN,
-            self.data.batch(self.order, self._bounds(first, count)),
+            self._batch(first, count),
             recipe,
             self.net.parameters,
             self.gradient,
@@ -182,6 +216,9 @@ class Run:
             training=True,
             n_threads=self.threads,
         )
+
+    def _batch(self, first: int, count: int) -> Batch:
+        return self.data.batch(self.order, self._bounds(first, count))
 
     def _bounds(self, first: int, count: int) -> Any:
         return self.bounds[first : first + count + 1]
@@ -202,7 +239,7 @@ class Run:
         step = guard.first + kept  # the one that went wrong
         start, end = self._bounds(step, 1)
         rows = self.order[start:end]
-        if self.data.screen and (bad := self.data.unfit(rows)):
+        if self.data.screen and (bad := self._unfit(rows)):
             raise BadRowError(bad)
         rate = float(self._recipe(step, 1, trainer.step).rates[0])
         message = (
@@ -216,6 +253,10 @@ class Run:
             raise DivergenceError(message)
         if self.on_divergence == "warn":
             warnings.warn(message, RuntimeWarning, stacklevel=7)
+
+    def _unfit(self, rows: Any) -> str | None:
+        """What to say of the first of these rows that is not finite."""
+        return self.data.unfit(rows)
 
     def _last_finite(self, done: int) -> int:
         """How many of the `done` steps since the guard left all numbers finite; back to there.
@@ -242,7 +283,7 @@ class Run:
 
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""
-        trainer, results = self.trainer, self.work.results
+        trainer, results, figures = self.trainer, self.totals(), self._figures()
         last = self.trainer.step - 1
         rates = trainer.schedule.rates(last, 1, self.total, trainer.schedule_state)
         values: dict[str, Any] = {
@@ -250,12 +291,24 @@ class Run:
             "lr": float(rates[0]),
         }
         if self.held is not None:
-            values["validation_loss"] = self.net._mean_loss(self.held)
+            values["validation_loss"] = self._held_loss()
         if trainer.metrics:
             values |= self._metrics()
         for name, column in _FIGURES.items():
-            values[name] = self.work.figures[:, column].tolist()
+            values[name] = figures[:, column].tolist()
         return values
+
+    def totals(self) -> Any:
+        """What the compiled loop has summed up in the epoch so far."""
+        return self.work.results
+
+    def _figures(self) -> Any:
+        """The last step's figures, a row a layer."""
+        return self.work.figures
+
+    def _held_loss(self) -> float:
+        """Mean loss of the held-out data."""
+        return self.net._mean_loss(self.held)
 
     def _metrics(self) -> dict[str, float]:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)

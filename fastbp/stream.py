@@ -85,8 +85,9 @@ class Stream(Run):
             progress.update(self.done)
             if self._is_recorded(step + 1):
                 continue
-            if due := [rule for rule in self.rules if rule.due()]:
-                self.stopped = due[0].update({}) or "a rule asked for it"
+            reason, _, _ = self._due()
+            if reason:
+                self.stopped = reason
                 return {}
         self.ended = self.following is None
         return self._values()

@@ -23,17 +23,18 @@ from .errors import (
     shown,
 )
 from .fitting import Fitting
+from .guard import check_begin
 from .history import History
 from .job import BestOf, Fit, claimed
 from .metrics import resolve
 from .network import Network
 from .optimizers import get_optimizer
 from .passes import SEEDS
+from .ranks import world_of
 from .samples import door, given
 from .sampling import SAMPLINGS
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
-from .stream import Stream
 from .threads import MOST_THREADS
 from .underway import Underway
 
@@ -66,9 +67,12 @@ class Trainer(Fitting):
         checkpoint: a file to keep the training in, for `resume`: written each `every` and when a
             fit ends. None: none.
         every: a number of epochs, or text such as "500 steps", "30 seconds", "10 minutes".
+        distributed: "mpi": share each batch with the other ranks that `mpiexec` started; see
+            docs/distributed.md. None: train in this process alone.
 
     Raises:
         ValueError, TypeError: an argument is out of range or unknown.
+        ImportError: distributed="mpi" without the extra fastbp[mpi].
 
     >>> net = Network(2, [Dense(8, "tanh"), Dense(1, "sigmoid")], seed=1)
     >>> trainer = Trainer(net, optimizer="adam", batch_size=4)
@@ -99,6 +103,7 @@ class Trainer(Fitting):
         progress: bool | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         every: int | str = 1,
+        distributed: str | None = None,
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network={shown(network)} must be a fastbp.Network")
@@ -124,6 +129,10 @@ class Trainer(Fitting):
         )
         self.progress = progress if progress is None else check_flag("progress", progress)
         self.checkpoint, self.every = as_path(checkpoint), Every.of(every)
+        self.distributed = (
+            None if distributed is None else check_name("distributed", distributed, ("mpi",))
+        )
+        world_of(self.distributed)  # what is missing is said now
         self._check_batch_norm(self.batch_size)
         self.history = History()
         self.epoch = 0
@@ -165,9 +174,13 @@ class Trainer(Fitting):
         """
         epochs = check_integer("epochs", epochs, least=1)
         hooks = self.callbacks + as_callbacks(callbacks)
-        with claimed(self.network):
-            data, held = door(self.network, X, y, sample_weight, validation, self.seed)
-            self._check_fit(data, held)
+        world = self._world
+        with claimed(self.network), world.fitting():
+            with world.agreeing():
+                data, held = door(self.network, X, y, sample_weight, validation, self.seed)
+                self._check_fit(data, held)
+                check_begin(self)
+            self._check_ranks(data, held, epochs)
             before = Standing.of(self) if data.screen else None
             return self._train(self._job_of(data, held, epochs, hooks), before)
 
@@ -218,8 +231,8 @@ class Trainer(Fitting):
                 "come one by one; give fit_stream(..., validation=(Xv, yv))"
             )
         self._check_monitors(held)
-        with claimed(self.network):
-            run = Stream(self, batches, held, steps, epochs, self._rules())
+        with claimed(self.network), self._world.fitting():
+            run = self._kinds()[1](self, batches, held, steps, epochs, self._rules())
             return self._train(Fit(self, run, epochs, hooks))
 
     def find_rate(
@@ -267,7 +280,8 @@ class Trainer(Fitting):
         Raises:
             OSError: the file cannot be written.
         """
-        checkpoints.write(self, path)
+        if self._world.leads:  # of several ranks one writes
+            checkpoints.write(self, path)
 
     def resume(self, path: str | os.PathLike[str] | None = None, *, finish: bool = True) -> int:
         """Take up the training that a checkpoint holds, as if it had never been cut short.
@@ -303,7 +317,8 @@ class Trainer(Fitting):
             raise ValueError("path=None needs a trainer with checkpoint=PATH; give the path.")
         check_flag("finish", finish)
         with claimed(self.network):
-            found = checkpoints.read(self, self.checkpoint if path is None else path)  # type: ignore[arg-type]
+            with self._world.agreeing():
+                found = checkpoints.read(self, self.checkpoint if path is None else path)  # type: ignore[arg-type]
             found.standing.restore(self)
             self.seed, self.network.seed = found.seeds
             self._cut_short = found.fit if finish else None

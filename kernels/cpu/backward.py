@@ -43,6 +43,7 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import segment, window
+from .ranks import RANKS, add_up
 from .shares import COLUMNS, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
 
@@ -58,7 +59,7 @@ TALL: Final = 16 * ROWS
 def backward_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, parameters: Any,
     gradient: Any, arena: Any, masks: Any, sync: Any, training: bool, from_logits: bool,
-    scratch: Any,
+    scratch: Any, whole: int, world: Any,
 ) -> None:  # fmt: skip
     """dL/dZ of every layer, rows [lo, hi); the last layer's D window holds dL/dA (or dL/dZ)."""
     layers = plan.shape[0]
@@ -72,15 +73,17 @@ def backward_rows(
             dropout_backward_rows(delta, mask, reals[layer, P_DROP], lo, hi, n)
         if p[BN] == BN_AFTER:
             normalize_backward(
-                t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta
-            )
+                t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta, whole,
+                world,
+            )  # fmt: skip
         if not (masked or p[ACT] == IDENTITY):
             output, linear = window(arena, p[F], rows, ld), window(arena, p[Z], rows, ld)
             derivative_rows(p[ACT], delta, output, linear, delta, lo, hi, n)
         if p[BN] == BN_BEFORE:
             normalize_backward(
-                t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta
-            )
+                t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta, whole,
+                world,
+            )  # fmt: skip
         if layer > 0:
             q = row_of(plan, layer - 1)
             m = p[M]
@@ -95,7 +98,7 @@ def backward_rows(
 @inline
 def normalize_backward(
     t: int, T: int, rows: int, lo: int, hi: int, p: Any, parameters: Any, gradient: Any,
-    arena: Any, sync: Any, training: bool, delta: Any,
+    arena: Any, sync: Any, training: bool, delta: Any, whole: int, world: Any,
 ) -> None:  # fmt: skip
     """Batch norm's backward pass in place: dgamma and dbeta by columns, then delta by rows."""
     n, at = p[N], p[STATS]
@@ -107,10 +110,14 @@ def normalize_backward(
     barrier(sync, T)
     batchnorm_sums_columns(delta, normalized, dgamma, dbeta, rows, first, last)
     barrier(sync, T)
+    if world[RANKS] > 1:
+        if t == 0:
+            add_up(world, gradient, p[GAMMA], 2 * n)  # beta's follow gamma's
+        barrier(sync, T)
     if not training:  # constant statistics: nothing flows back through them
         dgamma = dbeta = segment(arena, at + NOUGHT * n, n)
     batchnorm_backward_rows(
-        delta, normalized, gamma, scale, ratio, dgamma, dbeta, rows, delta, lo, hi, n
+        delta, normalized, gamma, scale, ratio, dgamma, dbeta, whole, delta, lo, hi, n
     )
 
 

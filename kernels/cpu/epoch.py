@@ -23,14 +23,15 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import flush_denormals, prefetch, restore_mode, segment, window
+from .ranks import RANKS, own_rows, sum_gradient
 from .samples import finite_row, unpack_row
 from .shares import FLAT, row_of, share
 from .table import reached
 
-forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V")
-backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V")
+forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiI")
+backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V iI")
 learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
-learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V")
+learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V b")
 whole_gradient = learn.gradient_of_batch
 
 # What a call does with each batch.
@@ -43,7 +44,9 @@ TRAIN, GRADIENT, LOSS = range(3)
 SETTINGS: Final = 16
 L2, DECOUPLED, CLIP_VALUE, CLIP_NORM, NOISE, SHARED_L2, LEAST, MOST = range(8)
 HYPER: Final = 8  # the optimizer's four constants start here
-FACTORS: Final = 12
+TOTAL: Final = HYPER + 4
+"""Sum of the weights of the batch, of all ranks; less than 0: to be summed."""
+FACTORS: Final = 13
 # Entries of `results` (float64).
 LOSS_SUM, WEIGHT_SUM, LAST_LOSS, STEPS, ROWS_LOSS, ROWS_SQUARES = range(6)
 RESULTS: Final = 6
@@ -63,8 +66,12 @@ def run_steps(
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
     figures: Any, partial: Any, results: Any, scratches: Any, sync: Any, columns: Any, starts: Any,
+    world: Any,
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
+
+    Of each batch this rank of `world` takes its rows (`ranks.py`), and the sums that `results`
+    gathers are of them.
 
     X holds a sample a row; where `starts` is not empty, it holds the values of a sparse matrix
     (CSR): sample i has values starts[i]:starts[i + 1], in these `columns`.
@@ -87,16 +94,18 @@ def run_steps(
     steps = bounds.size - 1
     m = plan[0, M]
     for s in range(steps):
-        start, rows = bounds[s], bounds[s + 1] - bounds[s]
+        whole = bounds[s + 1] - bounds[s]
+        first, last = own_rows(world, whole)
+        start, rows = bounds[s] + first, last - first
         lo, hi = share(rows, BATCH_GRAIN, t, T)
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
-            arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts,
+            arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts, first, whole,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
             parameters, running, arena, masks, sync, settings[SEED], settings[EPOCH],
-            settings[FIRST_STEP] + s, training, from_logits, scratch,
+            settings[FIRST_STEP] + s, training, from_logits, scratch, first, whole, world,
         )  # fmt: skip
         measure(
             settings, factors, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale,
@@ -110,13 +119,21 @@ def run_steps(
         if settings[MODE] != LOSS:
             backward_rows(
                 t, T, rows, lo, hi, plan, reals, parameters, gradient, arena, masks, sync,
-                training, from_logits, scratch,
+                training, from_logits, scratch, whole, world,
             )  # fmt: skip
         blocks = 0
         if factors[SHARED_L2] > 0:
             blocks = square_blocks(t, T, plan, parameters, partial)
         barrier(sync, T)
         loss = ordered_sum(losses, rows)
+        together = world[RANKS] > 1
+        if together:
+            whole_gradient(t, T, rows, plan, gradient, arena, scratch)
+            barrier(sync, T)
+            if t == 0:
+                sum_gradient(world, plan, gradient, loss)
+            barrier(sync, T)
+            loss += segment(gradient, gradient.size, 1)[0]
         if t == 0:
             results[LAST_LOSS] = loss * scale
         if train and settings[HEEDLESS] == 0 and not np.isfinite(loss):
@@ -128,7 +145,7 @@ def run_steps(
             results[ROWS_LOSS] += rows * (loss * scale)
             results[ROWS_SQUARES] += rows * (ordered_sum(partial, blocks) * scale)
         if train:
-            forward.follow_statistics(t, T, rows, plan, reals, running, arena)
+            forward.follow_statistics(t, T, whole, plan, reals, running, arena)
             prepare_rates(
                 code, segment(factors, HYPER, 4), rates[s], settings[FIRST_UPDATE] + s + 1,
                 constants,
@@ -136,11 +153,11 @@ def run_steps(
             l2 = factors[L2] + factors[SHARED_L2] * scale
             shrink = 1.0 - rates[s] * factors[DECOUPLED]
             record = settings[RECORD] != 0 and s == steps - 1
-            if record or factors[CLIP_NORM] > 0:
+            if record or factors[CLIP_NORM] > 0 or together:
                 learn_whole(
                     t, T, rows, plan, parameters, gradient, state, arena, code, constants,
                     l2, shrink, factors[CLIP_VALUE], factors[CLIP_NORM], record, figures,
-                    partial, sync, scratch,
+                    partial, sync, scratch, together,
                 )  # fmt: skip
             else:
                 learn_fused(
@@ -174,12 +191,13 @@ def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> i
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
     order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
-    hi: int, columns: Any, starts: Any,
+    hi: int, columns: Any, starts: Any, first: int, whole: int,
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
     `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
-    losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum.
+    losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum. They are the rows
+    from `first` on of a batch of `whole` rows, whose weights are summed (or given, as TOTAL).
     """
     m, k = p[M], targets.shape[1]
     line = 64 // X.itemsize
@@ -207,15 +225,17 @@ def gather(
             for j in range(k):
                 y[j] = source[j]
     if factors[NOISE] > 0:
-        perturb_rows(into, factors[NOISE], settings[SEED], settings[EPOCH], step, 0, lo, hi, m)
+        perturb_rows(into, factors[NOISE], settings[SEED], settings[EPOCH], step, first, lo, hi, m)
     half = unit.size // 2
     batch_weights = segment(unit, 0, rows)
-    total = float(rows)
+    total = float(whole)
     if weights.size > 0:  # every thread gathers all of them: each needs their sum
         batch_weights = segment(unit, half, rows)
-        total = 0.0
-        for i in range(rows):
-            total += weights[order[start + i]]
+        total = factors[TOTAL]
+        if total < 0:
+            total = 0.0
+            for i in range(whole):
+                total += weights[order[start - first + i]]
         for i in range(lo, hi):
             batch_weights[i] = weights[order[start + i]]
     if settings[MEAN] == 0:

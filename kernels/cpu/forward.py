@@ -55,6 +55,7 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import segment, window
+from .ranks import RANKS, pool_statistics
 from .shares import COLUMNS, row_of, share
 from .tiles import FINISH_NONE, FINISH_RELU
 
@@ -66,9 +67,11 @@ IDENTITY: Final = ACTIVATIONS["identity"].code
 def forward_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
     parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int,
-    step: int, training: bool, to_logits: bool, scratch: Any,
+    step: int, training: bool, to_logits: bool, scratch: Any, first: int, whole: int, world: Any,
 ) -> None:  # fmt: skip
     """Rows [lo, hi) of a batch of `rows` from the inputs `source` to the last layer's output.
+
+    They are the rows from `first` on of a batch of `whole` rows that the ranks share.
 
     training: batch statistics and dropout; to_logits: stop before the last activation, whose loss
     is computed from logits.
@@ -90,14 +93,14 @@ def forward_rows(
         if p[BN] == BN_BEFORE:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
-                training, linear, linear,
+                training, linear, linear, whole, world,
             )  # fmt: skip
         if not (pair or fused or p[ACT] == IDENTITY):
             activate_rows(p[ACT], linear, output, lo, hi, n)
         if p[BN] == BN_AFTER:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
-                training, output, final,
+                training, output, final, whole, world,
             )  # fmt: skip
         elif p[O] != p[F]:
             for i in range(lo, hi):
@@ -106,13 +109,15 @@ def forward_rows(
                     target[j] = kept[j]
         if training and p[DROP] != 0:
             mask = window(masks, p[MASK], rows, ld)
-            dropout_rows(final, mask, reals[layer, P_DROP], seed, epoch, step, layer, 0, lo, hi, n)
+            p_drop = reals[layer, P_DROP]
+            dropout_rows(final, mask, p_drop, seed, epoch, step, layer, first, lo, hi, n)
 
 
 @inline
 def normalize_batch(
     t: int, T: int, rows: int, lo: int, hi: int, p: Any, eps: float, parameters: Any,
-    running: Any, arena: Any, sync: Any, training: bool, source: Any, target: Any,
+    running: Any, arena: Any, sync: Any, training: bool, source: Any, target: Any, whole: int,
+    world: Any,
 ) -> None:  # fmt: skip
     """Batch norm of `source` into `target`; statistics by columns, the rest by rows."""
     n, at = p[N], p[STATS]
@@ -123,6 +128,11 @@ def normalize_batch(
     if training:
         barrier(sync, T)
         statistics_columns(source, mean, variance, rows, first, last)
+        if world[RANKS] > 1:
+            barrier(sync, T)
+            if t == 0:
+                pool_statistics(world, arena, at, n, rows, whole)
+            barrier(sync, T)
     else:
         running_mean = segment(running, p[RUNNING], n)
         running_variance = segment(running, p[RUNNING] + n, n)

@@ -155,11 +155,12 @@ def total_of(partial: Any, size: int) -> float:
 def learn_whole(
     t: int, T: int, rows: int, plan: Any, parameters: Any, gradient: Any, state: Any, arena: Any,
     code: int, rates: Any, l2: float, shrink: float, clip_value: float, clip_norm: float,
-    record: bool, figures: Any, partial: Any, sync: Any, scratch: Any,
+    record: bool, figures: Any, partial: Any, sync: Any, scratch: Any, formed: bool,
 ) -> None:  # fmt: skip
-    """The gradient completed, clipped and recorded, then the update in fixed blocks."""
-    gradient_of_batch(t, T, rows, plan, gradient, arena, scratch)
-    barrier(sync, T)
+    """The gradient completed (unless it is `formed`), clipped, recorded; the update in blocks."""
+    if not formed:
+        gradient_of_batch(t, T, rows, plan, gradient, arena, scratch)
+        barrier(sync, T)
     size = gradient.size
     if clip_norm > 0:
         blocked_square_sums(gradient, 0, size, partial, t, T)

@@ -1,0 +1,9 @@
+"""Training on several processes, on one machine or many, through MPI (mpi4py).
+
+Imported when a Trainer is told `distributed="mpi"`: it needs the extra fastbp[mpi].
+"""
+
+from .run import Ranked, RankedStream
+from .world import World, world
+
+__all__ = ["Ranked", "RankedStream", "World", "world"]

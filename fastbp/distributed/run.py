@@ -1,0 +1,188 @@
+"""Runs of a fit whose batches the ranks share: each its rows, and the same numbers on each.
+
+All ranks make the same decisions at the same steps: what a clock, a file or a person decides, the
+first rank decides for all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..engine import Array, Batch, Recipe, aligned
+from ..kernels.cpu import epoch as loop
+from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
+from ..kernels.cpu.ranks import FIRST, LAST
+from ..kernels.layout import ACT, LD, D, F, N
+from ..metrics import compute
+from ..run import Run
+from ..stream import Stream
+from .world import World
+
+if TYPE_CHECKING:
+    from ..samples import Data
+    from ..trainer import Trainer
+
+
+class Together(Run):
+    """What a run is on several ranks, whatever it trains on."""
+
+    def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
+        assert isinstance(trainer._world, World)
+        self.world = trainer._world
+        self.vector = self.world.vector(trainer.network.dtype)
+        super()._begin(trainer, held, rules)
+        # One element more: what the ranks say of their losses goes with the gradient.
+        size = self.net.parameters.size
+        self.gradient = aligned(size + 1, self.net.dtype)[:size]
+        self._summed = np.zeros(loop.RESULTS)
+        if not self.world.leads:
+            self.progress = False
+            if self.on_divergence == "warn":
+                self.on_divergence = "note"
+
+    def _own(self, rows: int) -> int:
+        """How many of a batch's rows are this rank's."""
+        part = self.world.part(rows)
+        return part.stop - part.start
+
+    def _steps(self, first: int, count: int, recipe: Recipe) -> int:
+        done = super()._steps(first, count, recipe)
+        self.world.check_call(self.vector)
+        return done
+
+    def _batch(self, first: int, count: int) -> Batch:
+        return replace(super()._batch(first, count), world=self.vector)
+
+    # --- decisions: the first rank's ------------------------------------------------------------
+
+    def _count(self) -> int:
+        return self.world.pulse(super()._count())
+
+    def _due(self) -> tuple[str, bool, bool]:
+        return self.world.of_first(super()._due())  # type: ignore[no-any-return]
+
+    def keep(self) -> None:
+        """The first rank writes, and all wait for it: the file has the sums of all of them."""
+        self._summed = self.world.total(self.work.results)
+        with self.world.agreeing():
+            if self.world.leads:
+                super().keep()
+
+    def keep_after_epoch(self) -> None:
+        """As `keep`, if the first rank's clock says so."""
+        if self.world.of_first(self.keeper.due_after_epoch()):
+            self.keep()
+
+    def _unfit(self, rows: Array) -> str | None:
+        own = rows[self.world.part(len(rows))]
+        return self.world.reason(super()._unfit(own) or "") or None
+
+    # --- sums over the ranks ---------------------------------------------------------------------
+
+    def totals(self) -> Array:
+        """What all ranks have summed up in the epoch so far."""
+        return self.world.total(self.work.results)
+
+    @property
+    def kept_results(self) -> Array:
+        """What a checkpoint keeps of the sums."""
+        return self._summed
+
+    def take_up(self, results: Array) -> None:
+        """Go on from a checkpoint's sums: one rank has them."""
+        self.work.results[...] = results if self.world.leads else 0.0
+
+    def _values(self) -> dict[str, Any]:
+        values: dict[str, Any] = self.world.of_first(super()._values())
+        return values
+
+    def _held_loss(self) -> float:
+        held = self.held
+        assert held is not None
+        part = held.only(held.indices[self.world.share(held.samples)])
+        weight = float(part.samples)
+        if held.weights.size:
+            weight = float(held.weights[part.indices].sum(dtype=np.float64))
+        loss = self.net._mean_loss(part) * weight if weight > 0 else 0.0
+        total, weights = self.world.total(np.array([loss, weight]))
+        return float(total / weights)
+
+    def _metrics(self) -> dict[str, float]:
+        prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
+        part = data.taken(data.indices[self.world.share(data.samples)])
+        own = self.net._infer(part.X, logits=False) if part.samples else part.targets[:0]
+        outputs = self.world.joined(own.reshape(part.samples, self.net.layers[-1].units))
+        labels, targets, weights = (
+            array[data.indices] if len(array) else array
+            for array in (data.labels, data.targets, data.weights)
+        )
+        truth = labels if labels.size else targets
+        with self.world.agreeing():
+            found = compute(self.trainer.metrics, truth, outputs, weights if weights.size else None)
+        return {prefix + name: value for name, value in found.items()}
+
+    def _figures(self) -> Array:
+        """The figures of the last step; those of a layer's rows put together from the ranks'."""
+        figures: Array = self.work.figures.copy()
+        rows, arena = self._own(self.rows), self.work.arena
+        for p, figure in zip(self.work.plan.ints, figures, strict=True):
+            n, ld = int(p[N]), int(p[LD])
+            delta, output = (
+                arena[p[at] : p[at] + rows * ld].reshape(rows, ld)[:, :n] for at in (D, F)
+            )
+            own = np.append((output > 0).any(axis=0), np.square(delta, dtype=np.float64).sum())
+            total = self.world.total(own)
+            figure[DELTA_RMS] = np.sqrt(total[n] / (self.rows * n))
+            figure[DEAD] = np.mean(total[:n] == 0) if p[ACT] == RELU else np.nan
+        return figures
+
+
+class Ranked(Together):
+    """A `Run` over arrays of which each rank takes its rows of each batch."""
+
+
+class RankedStream(Together, Stream):
+    """A `Stream` of each rank: a batch is what one item of each of them make together."""
+
+    def _fetch(self) -> Data | None:
+        """The rank's next item; None where a rank has none. Failures are everyone's."""
+        data: Data | None = None
+        with self.world.agreeing():
+            data = super()._fetch()
+        rows, weight = 0, 0.0
+        if data is not None:
+            rows, weight = data.samples, float(data.samples)
+            if data.weights.size:
+                weight = float(data.weights.sum(dtype=np.float64))
+        self.coming = self.world.comm.allgather((rows, weight))
+        return data if all(size for size, _ in self.coming) else None
+
+    def _look_ahead(self) -> Exception | None:
+        self.present = self.coming
+        self._count()  # hear Ctrl-C
+        return super()._look_ahead()
+
+    def _batch(self, first: int, count: int) -> Batch:
+        sizes = [rows for rows, _ in self.present]
+        start, whole = sum(sizes[: self.world.rank]), sum(sizes)
+        self.vector[FIRST], self.vector[LAST] = start, start + self.data.samples
+        # Only the rank's own rows are looked at, at their places in the whole batch.
+        order = np.zeros(whole, np.int64)
+        order[start : start + self.data.samples] = self.order
+        batch = self.data.batch(order, np.array([0, whole]))
+        return replace(batch, world=self.vector, total=sum(weight for _, weight in self.present))
+
+    def _own(self, rows: int) -> int:
+        return int(self.data.samples)
+
+    def _unfit(self, rows: Array) -> str | None:
+        return self.world.reason(Run._unfit(self, rows) or "") or None
+
+    @property
+    def rows(self) -> int:
+        """Samples of the batch at hand, of all ranks."""
+        facts = getattr(self, "present", self.coming)
+        return sum(rows for rows, _ in facts)
