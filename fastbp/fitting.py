@@ -140,7 +140,7 @@ class Fitting:
         facts |= asdict(fingerprint(data, held, 0))
         facts |= {"network": net.architecture(), "trainer's rules": len(self.stopping)}
         for name, numbers in (("parameters", net.parameters), ("optimizer rows", self.state)):
-            facts[f"network with {name}"] = crc32(np.ascontiguousarray(numbers))
+            facts[name] = f"checksum {crc32(np.ascontiguousarray(numbers)):08x}"
         self._world.check_same(facts)
 
     def _check_batch_norm(self, batch: int | None) -> None:

@@ -4,6 +4,6 @@ Imported when a Trainer is told `distributed="mpi"`: it needs the extra fastbp[m
 """
 
 from .run import Ranked, RankedStream
-from .world import World, world
+from .mpi import World, world
 
 __all__ = ["Ranked", "RankedStream", "World", "world"]

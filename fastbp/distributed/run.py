@@ -19,7 +19,7 @@ from ..kernels.layout import ACT, LD, D, F, N
 from ..metrics import compute
 from ..run import Run
 from ..stream import Stream
-from .world import World
+from .mpi import World
 
 if TYPE_CHECKING:
     from ..samples import Data

@@ -40,22 +40,23 @@ class World(Alone):
     def __init__(self, mpi: Any) -> None:
         self.mpi, self.comm = mpi, mpi.COMM_WORLD.Dup()
         self.rank, self.size = self.comm.Get_rank(), self.comm.Get_size()
-        self.cores = self._cores()
+        near = self.comm.Split_type(mpi.COMM_TYPE_SHARED)
+        self.cores = self._cores(near)
         self.interrupted = False
         self._depth = 0
-        self.lifeline = Lifeline(self.comm) if self.size > 1 else None
+        one_host = bool(self.comm.allreduce(near.Get_size() == self.size, op=mpi.LAND))
+        self.lifeline = Lifeline(self.comm, one_host) if self.size > 1 else None
+        near.Free()
 
-    def _cores(self) -> int:
+    def _cores(self, near: Any) -> int:
         """This rank's part of the cores that it may use: each is shared by those that may use it.
 
         A launcher that binds ranks to cores leaves each its own; one that does not leaves all of
         them to all.
         """
-        near = self.comm.Split_type(self.mpi.COMM_TYPE_SHARED)
         affinity = getattr(os, "sched_getaffinity", None)
         mine = affinity(0) if affinity else set(range(os.cpu_count() or 1))
         everyone = near.allgather(mine)
-        near.Free()
         part = sum(1 / sum(core in theirs for theirs in everyone) for core in mine)
         return max(1, min(int(part + 1e-9), available_cores()))
 
@@ -131,7 +132,7 @@ class World(Alone):
             for name, value in theirs.items():
                 if repr(value) != repr(everyone[0][name]):
                     raise agreed(ValueError(
-                        f"rank {rank} has another {name} than rank 0: {shown(value)}, not "
+                        f"rank {rank} differs from rank 0 in {name}: {shown(value)}, not "
                         f"{shown(everyone[0][name])}; all ranks must be given the same."
                     ))  # fmt: skip
 
@@ -155,11 +156,12 @@ class World(Alone):
         before = signal.signal(signal.SIGINT, self._hear) if main else None
         try:
             with at_most(self.cores), self.lifeline.watching():
-                yield
-        except BaseException as error:
-            if not is_agreed(error):
-                self._end(error)
-            raise
+                try:
+                    yield
+                except BaseException as error:
+                    if not is_agreed(error):
+                        self._end(error)
+                    raise
         finally:
             self._depth = 0
             if main:

@@ -1,0 +1,124 @@
+"""A small process that outlives the ranks for a moment, to say which of them died.
+
+MPI's launchers end all ranks as soon as one is gone (killed by the kernel for memory, say), and name
+a process, not a rank: none of the others lives to tell. Each rank holds a connection to this process
+(`lifeline.py`); a connection that closes in the middle of a fit is a rank that died, and the first
+to close is the one that did. Where a launcher leaves the others waiting, they are told to end.
+
+Run as a file by an interpreter without site-packages: the standard library alone, and no fastbp.
+
+    python -S -E sentinel.py HOST TOKEN RANKS      prints its port, then watches
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import sys
+import time
+
+GREET = 60.0
+"""Seconds for all ranks to come."""
+MERCY = 10.0
+"""Seconds for a launcher to end the others."""
+FITTING, RESTING, EXCUSED, ENDED = b"+", b"-", b"x", b"!"
+
+
+class Rank:
+    """A rank's connection: who it is, and what it does."""
+
+    def __init__(self, connection: socket.socket, number: int, where: str) -> None:
+        self.connection, self.number, self.where = connection, number, where
+        self.state = RESTING
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """A host that vanishes without a word is missed after 20 seconds."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 5), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def welcome(server: socket.socket, token: str, count: int) -> dict[int, Rank]:
+    """The ranks by descriptor, when all have come; who does not know the token is sent away."""
+    ranks: dict[int, Rank] = {}
+    end = time.monotonic() + GREET
+    while len(ranks) < count:
+        server.settimeout(max(end - time.monotonic(), 0.01))
+        connection, _ = server.accept()
+        connection.settimeout(5.0)
+        words = connection.makefile("r", encoding="utf-8", newline="\n").readline(500).split()
+        if len(words) != 4 or words[0] != token:
+            connection.close()
+            continue
+        keep_alive(connection)
+        where = f"process {words[2]} on {words[3]}"
+        ranks[connection.fileno()] = Rank(connection, int(words[1]), where)
+    return ranks
+
+
+def watch(ranks: dict[int, Rank]) -> None:
+    """Until every connection has closed. The system tells of them in the order of events."""
+    events = select.epoll() if hasattr(select, "epoll") else select.poll()
+    for descriptor in ranks:
+        events.register(descriptor, select.POLLIN)
+    left, since = dict(ranks), 0.0
+    while left:
+        found = events.poll(0.5) if since else events.poll()
+        for descriptor, _ in found:
+            rank = left[descriptor]
+            try:
+                word = rank.connection.recv(1)
+            except OSError:  # the host is gone
+                word = b""
+            if word:
+                rank.state = word
+                if word == EXCUSED:  # it has said what happened; now it ends all
+                    since = since or time.monotonic()
+                continue
+            events.unregister(descriptor)
+            del left[descriptor]
+            if rank.state != RESTING and not since:
+                since = time.monotonic()
+                if rank.state == FITTING:
+                    report(rank, len(ranks))
+        if since and time.monotonic() - since > MERCY:
+            end(left)
+            return
+
+
+def report(rank: Rank, count: int) -> None:
+    """One line on the ranks' standard error."""
+    print(
+        f"fastbp: rank {rank.number} of {count} ({rank.where}) died in the middle of a fit: killed, "
+        "out of memory, or its host is gone. All ranks are ended; a checkpoint, if the Trainer has "
+        "one, is whole: trainer.resume() goes on from there.",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def end(left: dict[int, Rank]) -> None:
+    """Tell the others to end."""
+    for rank in left.values():
+        try:
+            rank.connection.sendall(ENDED)
+        except OSError:
+            pass
+
+
+def main(host: str, token: str, count: int) -> None:
+    """Listen, say where, watch."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # it ends with the ranks
+    with socket.create_server((host, 0), backlog=count) as server:
+        print(server.getsockname()[1], flush=True)
+        sys.stdout.close()
+        ranks = welcome(server, token, count)
+    watch(ranks)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
