@@ -182,16 +182,16 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
                 f"{shown(value)}; give the trainer such a network, or load it: Network.load."
             )
     try:
-        theirs = kept["settings"]
-        if theirs["optimizer"] != trainer.optimizer.name:
+        had = kept["settings"]
+        if had["optimizer"] != trainer.optimizer.name:
             raise ValueError(
-                f"its optimizer is {shown(settings['optimizer'])}, and this trainer's "
+                f"its optimizer is {shown(had['optimizer'])}, and this trainer's "
                 f"{trainer.optimizer.name!r}"
             )
         differing = [
-            f"{name}={shown(value)} (it had {shown(theirs[name])})"
+            f"{name}={shown(value)} (it had {shown(had[name])})"
             for name, value in settings(trainer).items()
-            if theirs[name] != value
+            if had[name] != value
         ]
         standing = kept["standing"]
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}

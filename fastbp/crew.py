@@ -84,11 +84,14 @@ class Crew:
         ]
         failure: KeyboardInterrupt | None = None
         with self.bar:
-            for thread in threads:
-                thread.start()
-            while any(thread.is_alive() for thread in threads) or not self.ended.empty():
-                try:
-                    self._look()
+            while True:
+                try:  # an interrupt may come anywhere: nobody is left alone with the networks
+                    for thread in threads:
+                        if thread.ident is None and not self.cancelled:
+                            thread.start()
+                    while any(thread.is_alive() for thread in threads) or not self.ended.empty():
+                        self._look()
+                    break
                 except KeyboardInterrupt as error:
                     self.cancelled, failure = True, error
         if failure is not None:

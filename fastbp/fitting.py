@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import numpy as np
-
 from . import checkpoint as checkpoints
 from .checkpoint import Every
 from .history import History
@@ -140,7 +138,7 @@ class Fitting:
         facts |= asdict(fingerprint(data, held, 0))
         facts |= {"network": net.architecture(), "trainer's rules": len(self.stopping)}
         for name, numbers in (("parameters", net.parameters), ("optimizer rows", self.state)):
-            facts[name] = f"checksum {crc32(np.ascontiguousarray(numbers)):08x}"
+            facts[name] = f"checksum {crc32(numbers.tobytes()):08x}"
         self._world.check_same(facts)
 
     def _check_batch_norm(self, batch: int | None) -> None:

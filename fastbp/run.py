@@ -130,9 +130,7 @@ class Run:
 
     def _count(self) -> int:
         """Steps to make before Python looks around again."""
-        count = min(
-            int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(self.trainer.step)
-        )
+        count = min(int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(self.trainer.step))
         return max(1, min(count, self.steps - self.begun))
 
     def _due(self) -> tuple[str, bool, bool]:

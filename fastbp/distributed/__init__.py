@@ -3,7 +3,7 @@
 Imported when a Trainer is told `distributed="mpi"`: it needs the extra fastbp[mpi].
 """
 
-from .run import Ranked, RankedStream
 from .mpi import World, world
+from .run import Ranked, RankedStream
 
 __all__ = ["Ranked", "RankedStream", "World", "world"]

@@ -95,8 +95,8 @@ class World(Alone):
     def part(self, rows: int) -> slice:
         """This rank's rows of a batch, as the compiled loop cuts it (`own_rows`)."""
         blocks = -(-rows // kernel.GRAIN)
-        ends = [min(blocks * r // self.size * kernel.GRAIN, rows) for r in (self.rank, self.rank + 1)]
-        return slice(*ends)
+        first, last = (blocks * r // self.size * kernel.GRAIN for r in (self.rank, self.rank + 1))
+        return slice(min(first, rows), min(last, rows))
 
     def share(self, count: int) -> slice:
         """This rank's part of so many things."""

@@ -62,7 +62,7 @@ class Together(Run):
         return self.world.pulse(super()._count())
 
     def _due(self) -> tuple[str, bool, bool]:
-        return self.world.of_first(super()._due())  # type: ignore[no-any-return]
+        return self.world.of_first(super()._due())
 
     def keep(self) -> None:
         """The first rank writes, and all wait for it: the file has the sums of all of them."""
@@ -162,7 +162,7 @@ class RankedStream(Together, Stream):
 
     def _look_ahead(self) -> Exception | None:
         self.present = self.coming
-        self._count()  # hear Ctrl-C
+        self.world.pulse(1)  # to hear Ctrl-C
         return super()._look_ahead()
 
     def _batch(self, first: int, count: int) -> Batch:

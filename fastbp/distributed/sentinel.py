@@ -1,9 +1,10 @@
 """A small process that outlives the ranks for a moment, to say which of them died.
 
-MPI's launchers end all ranks as soon as one is gone (killed by the kernel for memory, say), and name
-a process, not a rank: none of the others lives to tell. Each rank holds a connection to this process
-(`lifeline.py`); a connection that closes in the middle of a fit is a rank that died, and the first
-to close is the one that did. Where a launcher leaves the others waiting, they are told to end.
+MPI's launchers end all ranks as soon as one is gone (killed by the kernel for memory, say), and
+name a process, not a rank: none of the others lives to tell. Each rank holds a connection to this
+process (`lifeline.py`); a connection that closes in the middle of a fit is a rank that died, and
+the first to close is the one that did. Where a launcher leaves the others waiting, they are told to
+end.
 
 Run as a file by an interpreter without site-packages: the standard library alone, and no fastbp.
 
@@ -12,6 +13,7 @@ Run as a file by an interpreter without site-packages: the standard library alon
 
 from __future__ import annotations
 
+import contextlib
 import select
 import signal
 import socket
@@ -92,9 +94,9 @@ def watch(ranks: dict[int, Rank]) -> None:
 def report(rank: Rank, count: int) -> None:
     """One line on the ranks' standard error."""
     print(
-        f"fastbp: rank {rank.number} of {count} ({rank.where}) died in the middle of a fit: killed, "
-        "out of memory, or its host is gone. All ranks are ended; a checkpoint, if the Trainer has "
-        "one, is whole: trainer.resume() goes on from there.",
+        f"fastbp: rank {rank.number} of {count} ({rank.where}) died in the middle of a fit: "
+        "killed, out of memory, or its host is gone. All ranks are ended; a checkpoint, if the Trainer "
+        "has one, is whole: trainer.resume() goes on from there.",
         file=sys.stderr,
         flush=True,
     )
@@ -103,10 +105,8 @@ def report(rank: Rank, count: int) -> None:
 def end(left: dict[int, Rank]) -> None:
     """Tell the others to end."""
     for rank in left.values():
-        try:
+        with contextlib.suppress(OSError):
             rank.connection.sendall(ENDED)
-        except OSError:
-            pass
 
 
 def main(host: str, token: str, count: int) -> None:

@@ -1,0 +1,169 @@
+"""Several ranks: the numbers of one process, the same bits twice, and ends that are understood."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.kernels.cpu.jit import JIT_DISABLED
+
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+PROGRAM = Path(__file__).with_name("ranks.py")
+
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("mpi4py") is None or not MPIEXEC.exists(),
+        reason="needs the extra fastbp[mpi]",
+    ),
+    pytest.mark.skipif(JIT_DISABLED, reason="ranks need compiled code"),
+]
+
+
+def program() -> Any:
+    """`ranks.py` as a module."""
+    spec = importlib.util.spec_from_file_location("fastbp_ranks", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def launched(case: str, directory: Path, ranks: int = 2) -> tuple[int, str]:
+    """Exit status and standard error of a run on so many ranks."""
+    command = [str(MPIEXEC), "-n", str(ranks), sys.executable, str(PROGRAM), case, str(directory)]
+    # A group of its own: what a time-out leaves behind can be ended with it.
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            _, said = process.communicate(timeout=150)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
+    """What two runs of every recipe on two ranks left, by run and rank."""
+    runs = []
+    for _ in range(2):
+        place = tmp_path_factory.mktemp("same")
+        status, said = launched("same", place)
+        assert status == 0, said
+        runs.append([dict(np.load(place / f"{rank}.npz")) for rank in range(2)])
+    return runs
+
+
+def test_the_same_ranks_twice_give_the_same_bits_on_each(twice: list[list[dict[str, Any]]]) -> None:
+    first = twice[0][0]
+    for other in (twice[0][1], *twice[1]):
+        assert first.keys() == other.keys()
+        for name, numbers in first.items():
+            if "seconds" not in name:
+                assert (numbers == other[name]).all(), name
+
+
+# How far rounding may take the numbers: entries are sums over the batch in another order, and each
+# step multiplies what came before. (Adam multiplies by up to 1 / eps where a unit's gradients are
+# rounding alone, as behind batch norm after the activation: such recipes train by SGD.)
+@pytest.mark.parametrize("dtype, bound", [("float32", 1e-5), ("float64", 1e-12)])
+@pytest.mark.parametrize("name", list(program().RECIPES))
+def test_two_ranks_are_one_process(
+    name: str, dtype: str, bound: float, twice: list[list[dict[str, Any]]]
+) -> None:
+    alone = program().train(name, dtype, None)
+    for key, numbers in alone.items():
+        ours = twice[0][0][f"{name} {dtype} {key}"]
+        assert ours.shape == numbers.shape
+        if numbers.size:
+            assert abs(ours - numbers).max() <= bound * abs(numbers).max(), key
+
+
+def test_a_stream_a_rank_is_a_stream_of_what_they_give_together(tmp_path: Path) -> None:
+    status, said = launched("stream", tmp_path)
+    assert status == 0, said
+    ours, theirs = (dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(2))
+    for name, numbers in program().stream(tmp_path, ranks=2).items():
+        assert (ours[name] == theirs[name]).all(), name
+        assert abs(ours[name] - numbers).max() <= 1e-12 * abs(numbers).max(), name
+
+
+def test_a_killed_rank_is_named_and_the_training_resumes_to_the_same_end(tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.mkdir()
+    cut.mkdir()
+    assert launched("nothing", whole)[0] == 0
+    status, said = launched("killed", cut)
+    assert status != 0
+    assert "rank 1 of 2" in said
+    assert "died in the middle of a fit" in said
+    assert said.count("fastbp: rank") == 1
+    assert (cut / "kept.safetensors").exists()
+    status, said = launched("resumed", cut)
+    assert status == 0, said
+    for rank in range(2):
+        one, other = (np.load(place / f"{rank}.npz") for place in (whole, cut))
+        assert (one["parameters"] == other["parameters"]).all()
+        assert (one["state"] == other["state"]).all()
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("raised", "rank 1 of 2 failed: LookupError: a callback's own"),
+        ("row", r"rank 1 of 2 failed: ValueError: X[7, 5]=nan is not finite"),
+        ("unlike", "rank 1 differs from rank 0 in parameters"),
+        ("inside", "fastbp: rank 1 of 2 failed: ZeroDivisionError: a schedule's own"),
+    ],
+)
+def test_a_failure_of_one_rank_ends_all_and_names_it(what: str, words: str, tmp_path: Path) -> None:
+    status, said = launched(what, tmp_path)
+    assert status != 0
+    assert words in said
+    assert "died" not in said
+
+
+@pytest.mark.parametrize(
+    "what, words",
+    [
+        ("interrupted", "KeyboardInterrupt: "),
+        ("mapped", "ValueError: X[700, 0]=nan is not finite"),
+        ("diverged", "DivergenceError: training diverged in epoch 0, batch 1"),
+    ],
+)
+def test_what_all_ranks_meet_they_all_raise_at_the_same_step(
+    what: str, words: str, tmp_path: Path
+) -> None:
+    status, said = launched(what, tmp_path)
+    assert status == 0, said
+    told = [(tmp_path / f"{rank}.txt").read_text().rpartition(" ")[0] for rank in range(2)]
+    assert told[0] == told[1]
+    assert told[0].startswith(words)
+
+
+def test_one_rank_alone_trains_as_without(tmp_path: Path) -> None:
+    alone = program().train("all", "float32", None)
+    assert launched("same", tmp_path, ranks=1)[0] == 0
+    ours = dict(np.load(tmp_path / "0.npz"))
+    for key, numbers in alone.items():
+        assert (ours[f"all float32 {key}"] == numbers).all()
+
+
+def test_the_argument_is_checked() -> None:
+    net = fastbp.Network(2, [fastbp.Dense(1)])
+    with pytest.raises(ValueError, match="distributed='nccl'"):
+        fastbp.Trainer(net, distributed="nccl")
+    with pytest.raises(ValueError, match="distributed"):
+        fastbp.fit_many([net], [[0.0, 1.0]], [1.0], distributed="mpi")
