@@ -6,6 +6,7 @@ stands in for it there. The rest of fastbp asks one of them and knows no MPI.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -49,6 +50,12 @@ class Alone:
 
 
 ALONE: Final = Alone()
+
+
+def launched() -> bool:
+    """This process is one of several that an MPI launcher started."""
+    names = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "PMIX_SIZE")
+    return any(os.environ.get(name, "1") not in {"", "1"} for name in names)
 
 
 def world_of(distributed: str | None) -> Alone:

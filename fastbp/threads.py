@@ -12,6 +12,7 @@ import itertools
 import operator
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -130,11 +131,28 @@ def available_cores() -> int:
     """Cores this thread may really use: affinity, a container's quota, Numba's number of threads.
 
     The last is NUMBA_NUM_THREADS, by which joblib tells its processes how to share the cores.
-    Within `at_most` no more than that.
+    Within `at_most` no more than that, and in a task of Dask what Dask gives one.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = getattr(_own, "most", None) or cores or 1
+    most = min(getattr(_own, "most", None) or cores or 1, _of_dask() or cores or 1)
     return max(1, min(cores or 1, most, _quota(), config.NUMBA_NUM_THREADS))
+
+
+def _of_dask() -> int | None:
+    """Threads for a task of Dask; None elsewhere.
+
+    Dask runs as many tasks at once as a machine has cores and tells OpenMP and the BLAS to be one
+    thread each, by variables that its configuration holds; Numba's is not among them.
+    """
+    module = sys.modules.get("distributed.worker")
+    if module is None:
+        return None
+    try:
+        module.get_worker()
+    except ValueError:  # this thread runs no task
+        return None
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) > 0 else 1
 
 
 @functools.cache

@@ -65,7 +65,10 @@ def train(
         Path | None, typer.Option(help="Write a page with curves and results (.html).")
     ] = None,
 ) -> None:
-    """Train a network on a table, judge it on held-out rows, store it with its preparation."""
+    """Train a network on a table, judge it on held-out rows, store it with its preparation.
+
+    Under mpiexec the ranks share each batch, and the first one tells and writes.
+    """
     options.check_replaceable("--out", out)
     if report is not None:
         options.check_replaceable("--report", report)
@@ -75,16 +78,26 @@ def train(
     widths = [] if hidden.strip() == "0" else options.numbers("--hidden", hidden)
     from rich.console import Console
 
+    from ..ranks import launched, world_of
+
+    distributed = "mpi" if launched() else None
+    try:
+        leads = world_of(distributed).leads
+    except ImportError as error:
+        raise options.refuse("DATA", str(error)) from None
     table, target = _load(data, target, ignore or [])
     split = _split(table, target, task, holdout, seed)
     net = _network(split, widths, activation, dropout, batch_norm, seed)
     trainer = _trainer(net, optimizer, rate, batch_size, weight_decay, patience, threads, split)
-    console = Console(highlight=False)
+    trainer.distributed = distributed
+    console = Console(highlight=False, quiet=not leads)
     _introduce(console, table, split, net)
     try:
         history = trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
     except (ArithmeticError, ValueError) as error:  # divergence; one row with batch norm
         raise options.refuse("--rate" if "diverged" in str(error) else "DATA", str(error)) from None
+    if not leads:  # of several ranks one tells and writes
+        return
     console.print(_results(split, net, history))
     from .. import io
 

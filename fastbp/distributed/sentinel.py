@@ -95,8 +95,8 @@ def report(rank: Rank, count: int) -> None:
     """One line on the ranks' standard error."""
     print(
         f"fastbp: rank {rank.number} of {count} ({rank.where}) died in the middle of a fit: "
-        "killed, out of memory, or its host is gone. All ranks are ended; a checkpoint, if the Trainer "
-        "has one, is whole: trainer.resume() goes on from there.",
+        "killed, out of memory, or its host is gone. All ranks are ended; a checkpoint, if the "
+        "Trainer has one, is whole: trainer.resume() goes on from there.",
         file=sys.stderr,
         flush=True,
     )
