@@ -23,6 +23,10 @@ def bench(
     threads: Annotated[
         str | None, typer.Option(help="Numbers of threads, such as 1,2; default 1 and all cores.")
     ] = None,
+    ranks: Annotated[
+        str | None,
+        typer.Option(help="fastbp alone, on so many ranks under mpiexec, such as 1,2."),
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="Fits timed of each.")] = 5,
     output: Annotated[
         Path | None, typer.Option("--json", help="Write what was measured into this file.")
@@ -41,6 +45,9 @@ def bench(
         chosen = [shapes.parse(text) for text in shape or shapes.SHAPES]
     except ValueError as error:
         raise options.refuse("--shape", str(error)) from None
+    if ranks is not None:
+        _on_ranks(chosen, sorted({1, *options.numbers("--ranks", ranks)}), repeats, output)
+        return
     names = _peers(peer, peers.installed(), list(peers.PEERS))
     numbers = (
         options.numbers("--threads", threads) if threads is not None else [1, available_cores()]
@@ -58,6 +65,34 @@ def bench(
     printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for line in table.render(result):
         printed.print(line, soft_wrap=isinstance(line, str))
+
+
+def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | None) -> None:
+    """Steps on several ranks, and the sums between them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..bench import scaling
+    from .info import collect
+
+    options.check_package("--ranks", "mpi4py", "mpi")
+    if scaling.launcher() is None:
+        raise options.refuse("--ranks", "there is no mpiexec: pip install 'fastbp[mpi]'")
+    with Console(highlight=False, stderr=True).status("starting") as status:
+        try:
+            result = scaling.run(shapes, ranks, repeats, lambda text: status.update(text))
+        except RuntimeError as error:
+            raise options.refuse("--ranks", str(error)) from None
+    result = {"machine": collect(), **result}
+    if output is not None:
+        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    head, rows = scaling.measured(result)
+    printed = Table()
+    for place, heading in enumerate(head):
+        printed.add_column(heading, justify="right" if place else "left")
+    for row in rows:
+        printed.add_row(*row)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(printed)
 
 
 def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> list[str]:
