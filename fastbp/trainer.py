@@ -330,6 +330,11 @@ class Trainer(Fitting):
             )
         return 0 if self._cut_short is None else self._cut_short.left
 
+    @property
+    def leads(self) -> bool:
+        """This process draws the bar and writes the files: the only one, or the first rank."""
+        return self._world.leads
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_job": None}
 

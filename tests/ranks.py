@@ -44,7 +44,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
         {"validation": 0.2},
     ),
     "after": (
-        {"batch_norm": fastbp.BatchNorm("after")},
+        {"batch_norm": fastbp.BatchNorm("after", eps=0.01)},
         {"clip_value": 0.01, "optimizer": fastbp.SGD(0.05)},
         {},
     ),

@@ -148,3 +148,25 @@ def test_tables_for_the_terminal_and_the_documents(result, tmp_path, monkeypatch
     assert "a CPU" in report["details"](faked)
     text = f"a\n{report['BEGIN']}\nold\n{report['END']}\nb\n"
     assert report["between_marks"](text, "new") == text.replace("old", "new")
+
+
+def test_the_model_of_scale_finds_the_costs_it_was_made_of():
+    from fastbp.bench import scaling
+
+    rows = [
+        {"ranks": 1, "threads": 1, "us": 1000.0 + 200.0, "sum_us": 0.0, "call_us": 0.0},
+        {"ranks": 2, "threads": 1, "us": 500.0 + 200.0 + 50.0, "sum_us": 50.0, "call_us": 1.0},
+        {"ranks": 1, "threads": 2, "us": 600.0, "sum_us": 0.0, "call_us": 0.0},
+    ]
+    entry = {"name": "a", "shape": "784-128-10:128", "rows": rows}
+    costs = scaling.fitted(entry)
+    assert (costs.shared, costs.repeated) == (1000.0, 200.0)
+    assert costs.bytes == 4 * (785 * 128 + 129 * 10)
+    network = scaling.Network("quick", 1e12, 0.0)
+    assert costs.step(4, 1, network) == pytest.approx(1000 / 4 + 200)
+    slow = scaling.Network("slow", costs.bytes / 100.0, 3.0)  # 100 us to move a gradient once
+    assert costs.step(2, 1, slow) == pytest.approx(500 + 200 + 100 + 6)
+    assert costs.best(1, network) > costs.best(1, slow) == 2
+    head, lines = scaling.measured({"ranks": [1, 2], "shapes": [entry]})
+    assert len(head) == len(lines[0]) == 6
+    assert lines[1][4] == "80%"

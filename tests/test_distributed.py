@@ -76,8 +76,9 @@ def test_the_same_ranks_twice_give_the_same_bits_on_each(twice: list[list[dict[s
 
 
 # How far rounding may take the numbers: entries are sums over the batch in another order, and each
-# step multiplies what came before. (Adam multiplies by up to 1 / eps where a unit's gradients are
-# rounding alone, as behind batch norm after the activation: such recipes train by SGD.)
+# step multiplies what came before: Adam by up to 1 / eps where a unit's gradients are rounding
+# alone, batch norm by up to 1 / sqrt(eps) where a unit hardly varies. Such recipes train by SGD,
+# with a larger eps, or they would measure that.
 @pytest.mark.parametrize("dtype, bound", [("float32", 1e-5), ("float64", 1e-12)])
 @pytest.mark.parametrize("name", list(program().RECIPES))
 def test_two_ranks_are_one_process(
@@ -159,6 +160,22 @@ def test_one_rank_alone_trains_as_without(tmp_path: Path) -> None:
     ours = dict(np.load(tmp_path / "0.npz"))
     for key, numbers in alone.items():
         assert (ours[f"all float32 {key}"] == numbers).all()
+
+
+def test_the_command_trains_on_all_ranks_and_one_tells(tmp_path: Path) -> None:
+    X, y = program().load_digits()
+    np.savez(tmp_path / "digits.npz", x=X, y=y)
+    model = tmp_path / "model.safetensors"
+    command = [sys.executable, "-m", "fastbp.cli", "train", str(tmp_path / "digits.npz")]
+    command += ["--target", "y", "--epochs", "3", "--batch-size", "64", "--out"]
+    alone = subprocess.run([*command, str(tmp_path / "alone.safetensors")], check=True)
+    assert alone.returncode == 0
+    done = subprocess.run(
+        [str(MPIEXEC), "-n", "2", *command, str(model)], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.count("after 3 epochs") == 1
+    one, two = (fastbp.Network.load(tmp_path / f"{n}.safetensors") for n in ("alone", "model"))
+    assert abs(one.parameters - two.parameters).max() <= 1e-4 * abs(one.parameters).max()
 
 
 def test_the_argument_is_checked() -> None:

@@ -134,8 +134,13 @@ def interrupt_after(epochs: int) -> Any:
 
 def test_an_interrupt_leaves_every_network_at_a_finished_step() -> None:
     mine = [Trainer(net(i), callbacks=[interrupt_after(3)] * (i == 1)) for i in range(4)]
-    with pytest.raises(KeyboardInterrupt):
-        fit_many(mine, X, Y, 10_000_000, n_threads=2)
+    # A shell's background jobs are born with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fit_many(mine, X, Y, 10_000_000, n_threads=2)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert mine[0].step > 0
     assert mine[3].step == 0  # never begun
     for i, one in enumerate(mine):
