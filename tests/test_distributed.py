@@ -166,7 +166,8 @@ def test_the_command_trains_on_all_ranks_and_one_tells(tmp_path: Path) -> None:
     X, y = program().load_digits()
     np.savez(tmp_path / "digits.npz", x=X, y=y)
     model = tmp_path / "model.safetensors"
-    command = [sys.executable, "-m", "fastbp.cli", "train", str(tmp_path / "digits.npz")]
+    start = "from fastbp.cli import main; main()"
+    command = [sys.executable, "-c", start, "train", str(tmp_path / "digits.npz")]
     command += ["--target", "y", "--epochs", "3", "--batch-size", "64", "--out"]
     alone = subprocess.run([*command, str(tmp_path / "alone.safetensors")], check=True)
     assert alone.returncode == 0
