@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,15 +17,30 @@ from typing import Any, Final
 
 from . import sentinel
 
-_PATIENCE: Final = 5.0
-"""Seconds to reach the sentinel."""
+_PATIENCE: Final = 3.0
+"""Seconds to reach the sentinel at one of its addresses."""
+_SIOCGIFADDR: Final = 0x8915
+
+
+def _addresses(most: int = 4) -> list[str]:
+    """This host's addresses (IPv4, Linux) but its own loop; a name may not be known elsewhere."""
+    found = []
+    with contextlib.suppress(ImportError, OSError), socket.socket() as any_socket:
+        import fcntl
+
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an address
+                asked = struct.pack("256s", name.encode()[:15])
+                answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, asked)
+                found.append(socket.inet_ntoa(answer[20:24]))
+    return [address for address in found if not address.startswith("127.")][:most]
 
 
 class Lifeline:
     """Open for as long as the process lives; it is a help, and training goes without, too.
 
     The first rank starts the sentinel. Within one host it listens to that host alone; over several,
-    all ranks must reach the first rank's host by a name it knows itself by.
+    all ranks must reach the first rank's host by its name or one of its addresses.
     """
 
     def __init__(self, comm: Any, near: bool) -> None:
@@ -53,8 +69,7 @@ class Lifeline:
             process.returncode = 0  # nobody waits for it: it outlives this process
         except (OSError, ValueError):
             return None
-        names = [os.environ.get("MPIR_CVAR_CH3_INTERFACE_HOSTNAME", ""), socket.gethostname()]
-        return (["127.0.0.1"] if self.near else [name for name in names if name]), port, token
+        return (["127.0.0.1"] if self.near else [*_addresses(), socket.gethostname()]), port, token
 
     def _connect(self, names: list[str], port: int, token: str) -> socket.socket | None:
         for name in names:
