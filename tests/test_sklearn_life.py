@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp
 from fastbp import MLPClassifier, MLPRegressor, engine
+from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.sklearn_api import inputs, views
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -304,6 +308,24 @@ def test_an_interrupt_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     same = MLPClassifier(**{**SMALL, "max_iter": 2}).fit(X, Y)
     np.testing.assert_array_equal(model.predict_proba(X), same.predict_proba(X))
+
+
+@pytest.mark.skipif(sys.platform == "win32" or JIT_DISABLED, reason="sends a signal")
+@pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+def test_a_real_interrupt_keeps_the_model(cls: Any) -> None:
+    """SIGINT while compiled code runs: a model of finished steps, which can be trained further."""
+    endless = {"max_iter": 10**6, "tol": 0.0, "n_iter_no_change": 10**6, "solver": "sgd"}
+    model = cls(hidden_layer_sizes=(30,), random_state=0, learning_rate_init=1e-4, **endless)
+    cls(max_iter=1).fit(X, Y)  # compiled: the signal is to come while it trains
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.warns(UserWarning, match="Training interrupted by user"):
+        model.fit(X, Y)
+    assert len(model.loss_curve_) == model.n_iter_ < 10**6
+    assert all(np.isfinite(W).all() for W in model.coefs_)
+    before = model.coefs_[0].copy()
+    model.partial_fit(X, Y)
+    assert not np.array_equal(model.coefs_[0], before)
 
 
 def test_fastbp_without_scikit_learn() -> None:
