@@ -178,7 +178,7 @@ def check_integer(
     20
     """
     allowed = _integers(least, most)
-    if isinstance(value, bool):
+    if type(value).__name__ in {"bool", "bool_"}:  # NumPy 1 takes its own for 0 and 1
         raise _refuse(argument, value, allowed, way_out, TypeError)
     try:
         number = operator.index(value)
