@@ -241,6 +241,7 @@ def test_nan_on_the_short_way_gets_scikit_learns_words(rows: int) -> None:
         assert np.isfinite(model.predict_proba(bad)[: rows - 1]).all()
 
 
+@pytest.mark.skipif(JIT_DISABLED, reason="slow without compiled code")
 def test_training_on_a_sparse_matrix_never_makes_it_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 rows of 5,000 columns would be 800 MB; no array of the fit holds a tenth of that."""
     import tracemalloc
