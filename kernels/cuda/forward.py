@@ -1,0 +1,227 @@
+"""The forward pass of a batch: tiles of each layer's product, finished while they are near.
+
+`net` is (plan, reals, parameters, running, arena, masks); an address is (seed, epoch, step). The
+rows [lo, hi) are a block's own (`alone`), or all blocks share all rows and meet between layers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..layout import (
+    ACT,
+    BETA,
+    BN,
+    BN_AFTER,
+    BN_BEFORE,
+    BN_NONE,
+    DROP,
+    EPS,
+    FORM,
+    GAMMA,
+    IN,
+    IN_LD,
+    LD,
+    MASK,
+    MEAN,
+    MOMENTUM,
+    P_DROP,
+    RUNNING,
+    STATS,
+    VARIANCE,
+    B,
+    F,
+    H,
+    M,
+    N,
+    O,
+    W,
+    Z,
+)
+from .activation import SOFTMAX, softmax_rows, value
+from .batchnorm import scale_of, statistics_columns
+from .machine import device, fma, like, thread
+from .places import LIMIT
+from .product import sides, tiles
+from .random import kept
+from .team import first_of, gather_team
+from .tiles import SMALL, THREADS
+
+_SMALL = SMALL.side
+
+
+@device
+def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: bool) -> None:
+    """The layer's output at (i, j), dropped or scaled in training."""
+    plan, reals, parameters, running, arena, masks = net
+    at = i * plan[layer, LD] + j
+    if training and plan[layer, DROP] != 0:
+        seed, epoch, step = address
+        keep = kept(i, j, plan[layer, N], plan[layer, LIMIT], step, epoch, layer, seed)
+        masks[plan[layer, MASK] + at] = 1 if keep else 0
+        a *= like(a, 1.0 / (1.0 - reals[layer, P_DROP]) if keep else 0.0)
+    arena[plan[layer, O] + at] = a
+
+
+@device
+def finish(
+    net: Any, layer: int, i: int, j: int, address: Any, training: bool, pair: bool
+) -> None:
+    """Bias, activation and dropout of one element of A W; batch norm and softmax come later."""
+    plan, reals, parameters, running, arena, masks = net
+    at = i * plan[layer, LD] + j
+    z = arena[plan[layer, Z] + at]
+    if plan[layer, B] >= 0:
+        z += parameters[plan[layer, B] + j]
+    arena[plan[layer, Z] + at] = z
+    code = plan[layer, ACT]
+    if pair or plan[layer, BN] == BN_BEFORE or code == SOFTMAX:
+        return
+    a = value(code, z)
+    arena[plan[layer, F] + at] = a
+    if plan[layer, BN] == BN_NONE:
+        emit(net, layer, i, j, a, address, training)
+
+
+@device
+def take_statistics(
+    net: Any, layer: int, source: int, rows: int, training: bool, part: int, parts: int,
+    shared: Any,
+) -> None:  # fmt: skip
+    """Mean and variance of the columns at `source`: the batch's, or the running ones."""
+    plan, reals, parameters, running, arena, masks = net
+    n = plan[layer, N]
+    mean, variance = plan[layer, STATS] + MEAN * n, plan[layer, STATS] + VARIANCE * n
+    if training:
+        statistics_columns(
+            arena, source, plan[layer, LD], arena, mean, arena, variance, rows, n, part, parts,
+            shared,
+        )  # fmt: skip
+        return
+    for j in range(first_of(part), n, parts * THREADS):
+        arena[mean + j] = running[plan[layer, RUNNING] + j]
+        arena[variance + j] = running[plan[layer, RUNNING] + n + j]
+
+
+@device
+def normalize(
+    net: Any, layer: int, source: int, target: int, lo: int, hi: int, address: Any,
+    training: bool, pair: bool, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Batch norm of rows [lo, hi), and what follows it element by element."""
+    plan, reals, parameters, running, arena, masks = net
+    n, ld = plan[layer, N], plan[layer, LD]
+    before = plan[layer, BN] == BN_BEFORE
+    mean, variance = plan[layer, STATS] + MEAN * n, plan[layer, STATS] + VARIANCE * n
+    for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
+        i, j = lo + e // n, e % n
+        at = i * ld + j
+        scale = scale_of(arena[variance + j], reals[layer, EPS], plan[layer, FORM])
+        h = (arena[source + at] - arena[mean + j]) * scale
+        arena[plan[layer, H] + at] = h
+        u = fma(parameters[plan[layer, GAMMA] + j], h, parameters[plan[layer, BETA] + j])
+        if not before:
+            emit(net, layer, i, j, u, address, training)
+            continue
+        arena[target + at] = u
+        if not (pair or plan[layer, ACT] == SOFTMAX):
+            a = value(plan[layer, ACT], u)
+            arena[plan[layer, F] + at] = a
+            emit(net, layer, i, j, a, address, training)
+
+
+@device
+def emit_rows(
+    net: Any, layer: int, lo: int, hi: int, address: Any, training: bool, part: int, parts: int
+) -> None:
+    """The outputs of rows [lo, hi) from f(Z)."""
+    plan, reals, parameters, running, arena, masks = net
+    n, ld = plan[layer, N], plan[layer, LD]
+    for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
+        i, j = lo + e // n, e % n
+        emit(net, layer, i, j, arena[plan[layer, F] + i * ld + j], address, training)
+
+
+@device
+def after_product(
+    net: Any, layer: int, lo: int, hi: int, rows: int, address: Any, training: bool, pair: bool,
+    alone: bool, part: int, parts: int, shared: Any,
+) -> None:  # fmt: skip
+    """Batch norm and softmax of a layer, which need whole columns or rows."""
+    plan, reals, parameters, running, arena, masks = net
+    n, ld, z, f = plan[layer, N], plan[layer, LD], plan[layer, Z], plan[layer, F]
+    if plan[layer, BN] == BN_BEFORE:
+        gather_team(alone)
+        take_statistics(net, layer, z, rows, training, part, parts, shared)
+        gather_team(alone)
+        normalize(net, layer, z, z, lo, hi, address, training, pair, part, parts)
+    if plan[layer, ACT] == SOFTMAX and not pair:
+        gather_team(alone)
+        softmax_rows(arena, z, ld, arena, f, ld, lo, hi, n, part, parts, shared)
+        if plan[layer, BN] != BN_AFTER:
+            gather_team(alone)
+            emit_rows(net, layer, lo, hi, address, training, part, parts)
+    if plan[layer, BN] == BN_AFTER:
+        gather_team(alone)
+        take_statistics(net, layer, f, rows, training, part, parts, shared)
+        gather_team(alone)
+        normalize(net, layer, f, f, lo, hi, address, training, pair, part, parts)
+
+
+@device
+def follow_statistics(net: Any, rows: int, part: int, parts: int) -> None:
+    """The running statistics follow the batch's: once its loss is known to be finite."""
+    plan, reals, parameters, running, arena, masks = net
+    for layer in range(plan.shape[0]):
+        if plan[layer, BN] == BN_NONE:
+            continue
+        n, at, to = plan[layer, N], plan[layer, STATS], plan[layer, RUNNING]
+        weight = reals[layer, MOMENTUM]
+        unbiased = weight * rows / (rows - 1 if rows > 1 else 1)
+        for j in range(first_of(part), n, parts * THREADS):
+            old = running[to + j]
+            keep = like(old, 1.0 - weight)
+            running[to + j] = fma(like(old, weight), arena[at + MEAN * n + j], keep * old)
+            old = running[to + n + j]
+            new = arena[at + VARIANCE * n + j]
+            running[to + n + j] = fma(like(old, unbiased), new, keep * old)
+
+
+def _make(real: type) -> Any:
+    side, tile = sides[real], tiles[real]
+
+    @device
+    def forward_rows(
+        net: Any, source: int, lo: int, hi: int, rows: int, address: Any, training: bool,
+        to_logits: bool, by_rows: bool, alone: bool, part: int, parts: int, shared: Any,
+    ) -> None:  # fmt: skip
+        """Rows [lo, hi) of a batch of `rows` from the inputs at `source` to the last output."""
+        plan, reals, parameters, running, arena, masks = net
+        layers = plan.shape[0]
+        for layer in range(layers):
+            pair = to_logits and layer == layers - 1
+            m, n, ld = plan[layer, M], plan[layer, N], plan[layer, LD]
+            first, first_ld = source if layer == 0 else plan[layer, IN], plan[layer, IN_LD]
+            s = _SMALL if by_rows else side(rows, n)
+            across = (n + s - 1) // s
+            for index in range(part, (hi - lo + s - 1) // s * across, parts):
+                i0, j0 = lo + index // across * s, index % across * s
+                tile(
+                    s, arena, first + i0 * first_ld, first_ld, 1, parameters, plan[layer, W] + j0,
+                    1, n, arena, plan[layer, Z] + i0 * ld + j0, ld, hi - i0, n - j0, m, shared,
+                )  # fmt: skip
+                for e in range(thread(), s * s, THREADS):
+                    i, j = i0 + e // s, j0 + e % s
+                    if i < hi and j < n:
+                        finish(net, layer, i, j, address, training, pair)
+            after_product(
+                net, layer, lo, hi, rows, address, training, pair, alone, part, parts, shared
+            )
+            gather_team(alone)
+
+    return forward_rows
+
+
+passes = {real: _make(real) for real in (np.float32, np.float64)}

@@ -1,0 +1,100 @@
+"""A batch on its way into the arena: samples in order, targets, weights; screened, perturbed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .machine import device, like, meet, thread
+from .random import normal
+from .team import first_of
+from .tiles import THREADS
+
+
+@device
+def finite(x: Any) -> bool:
+    """Neither NaN nor inf."""
+    return x - x == 0
+
+
+@device
+def noisy(x: Any, i: int, j: int, m: int, sigma: float, step: int, epoch: int, seed: int) -> Any:
+    """x with the noise of its place."""
+    if sigma == 0:
+        return x
+    return like(x, np.float64(x) + sigma * normal(i, j, m, step, epoch, seed))
+
+
+@device
+def sample_of(order: Any, ordered: int, place: int) -> int:
+    """The sample at a place of the epoch's order; without one, as they lie."""
+    return order[place] if ordered != 0 else place
+
+
+@device
+def gather_dense(
+    X: Any, order: Any, ordered: int, start: int, rows: int, arena: Any, at: int, ld: int, m: int,
+    sigma: float, step: int, epoch: int, seed: int, bad: Any, notes: int,
+    stamp: int, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Rows of X; bad[notes + i] = stamp where row i holds NaN or inf."""
+    for e in range(first_of(part), rows * m, parts * THREADS):
+        i, j = e // m, e % m
+        x = X[sample_of(order, ordered, start + i) * m + j]
+        if not finite(x):
+            bad[notes + i] = stamp
+        arena[at + i * ld + j] = noisy(x, i, j, m, sigma, step, epoch, seed)
+
+
+@device
+def gather_sparse(
+    X: Any, columns: Any, starts: Any, order: Any, ordered: int, start: int, rows: int,
+    arena: Any, at: int, ld: int, m: int, sigma: float, step: int, epoch: int, seed: int, bad: Any,
+    notes: int, stamp: int, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Rows of a sparse matrix (CSR), a block each; values of one place add up, in their order."""
+    t = thread()
+    for i in range(part, rows, parts):
+        sample = sample_of(order, ordered, start + i)
+        row = at + i * ld
+        for j in range(t, m, THREADS):
+            arena[row + j] = X.dtype.type(0)
+        meet()
+        if t == 0:
+            for k in range(starts[sample], starts[sample + 1]):
+                if not finite(X[k]):
+                    bad[notes + i] = stamp
+                arena[row + columns[k]] += X[k]
+        meet()
+        for j in range(t, m, THREADS):
+            arena[row + j] = noisy(arena[row + j], i, j, m, sigma, step, epoch, seed)
+
+
+@device
+def gather_targets(
+    labels: Any, labelled: int, targets: Any, order: Any, ordered: int, start: int, rows: int,
+    arena: Any, at: int, ld: int, k: int, bad: Any, notes: int,
+    stamp: int, part: int, parts: int,
+) -> None:  # fmt: skip
+    """Targets as they are, or one-hot rows of the labels."""
+    for e in range(first_of(part), rows * k, parts * THREADS):
+        i, j = e // k, e % k
+        sample = sample_of(order, ordered, start + i)
+        if labelled != 0:
+            y = like(arena[at], 1.0) if labels[sample] == j else like(arena[at], 0.0)
+        else:
+            y = targets[sample * k + j]
+            if not finite(y):
+                bad[notes + i] = stamp
+        arena[at + i * ld + j] = y
+
+
+@device
+def gather_weights(
+    weights: Any, order: Any, ordered: int, start: int, rows: int, arena: Any, at: int, part: int,
+    parts: int,
+) -> None:  # fmt: skip
+    """The samples' weights."""
+    for i in range(first_of(part), rows, parts * THREADS):
+        arena[at + i] = weights[sample_of(order, ordered, start + i)]

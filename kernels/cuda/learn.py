@@ -1,0 +1,269 @@
+"""From gradients to parameters: the weight phase of a step, shared by all blocks.
+
+Each tile of dL/dW is applied to its weights by the block that formed it. Where a global norm is
+needed first (clip_norm), or the step's figures are recorded, the gradient is completed by all, then
+applied in chunks. Both ways round alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
+from ..layout import ACT, BETA, GAMMA, IN, IN_LD, LD, B, D, F, M, N, W
+from .activation import RELU
+from .arith import root
+from .linear import COLUMNS, column_sums
+from .machine import device, like, thread
+from .product import sides, tiles
+from .reduce import block_total
+from .team import everyone, first_of, turn
+from .tiles import THREADS
+from .update import SHRINK, updated
+
+CHUNK: Final = 4096
+"""Parameters whose squares a block sums at a time."""
+
+
+@device
+def clipped(g: Any, limit: float) -> Any:
+    """g held in [-limit, limit]; NaN stays NaN. 0: no limit."""
+    high = like(g, limit)
+    if limit > 0 and g > high:
+        return high
+    return -high if limit > 0 and g < -high else g
+
+
+@device
+def learn(how: Any, numbers: Any, e: int, g: Any, weight: bool) -> None:
+    """One optimizer step on parameter e by its gradient g; decay is for weights alone."""
+    code, r, r0, size, l2, clip_value = how
+    parameters, state = numbers
+    w = parameters[e]
+    decay = like(w, l2 if weight else 0.0)
+    shrink = r[r0 + SHRINK] if weight else like(w, 1.0)
+    parameters[e] = updated(code, w, clipped(g, clip_value), state, e, size, r, r0, decay, shrink)
+
+
+@device
+def learn_columns(
+    plan: Any, layer: int, gradient: Any, how: Any, numbers: Any, first: int, fused: bool
+) -> None:
+    """Update COLUMNS of the bias, which the same threads have just summed."""
+    n = plan[layer, N]
+    if not fused:
+        return
+    for j in range(first + thread(), n, THREADS):
+        if j < first + COLUMNS:
+            e = plan[layer, B] + j
+            learn(how, numbers, e, gradient[e], False)
+
+
+@device
+def learn_norm(
+    plan: Any, layer: int, gradient: Any, how: Any, numbers: Any, part: int, parts: int
+) -> None:
+    """Update gamma and beta, whose gradients the backward pass has left."""
+    if plan[layer, GAMMA] < 0:
+        return
+    for j in range(first_of(part), plan[layer, N], parts * THREADS):
+        for at in (plan[layer, GAMMA], plan[layer, BETA]):
+            learn(how, numbers, at + j, gradient[at + j], False)
+
+
+def _make(real: type) -> Any:
+    side, tile = sides[real], tiles[real]
+
+    @device
+    def weight_phase(
+        plan: Any, arena: Any, source: int, gradient: Any, how: Any, numbers: Any, rows: int,
+        fused: bool, part: int, parts: int, shared: Any,
+    ) -> None:  # fmt: skip
+        """dL/dW and dL/db of every layer and, where `fused`, the update by them."""
+        before = 0
+        for layer in range(plan.shape[0]):
+            m, n, ld, delta = plan[layer, M], plan[layer, N], plan[layer, LD], plan[layer, D]
+            first, first_ld = source if layer == 0 else plan[layer, IN], plan[layer, IN_LD]
+            s = side(m, n)
+            across = (n + s - 1) // s
+            count = (m + s - 1) // s * across
+            for index in range(turn(part, parts, before), count, parts):
+                i0, j0 = index // across * s, index % across * s
+                corner = plan[layer, W] + i0 * n + j0
+                tile(
+                    s, arena, first + i0, 1, first_ld, arena, delta + j0, 1, ld, gradient, corner,
+                    n, m - i0, n - j0, rows, shared,
+                )  # fmt: skip
+                if not fused:
+                    continue
+                for e in range(thread(), s * s, THREADS):
+                    i, j = e // s, e % s
+                    if i0 + i < m and j0 + j < n:
+                        learn(how, numbers, corner + i * n + j, gradient[corner + i * n + j], True)
+            before += count
+            if plan[layer, B] >= 0:
+                count = (n + COLUMNS - 1) // COLUMNS
+                for index in range(turn(part, parts, before), count, parts):
+                    at = index * COLUMNS
+                    column_sums(arena, delta, ld, gradient, plan[layer, B], rows, at, n, shared)
+                    learn_columns(plan, layer, gradient, how, numbers, at, fused)
+                before += count
+            if fused:
+                learn_norm(plan, layer, gradient, how, numbers, part, parts)
+
+    return weight_phase
+
+
+phases = {real: _make(real) for real in (np.float32, np.float64)}
+
+
+@device
+def square_chunks(
+    x: Any, lo: int, hi: int, partial: Any, at: int, part: int, parts: int, doubles: Any
+) -> int:
+    """partial[at + k] = the squares' sum of x's k-th CHUNK in [lo, hi); the number of chunks."""
+    chunks = (hi - lo + CHUNK - 1) // CHUNK
+    for k in range(part, chunks, parts):
+        total = 0.0
+        end = lo + (k + 1) * CHUNK
+        end = end if end < hi else hi
+        for e in range(lo + k * CHUNK + thread(), end, THREADS):
+            total += np.float64(x[e]) * np.float64(x[e])
+        total = block_total(total, doubles)
+        if thread() == 0:
+            partial[at + k] = total
+    return chunks
+
+
+@device
+def sum_of(partial: Any, at: int, count: int, step: int, doubles: Any) -> float:
+    """The sum of so many partial sums, by a block, in one order."""
+    total = 0.0
+    for k in range(thread(), count, THREADS):
+        total += partial[at + k * step]
+    return block_total(total, doubles)
+
+
+@device
+def clip_factor(
+    gradient: Any, size: int, clip_norm: float, partial: Any, part: int, parts: int, doubles: Any
+) -> float:
+    """What the gradient is multiplied by so that its norm is at most clip_norm."""
+    if clip_norm <= 0:
+        return 1.0
+    chunks = square_chunks(gradient, 0, size, partial, 0, part, parts, doubles)
+    everyone()
+    norm = root(sum_of(partial, 0, chunks, 1, doubles))
+    everyone()
+    return clip_norm / norm if norm > clip_norm else 1.0
+
+
+@device
+def apply_chunk(
+    gradient: Any, how: Any, numbers: Any, factor: float, lo: int, hi: int, weight: bool,
+    record: bool, partial: Any, at: int, doubles: Any,
+) -> None:  # fmt: skip
+    """Update parameters [lo, hi); recorded, with the squares of gradient, step and weights."""
+    parameters, state = numbers
+    clip_value = how[5]
+    of_gradient, of_step, of_weights = 0.0, 0.0, 0.0
+    for e in range(lo + thread(), hi, THREADS):
+        g = gradient[e]
+        g = clipped(g * like(g, factor), clip_value)
+        gradient[e] = g
+        old = parameters[e]
+        learn(how, numbers, e, g, weight)
+        new = parameters[e]
+        step = np.float64(new - old)
+        of_gradient += np.float64(g) * np.float64(g)
+        of_step += step * step
+        of_weights += np.float64(new) * np.float64(new)
+    if not record:
+        return
+    of_gradient = block_total(of_gradient, doubles)
+    of_step = block_total(of_step, doubles)
+    of_weights = block_total(of_weights, doubles)
+    if thread() == 0:
+        partial[at], partial[at + 1], partial[at + 2] = of_gradient, of_step, of_weights
+
+
+@device
+def end_of(plan: Any, layer: int, size: int) -> int:
+    """Where the layer's parameters end in the flat vector."""
+    return plan[layer + 1, W] if layer + 1 < plan.shape[0] else size
+
+
+@device
+def activity(plan: Any, layer: int, rows: int, arena: Any, figures: Any, doubles: Any) -> None:
+    """Rms of dL/dZ, and the share of relu units that no sample of the batch woke, by a block."""
+    n, ld = plan[layer, N], plan[layer, LD]
+    total = 0.0
+    for e in range(thread(), rows * n, THREADS):
+        d = np.float64(arena[plan[layer, D] + e // n * ld + e % n])
+        total += d * d
+    total = block_total(total, doubles)
+    dead = 0.0
+    for j in range(thread(), n, THREADS):
+        awake = False
+        for i in range(rows):
+            if arena[plan[layer, F] + i * ld + j] > 0:
+                awake = True
+                break
+        dead += 0.0 if awake else 1.0
+    dead = block_total(dead, doubles)
+    if thread() == 0:
+        figures[layer, DELTA_RMS] = root(total / (rows * n))
+        figures[layer, DEAD] = dead / n if plan[layer, ACT] == RELU else np.nan
+
+
+@device
+def apply_whole(
+    plan: Any, arena: Any, gradient: Any, how: Any, numbers: Any, rows: int, clip_norm: float,
+    record: bool, partial: Any, figures: Any, part: int, parts: int, doubles: Any,
+) -> None:  # fmt: skip
+    """The completed gradient clipped and applied; recorded, with figures by layer."""
+    size = how[3]
+    factor = clip_factor(gradient, size, clip_norm, partial, part, parts, doubles)
+    before = 0
+    for layer in range(plan.shape[0]):
+        first = plan[layer, W]
+        rest = first + plan[layer, M] * plan[layer, N]
+        chunks = (rest - first + CHUNK - 1) // CHUNK
+        for k in range(turn(part, parts, before), chunks, parts):
+            lo = first + k * CHUNK
+            hi = lo + CHUNK if lo + CHUNK < rest else rest
+            at = 3 * (before + k)
+            apply_chunk(
+                gradient, how, numbers, factor, lo, hi, True, record, partial, at, doubles
+            )
+        before += chunks
+        if layer % parts == part:
+            end = end_of(plan, layer, size)
+            apply_chunk(
+                gradient, how, numbers, factor, rest, end, False, False, partial, 0, doubles
+            )
+            if record:
+                activity(plan, layer, rows, arena, figures, doubles)
+    if not record:
+        return
+    everyone()
+    if part == 0:
+        write_norms(plan, partial, figures, doubles)
+
+
+@device
+def write_norms(plan: Any, partial: Any, figures: Any, doubles: Any) -> None:
+    """Norms of gradient, step and weights by layer, from the chunks' squares; one block's work."""
+    before = 0
+    for layer in range(plan.shape[0]):
+        chunks = (plan[layer, M] * plan[layer, N] + CHUNK - 1) // CHUNK
+        of_gradient = sum_of(partial, 3 * before, chunks, 3, doubles)
+        of_step = sum_of(partial, 3 * before + 1, chunks, 3, doubles)
+        of_weights = sum_of(partial, 3 * before + 2, chunks, 3, doubles)
+        if thread() == 0:
+            figures[layer, GRADIENT_NORM] = root(of_gradient)
+            figures[layer, UPDATE_NORM] = root(of_step)
+            figures[layer, WEIGHT_NORM] = root(of_weights)
+        before += chunks

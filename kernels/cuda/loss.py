@@ -1,0 +1,321 @@
+"""Losses by rows, what the backward pass starts from, the short pairs, and the doors.
+
+The formulas are those of `cpu/loss_terms.py`: the log losses hold a in [tiny, 1 - eps/2], and NaN
+passes through. A short row is a thread's, a long one a block's.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ..checks import code_of, name_of
+from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from .activation import SHORT, absolute
+from .arith import exp, log, log1p
+from .doors import Door, grid_for
+from .machine import block, blocks, device, fma, kernel, like, shared_reals, thread
+from .reduce import block_maximum, block_total
+from .tiles import THREADS
+
+SQUARED, HALF_SQUARED, ABSOLUTE, BINARY, CROSS, POISSON = (
+    LOSSES[name].code
+    for name in (
+        "squared_error",
+        "half_squared_error",
+        "absolute_error",
+        "binary_cross_entropy",
+        "cross_entropy",
+        "poisson",
+    )
+)
+_BOUNDS: Final = {
+    np.float32: (np.float32(2.0**-126), np.float32(1.0 - 2.0**-24)),
+    np.float64: (2.0**-1022, 1.0 - 2.0**-53),
+}
+INFINITE: Final = float("inf")
+
+
+def _make(real: type) -> tuple[Any, Any, Any, Any]:
+    """`term`, `slope`, `pair_term` and `pair_rows` of one dtype."""
+    tiny, most_a = _BOUNDS[real]
+
+    @device
+    def inside(a: Any) -> Any:
+        """a held where both logarithms are finite."""
+        if a < tiny:
+            return tiny
+        return most_a if a > most_a else a
+
+    @device
+    def above(a: Any) -> Any:
+        return tiny if a < tiny else a
+
+    @device
+    def log_of_count(y: Any) -> Any:
+        """log y, and 0 where y = 0; NaN below."""
+        return like(y, 0.0) if y == 0 else log(y)
+
+    @device
+    def term(code: int, a: Any, y: Any) -> Any:
+        """The loss's term of one output."""
+        d = a - y
+        if code == SQUARED:
+            return d * d
+        if code == HALF_SQUARED:
+            return d * d * like(d, 0.5)
+        if code == ABSOLUTE:
+            return absolute(d)
+        if code == POISSON:
+            held = above(a)
+            return fma(y, log_of_count(y) - log(held), held - y)
+        held = inside(a)
+        if code == CROSS:
+            return -y * log(held)
+        return -fma(y, log(held), (like(y, 1.0) - y) * log1p(-held))
+
+    @device
+    def slope(code: int, a: Any, y: Any) -> Any:
+        """dL/da of one output; the log losses' at the held a."""
+        d = a - y
+        if code == SQUARED:
+            return d + d
+        if code == HALF_SQUARED:
+            return d
+        if code == ABSOLUTE:
+            if d > 0:
+                return like(d, 1.0)
+            return like(d, -1.0) if d < 0 else d
+        if code == POISSON:
+            held = above(a)
+            return (held - y) / held
+        held = inside(a)
+        if code == CROSS:
+            return -y / held
+        return (held - y) / (held * (like(y, 1.0) - held))
+
+    @device
+    def pair(code: int, z: Any, y: Any) -> Any:
+        """f(z), dL/dz and the term of a pair, but for softmax."""
+        if code == SQUARED:
+            return z, (z - y) + (z - y), (z - y) * (z - y)
+        if code == HALF_SQUARED:
+            return z, z - y, (z - y) * (z - y) * like(z, 0.5)
+        if code == BINARY:
+            e = exp(-absolute(z))
+            one, zero = like(z, 1.0), like(z, 0.0)
+            a = (e if z < 0 else one) / (e + one)
+            return a, a - y, fma(-y, z, zero if z <= 0 else z) + log1p(e)
+        a = exp(z)
+        return a, a - y, fma(y, log_of_count(y) - z, a - y)
+
+    return term, slope, pair, _rows(term, slope, pair)
+
+
+@device
+def held(loss: float, least: float, most: float) -> float:
+    """A loss within [least, most]; NaN passes through."""
+    if loss < least:
+        return least
+    return most if loss > most else loss
+
+
+@device
+def softmax_cross_row(
+    Z: Any, z: int, Y: Any, y: int, A: Any, a: int, D: Any, d: int, n: int, c: Any, shared: Any,
+    first: int, team: int,
+) -> float:  # fmt: skip
+    """f(z), c dL/dz and the loss of one row of softmax and cross entropy, by `team` threads."""
+    top = Z[z]
+    for j in range(first, n, team):
+        top = top if top > Z[z + j] else Z[z + j]
+    if team > 1:
+        top = block_maximum(top, shared)
+    total = like(top, 0.0)
+    mass, below = total, total
+    for j in range(first, n, team):
+        e, target = exp(Z[z + j] - top), Y[y + j]
+        total += e
+        mass += target
+        if target != 0:
+            below += target * (top - Z[z + j])
+        A[a + j] = e
+    if team > 1:
+        total = block_total(total, shared)
+        mass = block_total(mass, shared)
+        below = block_total(below, shared)
+    for j in range(first, n, team):
+        share = A[a + j] / total
+        A[a + j] = share
+        D[d + j] = c * fma(share, mass, -Y[y + j])
+    return np.float64(below) + np.float64(mass) * np.float64(log(total))
+
+
+def _rows(term: Any, slope: Any, pair: Any) -> Any:
+    @device
+    def row(
+        code: int, from_logits: int, slopes: int, Z: Any, z: int, Y: Any, y: int, A: Any, a: int,
+        D: Any, d: int, n: int, c: Any, least: float, most: float, shared: Any, first: int,
+        team: int,
+    ) -> float:  # fmt: skip
+        """The loss of one row and, at D, c times what the backward pass starts from."""
+        if from_logits != 0 and code == CROSS:
+            loss = softmax_cross_row(Z, z, Y, y, A, a, D, d, n, c, shared, first, team)
+            return held(loss, least, most)
+        total = Y.dtype.type(0)
+        for j in range(first, n, team):
+            if from_logits != 0:
+                out, delta, value = pair(code, Z[z + j], Y[y + j])
+                A[a + j] = out
+                D[d + j] = delta * c
+                if code == BINARY:
+                    value = like(value, held(np.float64(value), least, most))
+                total += value
+            else:
+                total += term(code, A[a + j], Y[y + j])
+                if slopes != 0:
+                    D[d + j] = slope(code, A[a + j], Y[y + j]) * c
+        if team > 1:
+            total = block_total(total, shared)
+        return np.float64(total)
+
+    @device
+    def loss_rows(
+        code: int, from_logits: int, slopes: int, Z: Any, z0: int, ldz: int, Y: Any, y0: int,
+        ldy: int, A: Any, a0: int, lda: int, D: Any, d0: int, ldd: int, weight: Any, w0: int,
+        weighted: int, scale: float, least: float, most: float, losses: Any, lo: int, hi: int,
+        n: int, part: int, parts: int, shared: Any,
+    ) -> None:  # fmt: skip
+        """losses[i] = weight[i] L, and at D scale weight[i] times dL/dZ (from logits) or dL/dA.
+
+        A and D may be Z.
+        """
+        t = thread()
+        first, team = (0, 1) if n <= SHORT else (t, THREADS)
+        if team == 1:
+            start, step = lo + part * THREADS + t, parts * THREADS
+        else:
+            start, step = lo + part, parts
+        for i in range(start, hi, step):
+            w = weight[w0 + i] if weighted != 0 else Y.dtype.type(1)
+            c = like(w, scale * w)
+            loss = row(
+                code, from_logits, slopes, Z, z0 + i * ldz, Y, y0 + i * ldy, A, a0 + i * lda, D,
+                d0 + i * ldd, n, c, least, most, shared, first, team,
+            )  # fmt: skip
+            if first == 0:
+                losses[i] = np.float64(w) * loss
+
+    return loss_rows
+
+
+families = {real: _make(real) for real in (np.float32, np.float64)}
+
+
+def _door_kernels(real: type) -> tuple[Any, Any, Any]:
+    term, slope, pair, loss_rows = families[real]
+
+    @kernel
+    def forward(
+        code: int, A: Any, Y: Any, weight: Any, weighted: int, losses: Any, rows: int, n: int
+    ) -> None:
+        loss_rows(
+            code, 0, 0, A, 0, n, Y, 0, n, A, 0, n, A, 0, n, weight, 0, weighted, 1.0, -INFINITE,
+            INFINITE, losses, 0, rows, n, block(), blocks(), shared_reals(A),
+        )  # fmt: skip
+
+    @kernel
+    def gradient(
+        code: int, A: Any, Y: Any, weight: Any, weighted: int, D: Any, rows: int, n: int
+    ) -> None:
+        for e in range(block() * THREADS + thread(), rows * n, blocks() * THREADS):
+            c = weight[e // n] if weighted != 0 else A.dtype.type(1)
+            D[e] = slope(code, A[e], Y[e]) * c
+
+    @kernel
+    def both(
+        code: int, Z: Any, Y: Any, weight: Any, weighted: int, losses: Any, D: Any, rows: int,
+        n: int,
+    ) -> None:  # fmt: skip
+        # The outputs go where dL/dZ overwrites them.
+        loss_rows(
+            code, 1, 1, Z, 0, n, Y, 0, n, D, 0, n, D, 0, n, weight, 0, weighted, 1.0, 0.0,
+            INFINITE, losses, 0, rows, n, block(), blocks(), shared_reals(Z),
+        )  # fmt: skip
+
+    return forward, gradient, both
+
+
+_kernels = {real: _door_kernels(real) for real in (np.float32, np.float64)}
+
+
+def _weight(door: Door, weight: Any, rows: int) -> tuple[Any, int]:
+    if weight is None:
+        return door.nothing(), 0
+    return door.take("weight", weight, (rows,)), 1
+
+
+def _grid(rows: int, n: int) -> int:
+    return grid_for(rows) if n <= SHORT else max(1, min(rows, 1024))
+
+
+def loss_forward(
+    loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None
+) -> Any:
+    """weight[i] L(A[i], Y[i]) of each sample, float64. As `fastbp.kernels.loss_forward`."""
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    door = Door()
+    a = door.take("A", A, (None, None))
+    rows, n = door.shape("A")
+    y = door.take("Y", Y, (rows, n))
+    w = _weight(door, weight, rows)
+    losses = door.give("out", out, (rows,), np.float64)
+    _kernels[door.real][0].launch(_grid(rows, n), code, a, y, *w, losses, rows, n)
+    return door.close("out")
+
+
+def loss_gradient(
+    loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None
+) -> Any:
+    """dL/dA of each sample, times weight[i]. As `fastbp.kernels.loss_gradient`."""
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    door = Door()
+    a = door.take("A", A, (None, None))
+    rows, n = door.shape("A")
+    y = door.take("Y", Y, (rows, n))
+    w = _weight(door, weight, rows)
+    result = door.give("out", out, (rows, n), in_place=("A",))
+    _kernels[door.real][1].launch(grid_for(rows * n), code, a, y, *w, result, rows, n)
+    return door.close("out")
+
+
+def loss_and_delta(
+    loss: str | int,
+    activation: str | int,
+    Z: Any,
+    Y: Any,
+    *,
+    weight: Any = None,
+    out: Any = None,
+    losses: Any = None,
+) -> tuple[Any, Any]:
+    """(losses, dL/dZ) from logits, for the pairs. As `fastbp.kernels.loss_and_delta`."""
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    f = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
+    name = name_of(code, LOSSES)
+    if f not in LOSSES[name].pairs:
+        pairs = [f"{p} with {n}" for n, entry in LOSSES.items() for p in entry.pairs]
+        raise ValueError(
+            f"activation: {f} with {name} has no short dL/dZ; these pairs have: "
+            f"{', '.join(pairs)}; use loss_gradient and apply_derivative"
+        )
+    door = Door()
+    z = door.take("Z", Z, (None, None))
+    rows, n = door.shape("Z")
+    y = door.take("Y", Y, (rows, n))
+    w = _weight(door, weight, rows)
+    delta = door.give("out", out, (rows, n), in_place=("Z",))
+    values = door.give("losses", losses, (rows,), np.float64)
+    _kernels[door.real][2].launch(_grid(rows, n), code, z, y, *w, values, delta, rows, n)
+    return door.close("losses", "out")

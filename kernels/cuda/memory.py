@@ -1,0 +1,105 @@
+"""Memory of the card: allocated with an error that says how much, filled, read, looked at in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .shim import SIMULATED, cuda
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size:,} bytes"
+
+
+def _exhausted(error: Exception) -> bool:
+    """Whether the driver says that there is no memory (CUDA_ERROR_OUT_OF_MEMORY is 2)."""
+    text = f"{getattr(error, 'code', '')} {error}"
+    return getattr(error, "code", None) == 2 or "OUT_OF_MEMORY" in text or "out of memory" in text
+
+
+def allocate(size: int, dtype: Any, what: str) -> Any:
+    """A flat array of `size` elements on the card, of unknown content; at least one element.
+
+    Raises:
+        MemoryError: there is no room; the message says what was asked for and what is free.
+    """
+    kind = np.dtype(dtype)
+    try:
+        return cuda.device_array(max(int(size), 1), kind)
+    except Exception as error:
+        if not (isinstance(error, MemoryError) or _exhausted(error)):
+            raise
+        free, total = free_memory()
+        raise MemoryError(
+            f"{what} needs {_megabytes(int(size) * kind.itemsize)} on the card, of which "
+            f"{_megabytes(free)} of {_megabytes(total)} are free: smaller batches or less data at "
+            "once, other processes ended, or device='cpu'"
+        ) from None
+
+
+def free_memory() -> tuple[int, int]:
+    """Bytes that are free on the card, and that it has; the simulator's are the machine's guess."""
+    if SIMULATED:
+        return 0, 0
+    info = cuda.current_context().get_memory_info()
+    return int(info[0]), int(info[1])
+
+
+def upload(array: np.ndarray, what: str) -> Any:
+    """A flat copy on the card of a C-contiguous array of the host."""
+    made = allocate(array.size, array.dtype, what)
+    if array.size:
+        made[: array.size].copy_to_device(array.reshape(-1))
+    return made
+
+
+def fill(there: Any, array: np.ndarray) -> None:
+    """Copy a host's array into one of the card, which is as long or longer."""
+    if array.size:
+        there[: array.size].copy_to_device(array.reshape(-1))
+
+
+def read(there: Any, into: np.ndarray) -> None:
+    """Copy from the card into a C-contiguous array of the host, after all that was started."""
+    if into.size:
+        there[: into.size].copy_to_host(into.reshape(-1))
+
+
+def on_card(value: Any) -> bool:
+    """Whether an array's memory is a card's: CuPy, torch, Numba; or DLPack says so."""
+    if isinstance(value, np.ndarray):
+        return False
+    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "_ary"):
+        return True
+    where = getattr(value, "__dlpack_device__", None)
+    return where is not None and int(where()[0]) == 2  # kDLCUDA
+
+
+def view(value: Any) -> Any:
+    """The card's array itself, under Numba's type and without a copy; it is kept alive."""
+    if hasattr(value, "_ary") or isinstance(value, cuda.devicearray.DeviceNDArray):
+        return value
+    if getattr(value, "requires_grad", False):
+        value = value.detach()
+    if hasattr(value, "__cuda_array_interface__"):
+        return cuda.as_cuda_array(value)
+    return cuda.as_cuda_array(_Borrowed(value))
+
+
+class _Borrowed:
+    """A DLPack capsule's memory, by way of the library that offers it."""
+
+    def __init__(self, value: Any) -> None:
+        from .dlpack import interface
+
+        self._kept, self.__cuda_array_interface__ = interface(value)
+
+
+def copy(source: Any, target: Any) -> None:
+    """Copy within the card, between flat arrays as long as the shorter one; nothing onto itself."""
+    if source is target:
+        return
+    size = min(source.size, target.size)
+    target[:size].copy_to_device(source[:size])

@@ -1,0 +1,59 @@
+"""The one place where a CUDA target of Numba is imported: whichever is installed.
+
+NVIDIA's numba-cuda (extras `fastbp[cuda12]` and `fastbp[cuda13]`) puts itself in place of Numba's
+own target, which is deprecated and serves where it is still there. numba-cuda-mlir compiles through
+MLIR and takes no intrinsics in LLVM's terms, which the tiles are written in: it is not used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.core import config
+
+try:
+    from numba import cuda
+except ImportError as error:
+    raise ImportError(
+        "fastbp's CUDA kernels need Numba's CUDA target, which is not installed: "
+        "pip install 'fastbp[cuda12]' or 'fastbp[cuda13]', whichever your driver has (nvidia-smi "
+        f"says) ({error})"
+    ) from error
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+"""NUMBA_ENABLE_CUDASIM=1: memory is Numba's simulator's, threads are `simulated.py`'s."""
+
+
+def implementation() -> str:
+    """Which of them it is, for `fastbp info`."""
+    if SIMULATED:
+        return "simulator"
+    built_in = getattr(cuda, "implementation", "Built-in") == "Built-in"
+    return "Numba's own CUDA target" if built_in else "numba-cuda"
+
+
+def problem() -> str:
+    """Why no kernel can run here, and what to do; nothing where one can.
+
+    >>> isinstance(problem(), str)
+    True
+    """
+    if SIMULATED or cuda.is_available():
+        return ""
+    reason = _driver_error()
+    if "library cannot be found" in reason or "libcuda" in reason:
+        return (
+            "no NVIDIA driver was found (libcuda): install the driver from nvidia.com/drivers, and "
+            "check with nvidia-smi; in a container, start it with its GPUs (docker run --gpus all)"
+        )
+    if not reason or "no CUDA-capable device" in reason or "NO_DEVICE" in reason:
+        return "the driver found no card: check nvidia-smi and CUDA_VISIBLE_DEVICES"
+    return f"CUDA does not start: {reason}"
+
+
+def _driver_error() -> str:
+    try:
+        error: Any = cuda.cuda_error()
+    except Exception as failure:  # noqa: BLE001 - whatever the driver's loading raises is the reason
+        error = failure
+    return " ".join(str(error).split()) if error is not None else ""

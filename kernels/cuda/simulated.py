@@ -1,0 +1,181 @@
+"""The machine in plain Python: a Python thread for each of a grid's, blocks side by side.
+
+Numba's own simulator runs one block after another, so that no two can meet, and polls its threads,
+which takes milliseconds a meeting. Here all blocks run at once and wait at barriers. Sums and
+products are NumPy's, in the kernel's dtype; there is no fused multiply-add.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .tiles import THREADS, room
+
+
+class _Block:
+    """What the threads of a block share."""
+
+    def __init__(self, index: int) -> None:
+        self.index, self.barrier = index, threading.Barrier(THREADS)
+        self.lock, self.memory = threading.Lock(), dict[str, Any]()
+
+    def shared(self, name: str, size: int, dtype: Any) -> Any:
+        with self.lock:
+            if name not in self.memory:
+                self.memory[name] = np.full(size, np.nan, dtype)
+            return self.memory[name]
+
+
+class _Grid:
+    """What the threads of a grid share."""
+
+    def __init__(self, blocks: int) -> None:
+        self.blocks = [_Block(index) for index in range(blocks)]
+        self.barrier = threading.Barrier(blocks * THREADS)
+        self.errors: list[BaseException] = []
+
+    def abort(self) -> None:
+        self.barrier.abort()
+        for one in self.blocks:
+            one.barrier.abort()
+
+
+class _Place(threading.local):
+    """The thread of the grid that a Python thread plays."""
+
+    grid: _Grid
+    block: _Block
+    index: int
+
+
+_place = _Place()
+
+
+class Kernel:
+    """A function that a grid of threads runs."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self.function = function
+        self.__name__ = function.__name__
+
+    def launch(self, blocks: int, *args: Any) -> None:
+        """Run it and wait for its end; the first error of any thread is raised."""
+        grid = _Grid(int(blocks))
+        plain = [_plain(arg) for arg in args]
+        threads = [
+            threading.Thread(target=self._run, args=(grid, one, index, plain), daemon=True)
+            for one in grid.blocks
+            for index in range(THREADS)
+        ]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        for error in grid.errors:
+            if not isinstance(error, threading.BrokenBarrierError):
+                raise error
+
+    def _run(self, grid: _Grid, one: _Block, index: int, args: list[Any]) -> None:
+        _place.grid, _place.block, _place.index = grid, one, index
+        try:
+            with np.errstate(all="ignore"):
+                self.function(*args)
+        except BaseException as error:  # noqa: BLE001 - raised by `launch`
+            grid.errors.append(error)
+            grid.abort()
+
+
+def _plain(arg: Any) -> Any:
+    """The memory of one of the simulator's arrays."""
+    return getattr(arg, "_ary", arg)
+
+
+def kernel(function: Callable[..., None]) -> Kernel:
+    """A function to launch."""
+    return Kernel(function)
+
+
+def device(function: Callable[..., Any]) -> Any:
+    """A function that kernels call."""
+    return function
+
+
+def thread() -> int:
+    return _place.index
+
+
+def block() -> int:
+    return _place.block.index
+
+
+def blocks() -> int:
+    return len(_place.grid.blocks)
+
+
+def meet() -> None:
+    _place.block.barrier.wait()
+
+
+def meet_all() -> None:
+    _place.grid.barrier.wait()
+
+
+def shared_reals(real: Any) -> Any:
+    """The block's shared memory in the kernel's dtype; `real` is an array of it."""
+    return _place.block.shared("reals", room(real.dtype.type), real.dtype)
+
+
+def shared_doubles() -> Any:
+    return _place.block.shared("doubles", THREADS, np.float64)
+
+
+def like(x: Any, number: float) -> Any:
+    return np.asarray(x).dtype.type(number)
+
+
+def fma(a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
+def peek(shared: Any, index: int) -> Any:
+    return shared[index]
+
+
+def poke(shared: Any, index: int, value: Any) -> None:
+    shared[index] = value
+
+
+def four(shared: Any, index: int) -> tuple[Any, ...]:
+    assert index % 4 == 0, "vectors of four lie on 16 bytes"
+    return tuple(shared[index : index + 4])
+
+
+def registers(real: Any, count: int) -> Any:
+    return np.full(count, np.nan, real.dtype)
+
+
+def blank16(real: Any) -> Any:
+    return np.zeros(16, real.dtype)
+
+
+def blank64(real: Any) -> Any:
+    return np.zeros(64, real.dtype)
+
+
+def outer(sums: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> Any:
+    return sums + np.outer(np.array(a), np.array(b)).ravel()
+
+
+def spill(
+    sums: Any, into: Any, base: int, ld: int, group: int, rows: int, columns: int
+) -> None:
+    micro = int(sums.size**0.5)
+    for r in range(micro):
+        for c in range(micro):
+            i, j = r // 4 * group + r % 4, c // 4 * group + c % 4
+            if i < rows and j < columns:
+                into[base + i * ld + j] = sums[r * micro + c]

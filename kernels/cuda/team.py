@@ -1,0 +1,39 @@
+"""Who does what: meetings of a block or of all blocks, and shares of elements."""
+
+from __future__ import annotations
+
+from .machine import blocks, device, meet, meet_all, thread
+from .tiles import THREADS
+
+
+@device
+def everyone() -> None:
+    """All threads of all blocks meet; what was written before is seen after."""
+    if blocks() > 1:
+        meet_all()
+    else:
+        meet()
+
+
+@device
+def gather_team(alone: bool) -> None:
+    """Those meet who share the rows: a block that works alone on its own, else everyone."""
+    if alone:
+        meet()
+    else:
+        everyone()
+
+
+@device
+def first_of(part: int) -> int:
+    """The first element of a thread of block `part`, the next one THREADS times the blocks on."""
+    return part * THREADS + thread()
+
+
+@device
+def turn(part: int, parts: int, before: int) -> int:
+    """The first item of this part in a list that `before` items of other lists precede."""
+    return (part - before % parts + parts) % parts
+
+
+__all__ = ["everyone", "first_of", "gather_team", "turn"]

@@ -1,0 +1,70 @@
+"""Sizes of the tiles that products are cut into, by dtype; small ones in the simulator.
+
+A block of THREADS threads forms a tile of `side` x `side` results, each thread `micro` x `micro` of
+them in registers, from `depth` columns at a time of both factors in shared memory. Small tiles are
+formed by `slices` groups of threads, each with its share of the sum, which are added up in order:
+more of the card works on a small product. Which tile a product takes follows from its shape alone,
+so the bits do not depend on the card or on the number of blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from .shim import SIMULATED
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One size of tile.
+
+    Attributes:
+        side: rows and columns of results.
+        micro: rows and columns of a thread's results: 4 or 8.
+        slices: groups of threads that share a sum.
+        depth: terms of the sum in shared memory at a time.
+    """
+
+    side: int
+    micro: int
+    slices: int
+    depth: int
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one row in shared memory to the next: whole vectors, other banks."""
+        return self.side + 4
+
+    @property
+    def loads(self) -> int:
+        """Elements of a stage that each thread brings, of either factor."""
+        return self.side * self.depth // THREADS
+
+    @property
+    def room(self) -> int:
+        """Elements of shared memory: two stages of two factors, or the slices' sums."""
+        return max(4 * self.depth * self.pitch, self.slices * self.side * self.side)
+
+
+THREADS: Final = 16 if SIMULATED else 256
+"""Threads of a block."""
+
+if SIMULATED:
+    _SMALL = Tile(8, 4, 4, 8)
+    _LARGE = {4: Tile(32, 8, 1, 4), 8: Tile(16, 4, 1, 4)}
+else:
+    _SMALL = Tile(32, 4, 4, 32)
+    _LARGE = {4: Tile(128, 8, 1, 8), 8: Tile(64, 4, 1, 8)}
+
+SMALL: Final = _SMALL
+LARGE: Final = {np.float32: _LARGE[4], np.float64: _LARGE[8]}
+LARGE_TILES: Final = 2 if SIMULATED else 64
+"""So many large tiles keep a card busy; products that have fewer are cut into small ones."""
+
+
+def room(real: type) -> int:
+    """Elements of shared memory that a kernel of this dtype needs."""
+    return max(SMALL.room, LARGE[real].room)

@@ -1,0 +1,162 @@
+"""The optimizers' update of one parameter, and the public door over flat vectors.
+
+The rules are `cpu/update.py`'s, operation by operation; the step's constants are the same vector,
+made by the host in float64 (`prepare_rates`) and rounded once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..checks import code_of, name_of
+from ..cpu.update import (
+    ADADELTA,
+    ADAGRAD,
+    ADAM,
+    ADAM_EPSILON_HAT,
+    CLASSICAL_MOMENTUM,
+    CLASSICAL_NESTEROV,
+    MOMENTUM,
+    NESTEROV,
+    RATES,
+    RMSPROP,
+    SGD,
+    _hyper,
+    prepare_rates,
+)
+from ..tables import UPDATES
+from .arith import root
+from .doors import Door, grid_for
+from .machine import block, blocks, device, fma, kernel, like, thread
+from .tiles import THREADS
+
+SHRINK = RATES
+"""After the constants of a step: what weights are multiplied by first."""
+STRIDE = RATES + 2
+"""Elements of a step's constants."""
+
+
+@device
+def velocity_rule(code: int, w: Any, g: Any, state: Any, at: int, r: Any, r0: int) -> Any:
+    """What is added to the (shrunk) w by the rules that keep a velocity."""
+    mu, rate = r[r0 + 1], r[r0]
+    if code == MOMENTUM or code == NESTEROV:
+        v = fma(mu, state[at], g)
+        state[at] = v
+        return rate * (v if code == MOMENTUM else fma(mu, v, g))
+    step = rate * g
+    v = fma(mu, state[at], step)
+    state[at] = v
+    return v if code == CLASSICAL_MOMENTUM else fma(mu, v, step)
+
+
+@device
+def squares_rule(
+    code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, r0: int
+) -> Any:
+    """What is added to w by the rules that keep squares."""
+    rate = r[r0]
+    if code == ADAGRAD:
+        s = fma(g, g, state[at])
+        state[at] = s
+        return rate * (g / (root(s) + r[r0 + 1]))
+    if code == RMSPROP:
+        s = fma(r[r0 + 2] * g, g, r[r0 + 1] * state[at])
+        state[at] = s
+        return rate * (g / (root(s) + r[r0 + 3]))
+    if code == ADADELTA:
+        rho, rest, eps, x = r[r0 + 1], r[r0 + 2], r[r0 + 3], state[size + at]
+        s = fma(rest * g, g, rho * state[at])
+        delta = root((x + eps) / (s + eps)) * g
+        state[at] = s
+        state[size + at] = fma(rest * delta, delta, rho * x)
+        return rate * delta
+    m = fma(r[r0 + 2], g, r[r0 + 1] * state[at])
+    v = fma(r[r0 + 4] * g, g, r[r0 + 3] * state[size + at])
+    state[at] = m
+    state[size + at] = v
+    return rate * (m / (root(v) + r[r0 + 5]))
+
+
+@device
+def updated(
+    code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, r0: int, l2: Any,
+    shrink: Any,
+) -> Any:  # fmt: skip
+    """The parameter after one step; its state rows (row k at k size + at) change in place."""
+    d = fma(l2, w, g)
+    if code == SGD:
+        return fma(r[r0], d, shrink * w)
+    if (
+        code == MOMENTUM
+        or code == NESTEROV
+        or code == CLASSICAL_MOMENTUM
+        or code == CLASSICAL_NESTEROV
+    ):
+        return fma(shrink, w, velocity_rule(code, w, d, state, at, r, r0))
+    return fma(shrink, w, squares_rule(code, w, d, state, at, size, r, r0))
+
+
+@kernel
+def _update(
+    code: int, parameters: Any, gradient: Any, state: Any, rates: Any, l2: float, shrink: float,
+    size: int,
+) -> None:  # fmt: skip
+    for e in range(block() * THREADS + thread(), size, blocks() * THREADS):
+        w = parameters[e]
+        parameters[e] = updated(
+            code, w, gradient[e], state, e, size, rates, 0, like(w, l2), like(w, shrink)
+        )
+
+
+def constants(
+    code: int, hyper: Any, lrs: np.ndarray, first: int, decoupled: float, dtype: Any
+) -> np.ndarray:
+    """The constants of so many steps, the first of number `first` (from 1): (steps, STRIDE)."""
+    made = np.zeros((len(lrs), STRIDE), dtype)
+    values = np.zeros(4)
+    values[: len(hyper)] = hyper
+    for row, lr, step in zip(made, lrs, range(first, first + len(lrs)), strict=True):
+        prepare_rates(code, values, float(lr), step, row)
+        row[SHRINK] = 1.0 - float(lr) * decoupled
+    return made
+
+
+def update(
+    optimizer: str | int,
+    parameters: Any,
+    gradient: Any,
+    state: Any,
+    *,
+    step: int,
+    lr: float,
+    l2: float = 0.0,
+    shrink: float = 1.0,
+    **hyper: float,
+) -> None:
+    """One step of an optimizer on flat vectors, in place. As `fastbp.kernels.update`."""
+    code = code_of("optimizer", optimizer, UPDATES)
+    name = name_of(code, UPDATES)
+    door = Door()
+    g = door.take("gradient", gradient, (None,))
+    size = door.shape("gradient")
+    if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
+        raise ValueError(f"step: expected an integer from 1, got {step!r}")
+    for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")
+    values = _hyper(name, hyper)
+    for argument, value in (("parameters", parameters), ("state", state)):
+        if value is None:
+            raise TypeError(f"{argument}: expected a NumPy array, got None")
+    w = door.give("parameters", parameters, size, filled=True)
+    rows = door.give("state", state, (len(UPDATES[name].rows), *size), filled=True)
+    from . import memory
+
+    rates = memory.upload(
+        constants(code, values, np.array([lr]), int(step), 0.0, door.real), "rates"
+    )
+    _update.launch(grid_for(size[0]), code, w, g, rows, rates, float(l2), float(shrink), size[0])
+    door.close("parameters", "state")
