@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .devices import is_on_card
 from .errors import one_line, shown
 from .kernels.cpu.screen import first_not_finite
 from .tables import from_table, is_table
@@ -75,6 +76,11 @@ def as_array(value: Any, name: str) -> Array:
         return value
     if value is None:
         raise TypeError(f"{name}=None; give an array of numbers, one row a sample.")
+    if is_on_card(value):
+        raise TypeError(
+            f"{name} ({type(value).__name__}) lies on a CUDA device and this computes on the CPU; "
+            "move the network there, net.to('cuda'), or give a copy on the host (.cpu(), .get())."
+        )
     if hasattr(value, "tocsr") or type(value).__module__.startswith("scipy.sparse"):
         raise TypeError(
             f"{name} is sparse ({type(value).__name__}); give {name}.toarray() where memory allows."

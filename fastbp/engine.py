@@ -22,7 +22,7 @@ from .kernels.cpu.product import SCRATCH_BYTES
 from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind
-from .kernels.layout import LayerSpec, build_plan
+from .kernels.layout import LD, LayerSpec, O, build_plan
 from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
@@ -190,6 +190,12 @@ class Workspace:
             batch.starts, batch.world,
         )  # fmt: skip
         return self._together(_run_steps, n_threads, args)
+
+    def outputs(self, rows: int) -> Array:
+        """What the last run's forward pass left for its first `rows` rows, (rows, outputs)."""
+        last, n = self.plan.ints[-1], self.layers[-1].units
+        start, ld = last[O], last[LD]
+        return self.arena[start : start + rows * ld].reshape(rows, ld)[:, :n].copy()
 
     def infer(
         self,

@@ -36,7 +36,8 @@ def claimed(network: Network) -> Iterator[None]:
                 "this network is being trained already, by another thread or by the fit that "
                 "called back; wait for its end, or train a copy (copy.deepcopy)."
             )
-        yield
+        with network._held():
+            yield
     finally:
         if mark.get("_claim") is token:
             del mark["_claim"]
@@ -115,6 +116,8 @@ class Fit:
             self.best.take(trainer.network)
         history.stopped = reasons[0] if reasons else ""
         place = self.first + len(history) - 1
+        if self.hooks:  # they may hold views from before
+            trainer.network._hand_out()
         state = State(place, trainer.history, trainer.network, trainer, record)
         asked = run_callbacks(self.hooks, state) if self.hooks else None
         history.stopped = history.stopped or asked or ""

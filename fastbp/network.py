@@ -13,18 +13,20 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from . import io
 from .bridges import Bridges
 from .engine import Workspace, aligned
+from .devices import check_device
 from .errors import check_entries, check_flag, check_integer, check_name, shown
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.philox import LAYERS as MOST_LAYERS
-from .kernels.layout import LD, O, parameter_slots
+from .kernels.layout import parameter_slots
 from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
 from .metrics import compute
 from .parameters import Parameters
 from .passes import NO_TARGETS, SEEDS, Passes
+from .placement import Placement
 
 
-class Network(Parameters, Passes, Bridges):
+class Network(Parameters, Passes, Placement, Bridges):
     """A multilayer perceptron.
 
     Args:
@@ -35,7 +37,7 @@ class Network(Parameters, Passes, Bridges):
         dtype: "float32" or "float64", of parameters and arithmetic.
         seed: of initial weights, and of dropout, noise and shuffles in training.
         reduction: "mean" of the losses of a batch, or their "sum" (the notes' batch descent).
-        device: "cpu".
+        device: "cpu", or "cuda" for an NVIDIA card; `to` moves it later.
         precision: None: products in `dtype`.
 
     Raises:
@@ -87,7 +89,8 @@ class Network(Parameters, Passes, Bridges):
         self.dtype = _dtype(dtype)
         self.seed = check_integer("seed", seed, least=0, most=SEEDS)
         self.reduction = check_name("reduction", reduction, ("mean", "sum"))
-        self.device = check_name("device", device, ("cpu",))
+        self.device = check_device(device)
+        self._card_made = None
         if precision is not None:
             raise ValueError(f"precision={shown(precision)} is not available; give None")
         self.precision = precision
@@ -146,10 +149,7 @@ class Network(Parameters, Passes, Bridges):
         batch = self._batch(X, NO_TARGETS, None, training)
         with self._borrow(len(batch.X)) as work:
             self._call(work, loop.LOSS, batch, self._room(0), True, seed)
-            last = work.plan.ints[-1]
-            start, ld, n = last[O], last[LD], self._specs[-1].units
-            rows = len(batch.X)
-            return work.arena[start : start + rows * ld].reshape(rows, ld)[:, :n].copy()
+            return work.outputs(len(batch.X))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Class labels (n,), or the outputs of a regression: (n, k), or (n,) for one output.

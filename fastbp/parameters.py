@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
@@ -25,6 +26,8 @@ class Parameters:
     _slots: list[Slots]
     _parameters: Array
     _running: Array
+    _settle: Callable[[], None]
+    _hand_out: Callable[[], None]
 
     def initialize(self, seed: int) -> None:
         """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1."""
@@ -42,6 +45,7 @@ class Parameters:
     @property
     def parameters(self) -> Array:
         """Every parameter in one flat, contiguous vector: by layer W, b, gamma, beta. Writable."""
+        self._hand_out()
         return self._parameters
 
     @parameters.setter
@@ -51,9 +55,10 @@ class Parameters:
             raise ValueError(
                 f"parameters has shape {array.shape}; this network has {self._parameters.shape}"
             )
-        self._parameters[...] = array
+        self.parameters[...] = array
 
     def _view(self, index: int, name: str) -> NDArray[Any] | None:
+        self._hand_out()
         slot, spec = self._slots[index], self._specs[index]
         n = spec.units
         if name == "W":
@@ -77,7 +82,8 @@ class Parameters:
         return copy.deepcopy(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_workspaces": []}
+        self._settle()
+        state = {**self.__dict__, "_workspaces": [], "_card_made": None}
         state.pop("_claim", None)  # whoever trains this network does not train the copy
         return state
 

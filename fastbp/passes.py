@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .data import as_matrix, as_targets, as_weights, needs_screening
+from .data import as_targets, as_weights, needs_screening
 from .engine import Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_integer
 from .kernels.cpu import epoch as loop
@@ -31,11 +31,11 @@ def unfit(array: Array, name: str, row: int = 0) -> str | None:
     >>> unfit(np.array([[0.0, np.nan]]), "X", row=7)
     'X[7, 1]=nan is not finite; leave such rows out or fill them first.'
     """
-    place = first_not_finite(array)
+    place = first_not_finite(np.asarray(array))
     if place is None:
         return None
     where = f"{name}[{row + place[0]}, {place[1]}]"
-    return f"{where}={array[place]} is not finite; leave such rows out or fill them first."
+    return f"{where}={np.asarray(array)[place]} is not finite; leave such rows out or fill them first."
 
 
 class Passes:
@@ -51,6 +51,10 @@ class Passes:
     _running: Array
     _workspaces: list[Workspace]
     _work_a_row: int
+    device: str
+    _card: Any
+    _as_matrix: Callable[..., Any]
+    _on_host: Callable[[Any], Any]
 
     def _infer(self, X: ArrayLike, *, logits: bool) -> NDArray[Any]:
         """Outputs (or logits, where the loss is computed from them) by running statistics."""
@@ -62,14 +66,15 @@ class Passes:
             and X.shape[0] > 0
             and X.flags.carray
         )
-        matrix: Array = X if ready else as_matrix(X, self.inputs, self.dtype, finite=False)  # type: ignore[assignment]
+        matrix: Array = X if ready else self._as_matrix(X, finite=False)  # type: ignore[assignment]
         rows = len(matrix)
         threads = 1
         if rows >= 2 * ROWS_A_THREAD:
             threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
         out = np.empty((rows, self._specs[-1].units), self.dtype)
-        work = self._take(min(rows, INFERENCE_ROWS))  # one row is microseconds: no `with` here
-        bad, piece = 0, rows if rows <= INFERENCE_ROWS else self._piece()
+        most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
+        work = self._take(min(rows, most))  # one row is microseconds: no `with` here
+        bad, piece = 0, rows if rows <= most else self._piece()
         parts = [(matrix, out)]
         if rows > piece:
             parts = [(matrix[i : i + piece], out[i : i + piece]) for i in range(0, rows, piece)]
@@ -86,7 +91,7 @@ class Passes:
     def _loss(self, batch: Batch, seed: int | None, training: bool = False) -> float:
         """The data term over a batch; in blocks of rows where nothing ties them together."""
         rows = len(batch.order)
-        block = rows if training else min(rows, INFERENCE_ROWS)
+        block = rows if training else min(rows, self._rows_at_once())
         bounds = np.append(np.arange(0, rows, block), rows)
         with self._borrow(block) as work:
             blocks = replace(batch, bounds=bounds)
@@ -145,18 +150,18 @@ class Passes:
 
     def _batch(self, X: Any, y: Any, sample_weight: Any, training: bool = False) -> Batch:
         """The whole of X and y as one canonical batch; with NO_TARGETS they are 0."""
-        matrix = as_matrix(X, self.inputs, self.dtype)
+        matrix = self._as_matrix(X)
         rows, k = len(matrix), self._specs[-1].units
         self._check_rows(rows, training)
         labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
         if y is NO_TARGETS:
             targets = np.zeros((rows, k), self.dtype)
         else:
-            found = as_targets(y, rows, k, self.dtype, self.loss_name)
+            found = as_targets(self._on_host(y), rows, k, self.dtype, self.loss_name)
             labels, targets = (found, targets) if found.ndim == 1 else (labels, found)
         weights = np.empty(0, self.dtype)
         if sample_weight is not None:
-            weights = as_weights(sample_weight, rows, self.dtype)
+            weights = as_weights(self._on_host(sample_weight), rows, self.dtype)
         bounds = np.array([0, rows], np.int64)
         return Batch(matrix, labels, targets, weights, np.arange(rows), bounds)
 
@@ -197,6 +202,18 @@ class Passes:
         if work.arena.size <= KEEP_ELEMENTS:
             self._workspaces.append(work)
 
-    def _workspace(self, rows: int) -> Workspace:
-        size = self._parameters.size
-        return Workspace(self._specs, self.loss_name, self.reduction, self.dtype, rows, size)
+    def _workspace(self, rows: int, reduction: str | None = None) -> Workspace:
+        given = self._specs, self.loss_name, reduction or self.reduction, self.dtype, rows
+        if self._card is None:
+            return Workspace(*given, self._parameters.size)
+        from .cuda.workspace import CardWorkspace
+
+        return CardWorkspace(self._card, *given, self._parameters.size)
+
+    def _rows_at_once(self) -> int:
+        """Rows of X that one batch of a pass takes."""
+        if self.device == "cpu":
+            return INFERENCE_ROWS
+        from .cuda.workspace import ROWS_AT_ONCE
+
+        return ROWS_AT_ONCE

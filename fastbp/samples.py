@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .data import as_matrix, as_targets, as_weights, needs_screening
+from .data import as_targets, as_weights, needs_screening
 from .engine import Array, Batch
 from .errors import plural, shown
 from .passes import unfit
@@ -37,17 +37,17 @@ class Data:
     ) -> Data:
         """X, y and weights through the door; errors name the argument."""
         outputs = network.layers[-1].units
-        matrix = as_matrix(X, network.inputs, network.dtype, names[0])
+        matrix = network._as_matrix(X, names[0])
         rows = len(matrix)
         labels, targets = np.empty(0, np.int64), np.empty((0, outputs), network.dtype)
-        found = as_targets(y, rows, outputs, network.dtype, network.loss_name, names[1])
+        found = as_targets(network._on_host(y), rows, outputs, network.dtype, network.loss_name, names[1])
         if found.ndim == 1:
             labels = found
         else:
             targets = found
         weights = np.empty(0, network.dtype)
         if sample_weight is not None:
-            weights = as_weights(sample_weight, rows, network.dtype)
+            weights = as_weights(network._on_host(sample_weight), rows, network.dtype)
         screen = not (needs_screening(matrix) and needs_screening(targets))
         return cls(matrix, labels, targets, weights, np.arange(rows), screen)
 
@@ -73,6 +73,7 @@ class Data:
     def unfit(self, rows: Array) -> str | None:
         """What to say of the first of `rows` that holds NaN or inf; None if none does."""
         for array, name in ((self.X, "X"), (self.targets, "y")):
+            array = np.asarray(array)
             if len(array) and not (finite := np.isfinite(array[rows]).all(axis=1)).all():
                 row = int(rows[finite.argmin()])
                 return unfit(np.ascontiguousarray(array[row : row + 1]), name, row)

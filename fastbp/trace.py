@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .data import as_matrix, as_targets
+from .data import as_targets
 from .errors import check_integer
 from .kernels.tables import ACTIVATIONS, LOSSES
 from .passes import SEEDS
@@ -57,9 +57,9 @@ def trace(
         training: batch statistics and dropout, as in training.
         seed: of the dropout masks; None: the network's.
     """
-    A = as_matrix(X, network.inputs, network.dtype)
+    A = np.asarray(network._as_matrix(X))
     network._check_rows(len(A), training)
-    Y = as_targets(y, len(A), network.layers[-1].units, network.dtype, network.loss_name)
+    Y = as_targets(network._on_host(y), len(A), network.layers[-1].units, network.dtype, network.loss_name)
     if Y.ndim == 1:
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
     seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)

@@ -140,9 +140,19 @@ class Trainer(Fitting):
         self.schedule = self.optimizer.schedule
         self.schedule_state = self.schedule.initial_state()
         size = network.parameters.size
-        self.state = np.zeros((len(self.optimizer.rows), size), network.dtype)
+        self._state = np.zeros((len(self.optimizer.rows), size), network.dtype)
         self._cut_short: Underway | None = None  # what the next fit goes on with
         self._job: Fit | BestOf | None = None  # the fit under way
+
+    @property
+    def state(self) -> Array:
+        """The optimizer's rows, (rows, parameters); writable."""
+        self.network._hand_out()
+        return self._state
+
+    @state.setter
+    def state(self, rows: Array) -> None:
+        self._state = rows
 
     def fit(
         self,
@@ -336,6 +346,7 @@ class Trainer(Fitting):
         return self._world.leads
 
     def __getstate__(self) -> dict[str, Any]:
+        self.network._settle()
         return {**self.__dict__, "_job": None}
 
     def __copy__(self) -> Trainer:

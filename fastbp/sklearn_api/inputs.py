@@ -11,7 +11,6 @@ from ..canonical import as_floats, writable_type
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..kernels.cpu.screen import first_not_finite
 from ..network import Network
-from ..passes import INFERENCE_ROWS
 from ..threads import choose_threads
 
 
@@ -111,7 +110,7 @@ def outputs(
 ) -> Array | None:
     """What the network gives for every row; with `screen`, None where a row is not finite."""
     rows = inputs.rows
-    block = min(rows, INFERENCE_ROWS)
+    block = min(rows, net._rows_at_once())
     threads = choose_threads(net._work(block) // 3, rows, n_threads)
     out = np.empty((rows, net._specs[-1].units), net.dtype)
     work = net._take(block)  # one row is microseconds: no `with` here

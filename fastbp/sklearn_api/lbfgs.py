@@ -13,7 +13,7 @@ import scipy
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
-from ..engine import Array, Recipe, Workspace, aligned
+from ..engine import Array, Recipe, aligned
 from ..kernels.cpu import epoch as loop
 from ..network import Network
 from ..threads import choose_threads
@@ -31,7 +31,7 @@ class Objective:
         rows = data.inputs.rows
         self.block = min(rows, BLOCK)
         size = net.parameters.size
-        self.work = Workspace(net._specs, net.loss_name, "sum", net.dtype, self.block, size)
+        self.work = net._workspace(self.block, "sum")
         self.gradient, self.order = aligned(size, net.dtype), np.arange(rows)
         self.state = np.empty((0, size), net.dtype)
         self.threads = choose_threads(net._work(self.block), self.block, e.n_threads)

@@ -95,7 +95,7 @@ class Runner:
         try:
             self.work.run(
                 loop.TRAIN, self.data.batch(order, self.bounds[first : first + count + 1]), recipe,
-                net.parameters, self.gradient, solver.state, net._running, training=True,
+                net._parameters, self.gradient, solver.state, net._running, training=True,
                 n_threads=self.threads,
             )  # fmt: skip
         finally:  # an interrupt may have come: what was done counts
@@ -153,7 +153,7 @@ def fit_stochastic(
     shuffled = np.arange(len(samples))
     try:
         e.n_iter_ = 0
-        with make_progress(bool(e.progress), e.max_iter, runner.steps) as progress:
+        with net._held(), make_progress(bool(e.progress), e.max_iter, runner.steps) as progress:
             for number in range(e.max_iter):
                 began = time.perf_counter()
                 if e.shuffle:

@@ -1,0 +1,1 @@
+"""A network on a card: its numbers, its data, and the launches that work on them."""

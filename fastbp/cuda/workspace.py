@@ -1,0 +1,238 @@
+"""The way from Python onto the card: what one batch needs there, and launches on it.
+
+`CardWorkspace` has the methods and results of `engine.Workspace`; its launches are of one kernel,
+`kernels/cuda/epoch.py`. What the host reads back of a launch is eight numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ..engine import NO_COLUMNS, NO_STARTS, Batch, Recipe
+from ..kernels.cpu.epoch import GRADIENT, RESULTS, TRAIN
+from ..kernels.cpu.learn import FIGURES
+from ..kernels.cuda import epoch as loop
+from ..kernels.cuda import memory
+from ..kernels.cuda.places import places
+from ..kernels.cuda.shim import SIMULATED, cuda
+from ..kernels.cuda.tiles import SMALL
+from ..kernels.cuda.update import constants
+from ..kernels.layout import BN_AFTER, LD, LayerSpec, O
+from ..kernels.tables import LOSSES
+from .card import Card
+
+Array = np.ndarray[Any, Any]
+
+ROWS_AT_ONCE: Final = 64 if SIMULATED else 16384
+"""Rows of a pass that go through the network side by side."""
+WORK_A_BLOCK: Final = 20_000 if SIMULATED else 1_000_000
+"""Operations of a step that pay for one more block: its meetings cost a microsecond each."""
+PIECES: Final = 4 if SIMULATED else 32
+"""With so many small tiles of rows, and no layer wider than NARROW, blocks work alone."""
+NARROW: Final = 256
+
+
+def processors() -> int:
+    """Multiprocessors of the card: blocks that can meet."""
+    return 2 if SIMULATED else int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
+
+
+class CardWorkspace:
+    """Buffers on the card of one network for batches of up to `rows` samples."""
+
+    def __init__(
+        self,
+        card: Card,
+        layers: list[LayerSpec],
+        loss: str,
+        reduction: str,
+        dtype: Any,
+        rows: int,
+        parameters: int,
+        n_blocks: int | None = None,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.card, self.layers, self.n_blocks = card, layers, n_blocks
+        self.plan = places(layers, rows, self.dtype.itemsize)
+        last = layers[-1]
+        plain_end = last.dropout == 0 and last.batch_norm != BN_AFTER
+        self.from_logits = plain_end and last.activation in LOSSES[loss].pairs
+        self.loss, self.mean = LOSSES[loss].code, reduction == "mean"
+        self.size, self.outputs_a_row = parameters, last.units
+        self.results, self.figures = np.zeros(RESULTS), np.zeros((len(layers), FIGURES))
+        self.flags = np.zeros(loop.FLAGS, np.int64)
+        self.settings, self.factors = np.zeros(loop.SETTINGS, np.int64), np.zeros(loop.FACTORS)
+        self._norm = any(layer.batch_norm for layer in layers)
+        self._widest = max(max(layer.inputs, layer.units) for layer in layers[1:] or layers)
+        self._work = 6 * sum(layer.inputs * layer.units for layer in layers)
+        self._stamp = 1
+        self._allocate(rows)
+
+    def _allocate(self, rows: int) -> None:
+        what = f"a batch of {rows} rows"
+        self.arena = memory.allocate(self.plan.arena, self.dtype, what)
+        self._masks = memory.allocate(self.plan.masks, np.uint8, "dropout masks")
+        self._losses = memory.allocate(rows, np.float64, what)
+        self._bad = memory.upload(np.zeros(2 * rows, np.int64), what)
+        figures, squares = loop.chunks_of(self.layers, self.size)
+        self._squares = figures
+        self._partial = memory.allocate(figures + squares, np.float64, "partial sums")
+        self._plan = memory.upload(self.plan.ints, "the plan").reshape(self.plan.ints.shape)
+        self._reals = memory.upload(self.plan.reals, "the plan").reshape(self.plan.reals.shape)
+        there = memory.upload(self.figures, "figures")
+        self._figures = there.reshape(self.figures.shape)
+        self._results = memory.upload(self.results, "results")
+        self._flags = memory.upload(self.flags, "flags")
+        self._none = memory.allocate(1, self.dtype, "nothing")
+        self._no_indices = memory.allocate(1, np.int64, "nothing")
+        self._no_columns = memory.allocate(1, np.int32, "nothing")
+
+    def run(
+        self,
+        mode: int,
+        batch: Batch,
+        recipe: Recipe,
+        parameters: Array,
+        gradient: Array,
+        state: Array,
+        running: Array,
+        *,
+        training: bool,
+        n_threads: int,
+    ) -> int:
+        """As `engine.Workspace.run`; the parameters are the card's, `n_threads` plays no part."""
+        card, s, f = self.card, self.settings, self.factors
+        card.ready(state if mode == TRAIN else None)
+        bounds = batch.bounds - batch.bounds[0]
+        steps, rows = len(bounds) - 1, int(np.diff(bounds).max())
+        s[loop.MODE], s[loop.TRAINING] = mode, training
+        s[loop.FROM_LOGITS], s[loop.CODE] = self.from_logits, recipe.code
+        s[loop.SEED], s[loop.EPOCH] = recipe.seed, recipe.epoch
+        s[loop.RECORD], s[loop.SCREEN] = recipe.record, recipe.screen
+        s[loop.HEEDLESS], s[loop.LABELLED] = recipe.heedless, batch.labels.size > 0
+        s[loop.WEIGHTED] = batch.weights.size > 0
+        s[loop.BY_ROWS] = self._rows_apart(rows, training)
+        s[loop.STATE_SIZE] = state.size if mode == TRAIN else 0
+        f[loop.L2], f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = (
+            recipe.l2, recipe.clip_value, recipe.clip_norm,
+        )  # fmt: skip
+        f[loop.NOISE], f[loop.SHARED_L2] = recipe.noise, recipe.shared_l2
+        f[loop.LEAST], f[loop.MOST] = recipe.least, recipe.most
+        made = constants(
+            recipe.code, recipe.hyper, recipe.rates[:steps], recipe.first_update + 1,
+            recipe.decoupled, self.dtype,
+        )  # fmt: skip
+        order = batch.order[batch.bounds[0] : batch.bounds[-1]]
+        done = self._launch(
+            batch.X, batch.labels, batch.targets, batch.weights, order, bounds,
+            memory.upload(made, "rates") if mode == TRAIN else self._none, self._none,
+            batch.columns, batch.starts, recipe.first_step, rows, mode == TRAIN,
+        )  # fmt: skip
+        if mode == GRADIENT:
+            memory.read(card.gradient, gradient)
+        return done
+
+    def infer(
+        self,
+        X: Any,
+        out: Array,
+        parameters: Array,
+        running: Array,
+        *,
+        logits: bool,
+        n_threads: int,
+        columns: Array = NO_COLUMNS,
+        starts: Array = NO_STARTS,
+    ) -> int:
+        """As `engine.Workspace.infer`: outputs of all rows of X into `out`; 1 where X is not finite.
+
+        A row's outputs do not depend on the others: each block works on rows of its own.
+        """
+        self.card.ready()
+        s, rows = self.settings, len(out)
+        s[:] = 0
+        s[loop.MODE], s[loop.LOGITS] = loop.INFER, logits and self.from_logits
+        s[loop.BY_ROWS] = 1
+        self.factors[:] = 0.0
+        bounds = np.append(np.arange(0, rows, self.plan.rows), rows)
+        there = memory.allocate(out.size, self.dtype, f"outputs of {rows} rows")
+        nothing = np.empty(0, self.dtype)
+        self._launch(
+            X, NO_STARTS, nothing, nothing, None, bounds, self._none, there, columns, starts, 0,
+            min(rows, self.plan.rows), False,
+        )  # fmt: skip
+        memory.read(there, out)
+        return int(self.flags[loop.UNFIT])
+
+    def outputs(self, rows: int) -> Array:
+        """What the last run's forward pass left for its first `rows` rows, (rows, outputs)."""
+        last = self.plan.ints[-1]
+        host = np.empty(rows * last[LD], self.dtype)
+        memory.read(self.arena[last[O] : last[O] + host.size], host)
+        return host.reshape(rows, last[LD])[:, : self.outputs_a_row].copy()
+
+    def _rows_apart(self, rows: int, training: bool) -> bool:
+        """Whether blocks take rows of their own; by the shape alone, as it decides on tiles."""
+        tied = self._norm and training
+        return not tied and rows >= PIECES * SMALL.side and self._widest <= NARROW
+
+    def _blocks(self, rows: int) -> int:
+        """Blocks that a batch of so many rows deserves; the results do not depend on it."""
+        most = processors()
+        if self.n_blocks is not None:
+            return min(self.n_blocks, most)
+        return max(1, min(most, rows * self._work // WORK_A_BLOCK))
+
+    def _launch(
+        self, X: Any, labels: Array, targets: Array, weights: Array, order: Array | None,
+        bounds: Array, rates: Any, out: Any, columns: Array, starts: Array, first_step: int,
+        rows: int, train: bool,
+    ) -> int:  # fmt: skip
+        """Upload what is new, launch, wait; the steps done. Always leaves `results` as they are."""
+        s, card, plan = self.settings, self.card, self.plan
+        s[loop.LOSS_CODE], s[loop.MEAN] = self.loss, self.mean
+        s[loop.FIRST_STEP], s[loop.STEP_COUNT] = first_step, len(bounds) - 1
+        s[loop.TARGETS], s[loop.OTHER_TARGETS] = plan.targets
+        s[loop.WEIGHTS], s[loop.OTHER_WEIGHTS] = plan.weights
+        s[loop.INPUTS], s[loop.OTHER_INPUTS] = plan.inputs
+        s[loop.TARGETS_LD], s[loop.OUTPUTS] = plan.targets_ld, self.outputs_a_row
+        s[loop.ORDERED], s[loop.SPARSE] = order is not None, starts.size > 0
+        s[loop.SIZE], s[loop.SQUARES] = self.size, self._squares
+        s[loop.STAMP], s[loop.ROWS] = self._stamp, plan.rows
+        self._stamp += len(bounds)
+        running = self.card._host["running"].size
+        data = [
+            card.given(X, "X"),
+            card.given(labels, "y") if labels.size else self._no_indices,
+            card.given(targets, "y") if targets.size else self._none,
+            card.given(weights, "sample_weight") if weights.size else self._none,
+            self._no_indices if order is None else memory.upload(order, "the order"),
+            memory.upload(np.ascontiguousarray(bounds, np.int64), "the batches' bounds"),
+        ]
+        sparse = (self._no_columns, self._no_indices)
+        if starts.size:
+            sparse = card.given(columns, "X"), card.given(starts, "X")
+        self.flags[:] = 0
+        memory.fill(self._results, self.results)
+        memory.fill(self._flags, self.flags)
+        settings = memory.upload(s, "settings"), memory.upload(self.factors, "settings")
+        before = int(self.results[loop.STEPS])
+        kernel = loop.kernels[self.dtype.type]
+        try:
+            if train:
+                card.trained()
+            kernel.launch(
+                self._blocks(rows), self._plan, self._reals, *settings, *data, rates,
+                card.parameters, card.gradient, card.state, card.running, running, self.arena,
+                self._masks, self._losses, self._bad, self._partial, self._figures, self._results,
+                self._flags, out, *sparse,
+            )  # fmt: skip
+        finally:  # an interrupt may have come after the launch: what was done counts
+            memory.read(self._results, self.results)
+            memory.read(self._flags, self.flags)
+            if train:
+                memory.read(self._figures.reshape(self.figures.size), self.figures)
+                card.unfit = bool(self.flags[loop.NOT_FINITE])
+        return int(self.results[loop.STEPS]) - before

@@ -1,0 +1,122 @@
+"""Where a network's numbers are: in the host's memory, and on a card as well where it is asked to.
+
+`device="cuda"` keeps the host's arrays as the network's face, so that all that is done with them on
+the CPU is done in the same words; what computes is the card (`cuda/card.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .data import as_matrix
+from .devices import check_device, is_on_card
+
+if TYPE_CHECKING:
+    from .cuda.card import Card
+    from .engine import Array
+
+
+class Placement:
+    """What a `Network` knows of its device."""
+
+    device: str
+    inputs: int
+    dtype: np.dtype[Any]
+    _parameters: Array
+    _running: Array
+    _workspaces: list[Any]
+    _card_made: Card | None
+
+    def to(self, device: str) -> Self:
+        """Move the network to a device, "cpu" or "cuda", where it computes from now on.
+
+        Its parameters stay what they are, and views of them stay valid.
+
+        Returns:
+            The network itself.
+
+        Raises:
+            ValueError, TypeError: no such device.
+            ImportError, RuntimeError: "cuda", and a package, a driver or a card is missing; the
+                message says which, and how to get it.
+            MemoryError: the card has no room for the network.
+            RuntimeError: the network is being trained.
+
+        >>> import fastbp
+        >>> fastbp.Network(2, [fastbp.Dense(1)]).to("cpu").device
+        'cpu'
+        """
+        name = check_device(device)
+        if name == self.device:
+            return self
+        if "_claim" in vars(self):
+            raise RuntimeError(
+                "this network is being trained: it can be moved to another device when the fit "
+                "has ended, or move a copy (copy.deepcopy)."
+            )
+        self._settle()
+        before = self.device, self._card_made, self._workspaces
+        self.device, self._card_made, self._workspaces = name, None, []
+        try:
+            _ = self._card
+        except MemoryError:
+            self.device, self._card_made, self._workspaces = before
+            raise
+        return self
+
+    @property
+    def _card(self) -> Card | None:
+        """The numbers on the card; None on the CPU."""
+        if self.device == "cpu":
+            return None
+        if self._card_made is None:
+            from .cuda.card import Card
+
+            check_device(self.device)  # a network that was unpickled on another machine
+            self._card_made = Card(self._parameters, self._running)
+        return self._card_made
+
+    def _settle(self) -> None:
+        """The host's arrays hold the network's numbers."""
+        if self._card_made is not None:
+            self._card_made.settle()
+
+    def _hand_out(self) -> None:
+        """The host's arrays hold the numbers, and may be written to from now on."""
+        if self._card_made is not None:
+            self._card_made.touch()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """A training: its data stay on the card meanwhile, and the host has its numbers after."""
+        card = self._card
+        if card is None:
+            yield
+            return
+        card.hold()
+        try:
+            yield
+        finally:
+            card.release()
+
+    def _as_matrix(self, X: Any, name: str = "X", *, finite: bool = True) -> Any:
+        """X in canonical form, (n, inputs): the host's, or on the card as it lies there."""
+        if self.device != "cpu" and (type(X).__name__ == "CardMatrix" or is_on_card(X)):
+            from .cuda.matrix import CardMatrix, card_matrix
+
+            if isinstance(X, CardMatrix):
+                return X
+            return card_matrix(X, self.inputs, self.dtype, name, finite)
+        return as_matrix(X, self.inputs, self.dtype, name, finite=finite)
+
+    def _on_host(self, y: Any) -> Any:
+        """Targets or weights of a card, copied to be looked at; anything else as it is."""
+        if self.device != "cpu" and y is not None and is_on_card(y):
+            from .cuda.matrix import to_host
+
+            return to_host(y)
+        return y
