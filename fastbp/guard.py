@@ -83,3 +83,12 @@ def check_begin(trainer: Trainer) -> None:
         f"{what} is not finite before the first step: give the network finite numbers, "
         "net.initialize(seed), or a new Trainer where its optimizer's rows are meant."
     )
+
+
+def guard_of(trainer: Trainer) -> Guard:
+    """A guard where the trainer's numbers are: in the host's memory, or on the card."""
+    if trainer.network.device == "cpu":
+        return Guard(trainer)
+    from .cuda.guard import CardGuard
+
+    return CardGuard(trainer)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .checkpoint import Keeper
 from .engine import Batch, Recipe, aligned
-from .guard import Guard, check_begin
+from .guard import check_begin, guard_of
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
 from .metrics import compute
@@ -71,8 +71,8 @@ class Run:
         """What does not depend on the data to train on."""
         self.trainer, self.net, self.held, self.rules = trainer, trainer.network, held, rules
         self.keeper = Keeper(trainer)
-        self.gradient = aligned(self.net.parameters.size, self.net.dtype)
-        self.guard = Guard(trainer)
+        self.gradient = aligned(self.net._parameters.size, self.net.dtype)
+        self.guard = guard_of(trainer)
         self.done = 0  # steps of this fit
         self.begun = 0  # steps of the epoch under way
         self.spent = 0.0  # seconds that it has taken
@@ -207,9 +207,9 @@ class Run:
             loop.TRAIN,
             self._batch(first, count),
             recipe,
-            self.net.parameters,
+            self.net._parameters,
             self.gradient,
-            self.trainer.state,
+            self.trainer._state,
             self.net._running,
             training=True,
             n_threads=self.threads,

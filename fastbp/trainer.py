@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from . import checkpoint as checkpoints
 from .callbacks import as_callbacks
@@ -145,13 +145,13 @@ class Trainer(Fitting):
         self._job: Fit | BestOf | None = None  # the fit under way
 
     @property
-    def state(self) -> Array:
+    def state(self) -> NDArray[Any]:
         """The optimizer's rows, (rows, parameters); writable."""
         self.network._hand_out()
         return self._state
 
     @state.setter
-    def state(self, rows: Array) -> None:
+    def state(self, rows: NDArray[Any]) -> None:
         self._state = rows
 
     def fit(

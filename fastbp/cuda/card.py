@@ -38,7 +38,7 @@ class Card:
         self.state = memory.allocate(1, parameters.dtype, "the optimizer's rows")
         self._alone = self._count()
         self._touched = False
-        self._ahead = False
+        self.ahead = False  # the card's numbers are newer than the host's
         self.unfit = False  # the last training launch met a number that is not finite
         self._fits = 0
         self._kept: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
@@ -50,13 +50,13 @@ class Card:
 
     def settle(self) -> None:
         """Bring the host's arrays up to the card's."""
-        if not self._ahead:
+        if not self.ahead:
             return
         memory.read(self.parameters, self._host["parameters"])
         memory.read(self.running, self._host["running"])
         if self.rows is not None:
             memory.read(self.state, self.rows)
-        self._ahead = False
+        self.ahead = False
 
     def touch(self) -> None:
         """The host's arrays are being handed out: they may change from now on."""
@@ -70,7 +70,7 @@ class Card:
             self.state = memory.upload(rows, "the optimizer's rows")
             self.rows = rows
         # Whoever holds a view may have written through it.
-        if self._ahead or not (self._touched or self._count() > self._alone):
+        if self.ahead or not (self._touched or self._count() > self._alone):
             return
         memory.fill(self.parameters, self._host["parameters"])
         memory.fill(self.running, self._host["running"])
@@ -80,7 +80,7 @@ class Card:
 
     def trained(self) -> None:
         """A launch has changed the card's numbers."""
-        self._ahead, self._touched = True, False
+        self.ahead, self._touched = True, False
 
     # --- data ----------------------------------------------------------------------------------
 
@@ -111,32 +111,3 @@ class Card:
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return there
-
-
-class CardSnapshot:
-    """Numbers set aside on the card, to go back to: as `snapshot.Snapshot`, without the host."""
-
-    def __init__(self, card: Card, rows: Array) -> None:
-        self._card = card
-        card.ready(rows)
-        dtype = card.parameters.dtype
-        self._copies = [
-            memory.allocate(there.size, dtype, "a copy of the numbers to go back to")
-            for there in self._numbers()
-        ]
-
-    def _numbers(self) -> tuple[Any, Any, Any]:
-        return self._card.parameters, self._card.running, self._card.state
-
-    def take(self, network: Any, state: Array | None = None) -> None:
-        """Copy the numbers now."""
-        self._card.ready(state)
-        for there, copy in zip(self._numbers(), self._copies, strict=True):
-            memory.copy(there, copy)
-
-    def restore(self, network: Any, state: Array | None = None) -> None:
-        """Put the numbers back."""
-        self._card.ready(state)
-        for there, copy in zip(self._numbers(), self._copies, strict=True):
-            memory.copy(copy, there)
-        self._card.trained()

@@ -33,6 +33,12 @@ class Tile:
     slices: int
     depth: int
 
+    def __post_init__(self) -> None:
+        # The loads of a stage are dealt out to the threads column by column, or row by row.
+        assert THREADS % self.side == 0
+        assert THREADS % self.depth == 0
+        assert self.slices * (self.side // self.micro) ** 2 == THREADS
+
     @property
     def pitch(self) -> int:
         """Elements from one row in shared memory to the next: whole vectors, other banks."""
@@ -54,7 +60,7 @@ THREADS: Final = 16 if SIMULATED else 256
 
 if SIMULATED:
     _SMALL = Tile(8, 4, 4, 8)
-    _LARGE = {4: Tile(32, 8, 1, 4), 8: Tile(16, 4, 1, 4)}
+    _LARGE = {4: Tile(16, 8, 4, 8), 8: Tile(16, 4, 1, 4)}
 else:
     _SMALL = Tile(32, 4, 4, 32)
     _LARGE = {4: Tile(128, 8, 1, 8), 8: Tile(64, 4, 1, 8)}
