@@ -79,6 +79,8 @@ def source_stamp() -> str:
         digest.update(part.encode())
     root = Path(__file__).resolve().parent.parent
     for path in sorted(root.rglob("*.py")):
+        if path.parent.name == "cuda":  # Numba's cache for a card is apart
+            continue
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -1,0 +1,111 @@
+"""CUDA: the simulator's tests in a process of their own, what is said without a card, PTX."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastbp
+from fastbp.kernels.cpu.jit import JIT_DISABLED
+
+HERE = Path(__file__).parent
+
+
+def python(*arguments: str, timeout: int = 280, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **environment},
+        cwd=HERE.parent,
+    )
+
+
+def has_card() -> bool:
+    from fastbp.devices import cuda_problem
+
+    return not cuda_problem()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(JIT_DISABLED, reason="the CPU's side of the comparison would take hours")
+@pytest.mark.timeout(600)
+def test_in_the_simulator():
+    done = python(
+        "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE / "card"),
+        timeout=580, NUMBA_ENABLE_CUDASIM="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+@pytest.mark.gpu
+def test_on_a_card():
+    if not has_card():
+        pytest.skip("there is no CUDA device; the simulator's run stands for it")
+    done = python("-m", "pytest", "-q", str(HERE / "card"), FASTBP_TEST_CARD="1")
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_import_brings_nothing_of_cuda():
+    code = "import sys, fastbp; print([m for m in sys.modules if 'cuda' in m])"
+    found = python("-c", code).stdout.strip()
+    assert found == "[]"
+
+
+def test_without_a_driver_one_line_says_so():
+    if has_card():
+        pytest.skip("there is a card")
+    net = fastbp.Network(2, [fastbp.Dense(1)])
+    for ask in (lambda: net.to("cuda"), lambda: fastbp.Network(2, [fastbp.Dense(1)], device="cuda")):
+        with pytest.raises(RuntimeError, match=r"device='cuda' cannot be used: .*nvidia-smi"):
+            ask()
+    assert net.device == "cpu"
+    assert net.to("cpu") is net
+
+
+def test_unknown_devices_are_refused():
+    with pytest.raises(ValueError, match=r"device='gpu'.*cuda"):
+        fastbp.Network(2, [fastbp.Dense(1)], device="gpu")
+
+
+class OnCard:
+    """An array that says it lies on a card."""
+
+    __cuda_array_interface__ = {"shape": (2, 2), "typestr": "<f4", "data": (0, False), "version": 3}
+
+
+def test_a_cards_array_on_the_cpu_is_refused_with_the_way_out():
+    net = fastbp.Network(2, [fastbp.Dense(1)])
+    with pytest.raises(TypeError, match=r"X \(OnCard\) lies on a CUDA device.*to\('cuda'\)"):
+        net.forward(OnCard())
+
+
+def test_missing_target_names_the_extra():
+    code = (
+        "import sys; sys.modules['numba.cuda'] = None\n"
+        "import fastbp\n"
+        "try: fastbp.Network(2, [fastbp.Dense(1)], device='cuda')\n"
+        "except ImportError as error: print(error)"
+    )
+    assert "pip install 'fastbp[cuda12]' or 'fastbp[cuda13]'" in python("-c", code).stdout
+
+
+def test_products_compile_for_hopper():
+    """The main product to PTX: 16-byte shared loads, fused multiply-adds, nothing in memory."""
+    done = python(str(HERE / "ptx.py"), "--only", "linear")
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+def test_shapes_of_the_simulator_do_not_leak():
+    """Tiles on a card and in the simulator are other numbers; this process has the card's."""
+    from fastbp.kernels.cuda.tiles import LARGE, SMALL, THREADS
+
+    assert (THREADS, SMALL.side, LARGE[np.float32].side) == (256, 32, 128)
