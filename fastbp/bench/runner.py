@@ -33,11 +33,11 @@ class Failure(Exception):
 class Remote:
     """A worker process, seen from the parent."""
 
-    def __init__(self, peer: str, threads: int) -> None:
+    def __init__(self, peer: str, threads: int, device: str = "cpu") -> None:
         self.peer, self.threads = peer, threads
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastbp.bench.worker", peer, str(threads)],
+            [sys.executable, "-m", "fastbp.bench.worker", peer, str(threads), device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -80,6 +80,7 @@ def run(
     threads: Sequence[int],
     repeats: int,
     say: Callable[[str], None] = lambda text: None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Measure shapes x peers x threads.
 
@@ -89,6 +90,7 @@ def run(
         threads: numbers of threads that each peer is measured at.
         repeats: timed of each, in turns; one is a fit of `shapes.EPOCHS` epochs.
         say: told what is going on.
+        device: "cuda" has those peers that can train on the card.
 
     Returns:
         What `fastbp bench --json` stores: {"date", "threads", "repeats", "roof": {threads:
@@ -98,12 +100,13 @@ def run(
     names = [*dict.fromkeys([*peers, "numpy"])]
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(Remote(name, number)) for number in threads for name in names
+            stack.enter_context(Remote(name, number, device)) for number in threads for name in names
         ]
         roofs: dict[int, list[float]] = {number: [] for number in threads}
         results = [_measure(shape, workers, repeats, roofs, say) for shape in shapes]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device,
         "threads": list(threads),
         "repeats": repeats,
         "roof": {str(number): median(found) for number, found in roofs.items()},

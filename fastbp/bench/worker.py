@@ -29,8 +29,8 @@ ROOF_SIZE = 2048
 class Worker:
     """The requests, a method each."""
 
-    def __init__(self, peer: str, threads: int) -> None:
-        self._name, self._threads = peer, threads
+    def __init__(self, peer: str, threads: int, device: str = "cpu") -> None:
+        self._name, self._threads, self._device = peer, threads, device
         self._peer: Peer | None = None
         self._steps = 0
 
@@ -39,7 +39,7 @@ class Worker:
         self._peer = None
         task = make_task(parse(shape))
         self._steps = task.shape.steps
-        self._peer = make(self._name, task, self._threads)
+        self._peer = make(self._name, task, self._threads, self._device)
         return {}
 
     def losses(self, steps: int) -> dict[str, Any]:
@@ -65,14 +65,14 @@ class Worker:
         return {"gflops": 2 * ROOF_SIZE**3 / (time.perf_counter() - start) / 1e9}
 
 
-def main(peer: str, threads: int) -> None:
+def main(peer: str, threads: int, device: str) -> None:
     """Answer requests until there are no more."""
     # Libraries print on standard output: theirs goes to standard error, ours to the parent.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     if PEERS[peer].by_affinity and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-    worker = Worker(peer, threads)
+    worker = Worker(peer, threads, device)
     for line in sys.stdin:
         request = json.loads(line)
         try:
@@ -83,4 +83,4 @@ def main(peer: str, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -28,6 +28,7 @@ def bench(
         typer.Option(help="fastbp alone, on so many ranks under mpiexec, such as 1,2."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="Fits timed of each.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[
         Path | None, typer.Option("--json", help="Write what was measured into this file.")
     ] = None,
@@ -48,14 +49,19 @@ def bench(
     if ranks is not None:
         _on_ranks(chosen, sorted({1, *options.numbers("--ranks", ranks)}), repeats, output)
         return
-    names = _peers(peer, peers.installed(), list(peers.PEERS))
+    known = peers.installed()
+    if device != "cpu":
+        _check_card(device)
+        known = [name for name in known if name in peers.ON_A_CARD]
+        threads = threads or "1"
+    names = _peers(peer, known, list(peers.PEERS))
     numbers = (
         options.numbers("--threads", threads) if threads is not None else [1, available_cores()]
     )
     console = Console(highlight=False, stderr=True)
     with console.status("starting") as status:
         result: dict[str, Any] = runner.run(
-            chosen, names, sorted(set(numbers)), repeats, lambda text: status.update(text)
+            chosen, names, sorted(set(numbers)), repeats, lambda text: status.update(text), device
         )
     result = {"machine": collect(), **result}
     if output is not None:
@@ -93,6 +99,15 @@ def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | 
     for row in rows:
         printed.add_row(*row)
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(printed)
+
+
+def _check_card(device: str) -> None:
+    from ..devices import check_device
+
+    try:
+        check_device(device)
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise options.refuse("--device", str(error)) from None
 
 
 def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> list[str]:

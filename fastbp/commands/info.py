@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "scikit-learn", "torch", "jax", "matplotlib")
+_PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "numba-cuda", "scikit-learn", "torch", "jax", "matplotlib")
 
 
 def info() -> None:
@@ -28,6 +28,7 @@ def collect() -> dict[str, str]:
         "cores": _cores(),
         "threading layer": _threading_layer(),
         "compiled kernels": _cache(),
+        "card": _card(),
         "versions": ", ".join(_versions()),
     }
 
@@ -100,6 +101,21 @@ def _cache() -> str:
     files = [file for file in path.rglob("*.nbc") if file.is_file()]
     megabytes = sum(file.stat().st_size for file in files) / 1e6
     return f"{path}: {len(files)} compiled, {megabytes:.1f} MB"
+
+
+def _card() -> str:
+    """The CUDA device, or what is missing for one."""
+    from ..devices import cuda_problem
+
+    try:
+        problem = cuda_problem()
+    except ImportError:
+        return "none: Numba's CUDA target is not installed (pip install 'fastbp[cuda12]')"
+    if problem:
+        return f"none: {problem}"
+    from ..cuda.about import card
+
+    return card()
 
 
 def _versions() -> list[str]:

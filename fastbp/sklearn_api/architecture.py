@@ -71,7 +71,14 @@ def build(estimator: Any, units: list[int], dtype: Any, seed: int = 0) -> Networ
     ]
     end = estimator.out_activation_
     layers.append(Dense(units[-1], NAMES.get(end, end)))
-    return Network(units[0], layers, loss=estimator._loss_name(), dtype=dtype, seed=seed)
+    return Network(
+        units[0],
+        layers,
+        loss=estimator._loss_name(),
+        dtype=dtype,
+        seed=seed,
+        device=estimator.device,
+    )
 
 
 def draw(net: Network, random_state: np.random.RandomState) -> None:

@@ -54,6 +54,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             scikit-learn's callbacks are set by `set_callbacks`.
         dtype: "float32" or "float64"; None: X's.
         n_threads: None: as many as pay. The weights do not depend on it.
+        device: "cpu", or "cuda" for an NVIDIA card.
         progress: show a progress bar.
 
     >>> from sklearn.datasets import load_iris
@@ -107,6 +108,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         callbacks: Any = None,
         dtype: str | None = None,
         n_threads: int | None = None,
+        device: str = "cpu",
         progress: bool = False,
     ) -> None:
         store(locals())

@@ -54,6 +54,7 @@ EXTRAS: Final[dict[str, Any]] = {
     "validation_curve": ["boolean"],
     "callbacks": "no_validation",
     "dtype": [None, StrOptions({"float32", "float64"})],
+    "device": [StrOptions({"cpu", "cuda"})],
     "n_threads": [None, Interval(Integral, 1, MOST_THREADS, closed="both")],
     "progress": ["boolean"],
 }

@@ -90,6 +90,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         callbacks: Any = None,
         dtype: str | None = None,
         n_threads: int | None = None,
+        device: str = "cpu",
         progress: bool = False,
     ) -> None:
         store(locals())

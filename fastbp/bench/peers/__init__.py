@@ -69,9 +69,16 @@ def installed() -> list[str]:
     return [name for name, spec in PEERS.items() if importlib.util.find_spec(spec.package)]
 
 
-def make(name: str, task: Task, threads: int) -> Peer:
+ON_A_CARD: Final = ("fastbp", "torch", "torch.compile", "jax")
+"""Peers that train on a CUDA device where they are asked to; JAX where its own build has one."""
+
+
+def make(name: str, task: Task, threads: int, device: str = "cpu") -> Peer:
     """The peer `name`, ready to be timed on a task."""
     spec = PEERS[name]
     module = importlib.import_module(f".{spec.module}", __name__)
-    peer: Peer = module.Implementation(task, threads, **spec.options)
+    options = dict(spec.options)
+    if device != "cpu" and name in ON_A_CARD:
+        options["device"] = device
+    peer: Peer = module.Implementation(task, threads, **options)
     return peer

@@ -12,12 +12,19 @@ from ..shapes import Task
 class Implementation:
     """`Trainer.fit` with momentum SGD; threads are those of `n_threads`."""
 
-    def __init__(self, task: Task, threads: int) -> None:
+    def __init__(self, task: Task, threads: int, *, device: str = "cpu") -> None:
         self._task, self._threads = task, threads
         *hidden, classes = task.shape.widths[1:]
         layers = [fastbp.Dense(units, "relu") for units in hidden]
         layers.append(fastbp.Dense(classes, "softmax"))
-        self._net = fastbp.Network(task.shape.widths[0], layers, loss="cross_entropy", seed=0)
+        self._net = fastbp.Network(
+            task.shape.widths[0], layers, loss="cross_entropy", seed=0, device=device
+        )
+        self._X: Any = task.X
+        if device != "cpu":  # the peers' data lie on the card, too
+            from fastbp.kernels.cuda.shim import cuda
+
+            self._X = cuda.to_device(task.X)
         self._trainer = self._reset("shuffle")
         self.train(1)
 
@@ -40,8 +47,8 @@ class Implementation:
         """See `Peer`."""
         rows = steps * self._task.shape.batch
         trainer = self._reset("order")
-        return float(trainer.fit(self._task.X[:rows], self._task.y[:rows], epochs=1).loss[-1])
+        return float(trainer.fit(self._X[:rows], self._task.y[:rows], epochs=1).loss[-1])
 
     def train(self, epochs: int) -> None:
         """See `Peer`."""
-        self._trainer.fit(self._task.X, self._task.y, epochs=epochs)
+        self._trainer.fit(self._X, self._task.y, epochs=epochs)

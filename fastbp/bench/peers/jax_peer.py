@@ -39,7 +39,9 @@ def _epoch(
 class Implementation:
     """Threads are those of the cores that the process may use."""
 
-    def __init__(self, task: Task, threads: int) -> None:
+    def __init__(self, task: Task, threads: int, *, device: str = "cpu") -> None:
+        if device != "cpu" and jax.default_backend() != "gpu":
+            raise RuntimeError("this JAX has no CUDA device: pip install 'jax[cuda12]'")
         self._task, self._rng = task, np.random.default_rng(1)
         self._X, self._y = jnp.asarray(task.X), jnp.asarray(task.y)
         self._reset()

@@ -1,0 +1,193 @@
+"""Everything that the card has to reach, in one command on a machine that has one.
+
+    python benchmarks/cuda.py [--json FILE] [--quick]
+
+1. The kernels' tests, on the card.
+2. `fastbp bench --device cuda`: the named shapes and 64-128-128-128-10:4096 beside PyTorch eager,
+   PyTorch compiled with CUDA graphs and JAX's scan, interleaved, data on the card.
+3. The three products beside cuBLAS (torch.matmul in float32, tensor cores off).
+4. `fit` of 784-128-10, batch 128, 10 epochs of 60,000 samples, the data's way onto the card included.
+5. The blocks of a launch, swept: what `WORK_A_BLOCK` of `fastbp/cuda/workspace.py` should be.
+6. The same bits twice.
+
+compute-sanitizer, where the toolkit has it:
+    FASTBP_TEST_CARD=1 compute-sanitizer --tool memcheck python -m pytest tests/card
+    FASTBP_TEST_CARD=1 compute-sanitizer --tool racecheck python -m pytest tests/card
+
+Nothing of this has been measured yet: no card could be had when it was written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import fastbp
+from fastbp.devices import cuda_problem
+
+SHAPES = ["online", "notes", "tabular", "mnist", "wide", "large", "64-128-128-128-10:4096"]
+PRODUCTS = [(32, 784, 10), (128, 784, 128), (256, 784, 512), (256, 512, 512), (512, 2048, 2048)]
+REPEATS = 5
+
+
+def tests() -> str:
+    """The last line of the card's tests."""
+    command = [sys.executable, "-m", "pytest", "-q", str(Path(__file__).parents[1] / "tests/card")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "FASTBP_TEST_CARD": "1"}
+    )
+    return (done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1]
+
+
+def peers(shapes: list[str]) -> Any:
+    """What `fastbp bench --device cuda --json` stores."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "bench.json"
+        command = [sys.executable, "-m", "fastbp.cli", "bench", "--device", "cuda"]
+        command += [word for shape in shapes for word in ("--shape", shape)]
+        subprocess.run([*command, "--json", str(path)], check=True)
+        return json.loads(path.read_text())
+
+
+def timed(function: Any, synchronize: Any, launches: int = 20) -> float:
+    """Seconds of one of several launches in a row, the median of REPEATS."""
+    function()
+    synchronize()
+    found = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        for _ in range(launches):
+            function()
+        synchronize()
+        found.append((time.perf_counter() - start) / launches)
+    return median(found)
+
+
+def products() -> list[dict[str, Any]]:
+    """TFLOP/s of A W, A^T dZ and dZ W^T, and cuBLAS's share of time; arrays on the card."""
+    import torch
+
+    from fastbp.kernels.cuda import linear
+    from fastbp.kernels.cuda.shim import cuda
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    rows = []
+    for n, m, k in PRODUCTS:
+        A, W, D = (torch.randn(s, device="cuda") for s in ((n, m), (m, k), (n, k)))
+        out, gradient, inward = (torch.empty(s, device="cuda") for s in ((n, k), (m, k), (n, m)))
+        bias = torch.empty(k, device="cuda")
+        ours = {
+            "A W": lambda: linear.linear_forward(A, W, out=out),  # noqa: B023 - called at once
+            "A^T dZ": lambda: linear.weight_gradient(A, D, out=gradient, bias_out=bias),  # noqa: B023
+            "dZ W^T": lambda: linear.input_gradient(D, W, out=inward),  # noqa: B023
+        }
+        theirs = {
+            "A W": lambda: torch.mm(A, W, out=out),  # noqa: B023
+            "A^T dZ": lambda: torch.mm(A.T, D, out=gradient),  # noqa: B023
+            "dZ W^T": lambda: torch.mm(D, W.T, out=inward),  # noqa: B023
+        }
+        for name, function in ours.items():
+            mine = timed(function, cuda.synchronize)
+            cublas = timed(theirs[name], torch.cuda.synchronize)
+            rate = 2 * n * m * k / mine / 1e12
+            rows.append({"product": name, "shape": [n, m, k], "tflops": rate, "of": cublas / mine})
+    return rows
+
+
+def digits_network() -> tuple[Any, Any, Any]:
+    """784-128-10 and 60,000 samples of MNIST's form."""
+    rng = np.random.default_rng(0)
+    X, y = rng.random((60_000, 784), dtype=np.float32), rng.integers(0, 10, 60_000)
+    layers = [fastbp.Dense(128, "relu"), fastbp.Dense(10, "softmax")]
+    net = fastbp.Network(784, layers, loss="cross_entropy", seed=0, device="cuda")
+    return net, X, y
+
+
+def whole_fit() -> float:
+    """Seconds of ten epochs from arrays of the host, after a first one that compiled."""
+    net, X, y = digits_network()
+    trainer = fastbp.Trainer(net, fastbp.SGD(0.1, momentum=0.9), batch_size=128, progress=False)
+    trainer.fit(X[:1280], y[:1280])
+    start = time.perf_counter()
+    trainer.fit(X, y, epochs=10)
+    return time.perf_counter() - start
+
+
+def blocks_swept() -> dict[str, dict[int, float]]:
+    """Microseconds a step by number of blocks, by shape."""
+    from fastbp.bench.shapes import make_task, parse
+    from fastbp.cuda import workspace
+
+    chosen: dict[str, dict[int, float]] = {}
+    before = workspace.CardWorkspace._blocks
+    for text in SHAPES:
+        task = make_task(parse(text))
+        *hidden, classes = task.shape.widths[1:]
+        layers = [fastbp.Dense(units, "relu") for units in hidden]
+        layers.append(fastbp.Dense(classes, "softmax"))
+        net = fastbp.Network(task.shape.widths[0], layers, device="cuda", seed=0)
+        trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
+        times = {}
+        for count in (1, 2, 4, 8, 16, 32, 64, workspace.processors()):
+            workspace.CardWorkspace._blocks = lambda self, rows, count=count: count  # type: ignore[assignment, misc]
+            trainer.fit(task.X, task.y)
+            history = trainer.fit(task.X, task.y, epochs=REPEATS)
+            times[count] = median(history.seconds) / task.shape.steps * 1e6
+        chosen[text] = times
+    workspace.CardWorkspace._blocks = before  # type: ignore[method-assign]
+    return chosen
+
+
+def same_bits() -> bool:
+    """Two fits end with the same weights."""
+    found = []
+    for _ in range(2):
+        net, X, y = digits_network()
+        fastbp.Trainer(net, "adam", batch_size=128, progress=False).fit(X[:6400], y[:6400])
+        found.append(net.parameters.tobytes())
+    return found[0] == found[1]
+
+
+def main() -> None:
+    """Measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--quick", action="store_true", help="without tests, wide and large")
+    given = parser.parse_args()
+    if problem := cuda_problem():
+        sys.exit(f"there is nothing to measure: {problem}")
+    from fastbp.cuda.about import card
+
+    shapes = [s for s in SHAPES if not (given.quick and s in {"wide", "large"})]
+    parts = {
+        "card": card,
+        "tests": (lambda: "left out") if given.quick else tests,
+        "same bits": same_bits,
+        "seconds of a fit": whole_fit,
+        "products": products,
+        "blocks": blocks_swept,
+        "peers": lambda: peers(shapes),
+    }
+    result = {}
+    for name, part in parts.items():
+        try:
+            result[name] = part()
+        except Exception as error:  # noqa: BLE001 - the other parts are worth having
+            result[name] = f"{type(error).__name__}: {error}"
+        print(f"{name}: {json.dumps(result[name], indent=1, default=str)}", flush=True)
+    if given.json is not None:
+        given.json.write_text(json.dumps(result, indent=1, default=str) + "\n")
+
+
+if __name__ == "__main__":
+    main()
