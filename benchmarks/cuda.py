@@ -6,7 +6,7 @@
 2. `fastbp bench --device cuda`: the named shapes and 64-128-128-128-10:4096 beside PyTorch eager,
    PyTorch compiled with CUDA graphs and JAX's scan, interleaved, data on the card.
 3. The three products beside cuBLAS (torch.matmul in float32, tensor cores off).
-4. `fit` of 784-128-10, batch 128, 10 epochs of 60,000 samples, the data's way onto the card included.
+4. `fit` of 784-128-10, batch 128, 10 epochs of 60,000 samples, their way onto the card included.
 5. The blocks of a launch, swept: what `WORK_A_BLOCK` of `fastbp/cuda/workspace.py` should be.
 6. The same bits twice.
 

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import io
 from .bridges import Bridges
-from .engine import Workspace, aligned
 from .devices import check_device
+from .engine import Workspace, aligned
 from .errors import check_entries, check_flag, check_integer, check_name, shown
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.philox import LAYERS as MOST_LAYERS

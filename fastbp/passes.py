@@ -35,7 +35,9 @@ def unfit(array: Array, name: str, row: int = 0) -> str | None:
     if place is None:
         return None
     where = f"{name}[{row + place[0]}, {place[1]}]"
-    return f"{where}={np.asarray(array)[place]} is not finite; leave such rows out or fill them first."
+    return (
+        f"{where}={np.asarray(array)[place]} is not finite; leave such rows out or fill them first."
+    )
 
 
 class Passes:
@@ -208,7 +210,8 @@ class Passes:
             return Workspace(*given, self._parameters.size)
         from .cuda.workspace import CardWorkspace
 
-        return CardWorkspace(self._card, *given, self._parameters.size)
+        work: Any = CardWorkspace(self._card, *given, self._parameters.size)
+        return work
 
     def _rows_at_once(self) -> int:
         """Rows of X that one batch of a pass takes."""

@@ -40,7 +40,9 @@ class Data:
         matrix = network._as_matrix(X, names[0])
         rows = len(matrix)
         labels, targets = np.empty(0, np.int64), np.empty((0, outputs), network.dtype)
-        found = as_targets(network._on_host(y), rows, outputs, network.dtype, network.loss_name, names[1])
+        found = as_targets(
+            network._on_host(y), rows, outputs, network.dtype, network.loss_name, names[1]
+        )
         if found.ndim == 1:
             labels = found
         else:

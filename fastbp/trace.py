@@ -59,7 +59,9 @@ def trace(
     """
     A = np.asarray(network._as_matrix(X))
     network._check_rows(len(A), training)
-    Y = as_targets(network._on_host(y), len(A), network.layers[-1].units, network.dtype, network.loss_name)
+    Y = as_targets(
+        network._on_host(y), len(A), network.layers[-1].units, network.dtype, network.loss_name
+    )
     if Y.ndim == 1:
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
     seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)

@@ -38,8 +38,9 @@ class Compiler:
 
     def install(self) -> None:
         """Put this in place of launches, memory and the card's own capability."""
-        from fastbp.kernels.cuda import device, memory
         from numba.cuda import compiler, dispatcher
+
+        from fastbp.kernels.cuda import device, memory
 
         card = SimpleNamespace(compute_capability=self.cc)
         dispatcher.get_current_device = compiler.get_current_device = lambda: card
@@ -52,7 +53,7 @@ class Compiler:
 
     def compile(self, kernel: Any, args: tuple[Any, ...]) -> None:
         """One kernel for the types of these arguments."""
-        from numba import cuda, types, typeof
+        from numba import cuda, typeof, types
 
         if self.only and kernel.__name__ not in self.only:
             return
@@ -78,8 +79,9 @@ class Compiler:
         vectors = len(re.findall(r"ld\.shared\.v[24]", ptx))
         fused = len(re.findall(r"fma\.rn\.f(?:32|64)", ptx))
         local = len(re.findall(r"(?:ld|st)\.local", ptx))
-        print(f"sm_{self.cc[0]}{self.cc[1]} {name:16} {seconds:5.1f} s, {vectors:3} vector loads, "
-              f"{fused:4} fma, {local} local accesses; {self.assembled(ptx)}", flush=True)  # fmt: skip
+        made = f"{vectors:3} vector loads, {fused:4} fma, {local} local accesses"
+        arch = f"sm_{self.cc[0]}{self.cc[1]}"
+        print(f"{arch} {name:16} {seconds:5.1f} s, {made}; {self.assembled(ptx)}", flush=True)
         if name in PRODUCTS and not (vectors and fused >= 64 and not local):
             self.problems.append(f"{name} ({'float64' if double else 'float32'})")
 

@@ -62,7 +62,10 @@ def test_without_a_driver_one_line_says_so():
     if has_card():
         pytest.skip("there is a card")
     net = fastbp.Network(2, [fastbp.Dense(1)])
-    for ask in (lambda: net.to("cuda"), lambda: fastbp.Network(2, [fastbp.Dense(1)], device="cuda")):
+    for ask in (
+        lambda: net.to("cuda"),
+        lambda: fastbp.Network(2, [fastbp.Dense(1)], device="cuda"),
+    ):
         with pytest.raises(RuntimeError, match=r"device='cuda' cannot be used: .*nvidia-smi"):
             ask()
     assert net.device == "cpu"
@@ -77,7 +80,9 @@ def test_unknown_devices_are_refused():
 class OnCard:
     """An array that says it lies on a card."""
 
-    __cuda_array_interface__ = {"shape": (2, 2), "typestr": "<f4", "data": (0, False), "version": 3}
+    @property
+    def __cuda_array_interface__(self):
+        return {"shape": (2, 2), "typestr": "<f4", "data": (0, False), "version": 3}
 
 
 def test_a_cards_array_on_the_cpu_is_refused_with_the_way_out():

@@ -100,7 +100,9 @@ def run(
     names = [*dict.fromkeys([*peers, "numpy"])]
     with ExitStack() as stack:
         workers = [
-            stack.enter_context(Remote(name, number, device)) for number in threads for name in names
+            stack.enter_context(Remote(name, number, device))
+            for number in threads
+            for name in names
         ]
         roofs: dict[int, list[float]] = {number: [] for number in threads}
         results = [_measure(shape, workers, repeats, roofs, say) for shape in shapes]

@@ -7,7 +7,17 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-_PACKAGES = ("fastbp", "numpy", "numba", "llvmlite", "numba-cuda", "scikit-learn", "torch", "jax", "matplotlib")
+_PACKAGES = (
+    "fastbp",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "numba-cuda",
+    "scikit-learn",
+    "torch",
+    "jax",
+    "matplotlib",
+)
 
 
 def info() -> None:

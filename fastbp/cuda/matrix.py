@@ -71,7 +71,7 @@ def card_matrix(X: Any, columns: int, dtype: Any, name: str, finite: bool = True
     flat = there.reshape(there.size)
     if there.dtype != dtype:
         flat = screen.cast(flat, dtype)
-    matrix = CardMatrix(flat, *there.shape, kept=X)
+    matrix = CardMatrix(flat, len(there), columns, X)
     if finite and not screen.all_finite(flat):
         check_finite(np.asarray(matrix), name)
     return matrix

@@ -146,7 +146,7 @@ class CardWorkspace:
         columns: Array = NO_COLUMNS,
         starts: Array = NO_STARTS,
     ) -> int:
-        """As `engine.Workspace.infer`: outputs of all rows of X into `out`; 1 where X is not finite.
+        """As `engine.Workspace.infer`: outputs of X into `out`; 1 where X is not finite.
 
         A row's outputs do not depend on the others: each block works on rows of its own.
         """

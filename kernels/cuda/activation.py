@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
-import numpy as np
-
 from ..checks import code_of, name_of
 from ..tables import ACTIVATIONS, LEAKY_SLOPE
 from .arith import erfc, exp, expm1, log1p, tanh
@@ -227,9 +225,7 @@ def _activate(code: int, Z: Any, A: Any, rows: int, n: int) -> None:
 def _derivative(code: int, dA: Any, A: Any, Z: Any, dZ: Any, rows: int, n: int) -> None:
     shared = shared_reals(A)
     if code == SOFTMAX:
-        softmax_slope_rows(
-            dA, 0, n, A, 0, n, dZ, 0, n, 0, rows, n, block(), blocks(), shared
-        )
+        softmax_slope_rows(dA, 0, n, A, 0, n, dZ, 0, n, 0, rows, n, block(), blocks(), shared)
         return
     for e in range(block() * THREADS + thread(), rows * n, blocks() * THREADS):
         dZ[e] = dA[e] * slope(code, Z[e] if needs_input(code) else A[e])

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from .shim import SIMULATED
 
-if SIMULATED:
-    exp, expm1, log, log1p, tanh, erfc, root = (
-        np.exp, np.expm1, np.log, np.log1p, np.tanh,
-        lambda x: type(x)(math.erfc(x)), np.sqrt,
-    )  # fmt: skip
-else:
-    exp, expm1, log, log1p, tanh, erfc, root = (
-        math.exp, math.expm1, math.log, math.log1p, math.tanh, math.erfc, math.sqrt,
-    )  # fmt: skip
+_module: Any = np if SIMULATED else math
 
-__all__ = ["erfc", "exp", "expm1", "log", "log1p", "root", "tanh"]
+exp, expm1, log, log1p = _module.exp, _module.expm1, _module.log, _module.log1p
+tanh, root = _module.tanh, _module.sqrt
+erfc: Any = (lambda x: type(x)(math.erfc(x))) if SIMULATED else math.erfc

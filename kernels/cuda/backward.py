@@ -8,6 +8,7 @@ import numpy as np
 
 from ..layout import (
     ACT,
+    BETA,
     BN,
     BN_AFTER,
     BN_BEFORE,
@@ -21,7 +22,6 @@ from ..layout import (
     P_DROP,
     STATS,
     VARIANCE,
-    BETA,
     D,
     F,
     H,
@@ -127,9 +127,7 @@ def settle(
     if not pair:
         element_wise(net, layer, lo, hi, True, plain, training, part, parts)
     if plan[layer, BN] == BN_AFTER:
-        normalize_backward(
-            net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared
-        )
+        normalize_backward(net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared)
         if not (pair or by_row):
             element_wise(net, layer, lo, hi, False, True, training, part, parts)
     if by_row:
@@ -139,13 +137,11 @@ def settle(
             shared,
         )  # fmt: skip
     if plan[layer, BN] == BN_BEFORE:
-        normalize_backward(
-            net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared
-        )
+        normalize_backward(net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared)
     gather_team(alone)
 
 
-def _make(real: type) -> Any:
+def _make(real: Any) -> Any:
     side, tile = sides[real], tiles[real]
 
     @device

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..checks import array as checked
 from ..cpu.batchnorm_doors import _eps, _form
 from . import memory
 from .arith import root
 from .doors import Door, grid_for
 from .linear import TEAM, WIDE
-from .machine import block, blocks, device, fma, kernel, like, meet, peek, poke, shared_reals, thread
+from .machine import (
+    block,
+    blocks,
+    device,
+    fma,
+    kernel,
+    like,
+    meet,
+    peek,
+    poke,
+    shared_reals,
+    thread,
+)
 from .tiles import THREADS
+
 
 @device
 def gathered(value: Any, shared: Any) -> Any:
@@ -149,9 +160,7 @@ def _backward(
         j = e % n
         u, v = dU[e], variance[j]
         scale, ratio = scale_of(v, eps, form), ratio_of(v, eps, form)
-        dZ[e] = pulled_back(
-            u, H[e], gamma[j], scale, ratio, dgamma[j], dbeta[j], like(u, inverse)
-        )
+        dZ[e] = pulled_back(u, H[e], gamma[j], scale, ratio, dgamma[j], dbeta[j], like(u, inverse))
 
 
 def _batch(door: Door, argument: str, Z: Any) -> Any:

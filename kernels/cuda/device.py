@@ -158,7 +158,7 @@ def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any, space:
 @intrinsic
 def peek(typingctx: Any, shared: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.load(_place(context, builder, sig.args[0], *args, _SHARED))
+        return builder.load(_place(context, builder, sig.args[0], args[0], args[1], _SHARED))
 
     return shared.dtype(shared, types.int64), codegen
 
@@ -177,7 +177,7 @@ def four(typingctx: Any, shared: Any, index: Any) -> Any:
     result = types.UniTuple(shared.dtype, 4)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = _place(context, builder, sig.args[0], *args, _SHARED)
+        place = _place(context, builder, sig.args[0], args[0], args[1], _SHARED)
         element = place.type.pointee
         lanes = 16 // (4 if isinstance(element, ir.FloatType) else 8)
         vector = ir.VectorType(element, lanes)

@@ -52,7 +52,7 @@ class Door:
         return self._arrays[argument][0].shape
 
     @property
-    def real(self) -> type:
+    def real(self) -> Any:
         """The scalar type of the call's dtype."""
         return np.dtype(self._dtype).type
 

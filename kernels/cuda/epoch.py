@@ -1,9 +1,10 @@
 """Many steps in one launch: a cooperative kernel whose blocks meet between phases.
 
-A step is: forward, loss, backward, a meeting, gradient and update (with the next batch's gathering),
-a meeting. With many narrow rows (BY_ROWS) a block takes its own rows from the first layer to the
-last dL/dZ and meets no other in between; else all share each layer's tiles and meet between layers.
-Every element has one owner and one order of summation, whatever the number of blocks.
+A step is: forward, loss, backward, a meeting, gradient and update (the next batch is gathered
+meanwhile), a meeting. With many narrow rows (BY_ROWS) a block takes its own rows from the first
+layer to the last dL/dZ and meets no other in between; else all share each layer's tiles and meet
+between layers. Every element has one owner and one order of summation, whatever the number of
+blocks.
 """
 
 from __future__ import annotations
@@ -106,9 +107,7 @@ def total_weight(settings: Any, arena: Any, place: int, rows: int, doubles: Any)
 
 
 @device
-def total_loss(
-    settings: Any, losses: Any, bad: Any, s: int, rows: int, doubles: Any
-) -> float:
+def total_loss(settings: Any, losses: Any, bad: Any, s: int, rows: int, doubles: Any) -> float:
     """The sum of the batch's losses, by each block for itself; NaN where SCREEN met a bad row."""
     total, notes = 0.0, notes_of(settings, s)
     for i in range(thread(), rows, THREADS):
@@ -173,7 +172,7 @@ def share_of(rows: int, part: int, parts: int) -> tuple[int, int]:
     return (lo if lo < rows else rows), (hi if hi < rows else rows)
 
 
-def make(real: type) -> Any:
+def make(real: Any) -> Any:
     """The kernel of one dtype."""
     forward_rows, backward_rows = forward.passes[real], backward.passes[real]
     weight_phase, loss_rows = learn.phases[real], families[real][3]
@@ -329,9 +328,7 @@ def make(real: type) -> Any:
             if first:
                 results[STEPS] += 1
         if mode == TRAIN:
-            look_for_unfit(
-                settings, parameters, running, running_size, state, flags, part, parts
-            )
+            look_for_unfit(settings, parameters, running, running_size, state, flags, part, parts)
 
     return run_steps
 

@@ -66,9 +66,7 @@ def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: b
 
 
 @device
-def finish(
-    net: Any, layer: int, i: int, j: int, address: Any, training: bool, pair: bool
-) -> None:
+def finish(net: Any, layer: int, i: int, j: int, address: Any, training: bool, pair: bool) -> None:
     """Bias, activation and dropout of one element of A W; batch norm and softmax come later."""
     plan, reals, parameters, running, arena, masks = net
     at = i * plan[layer, LD] + j
@@ -189,7 +187,7 @@ def follow_statistics(net: Any, rows: int, part: int, parts: int) -> None:
             running[to + n + j] = fma(like(old, unbiased), new, keep * old)
 
 
-def _make(real: type) -> Any:
+def _make(real: Any) -> Any:
     side, tile = sides[real], tiles[real]
 
     @device

@@ -73,7 +73,7 @@ def learn_norm(
             learn(how, numbers, at + j, gradient[at + j], False)
 
 
-def _make(real: type) -> Any:
+def _make(real: Any) -> Any:
     side, tile = sides[real], tiles[real]
 
     @device
@@ -235,9 +235,7 @@ def apply_whole(
             lo = first + k * CHUNK
             hi = lo + CHUNK if lo + CHUNK < rest else rest
             at = 3 * (before + k)
-            apply_chunk(
-                gradient, how, numbers, factor, lo, hi, True, record, partial, at, doubles
-            )
+            apply_chunk(gradient, how, numbers, factor, lo, hi, True, record, partial, at, doubles)
         before += chunks
         if layer % parts == part:
             end = end_of(plan, layer, size)

@@ -47,7 +47,7 @@ def column_sums(
             out[o0 + j] = total
 
 
-def _make(real: type) -> tuple[Any, Any, Any]:
+def _make(real: Any) -> tuple[Any, Any, Any]:
     side, tile = sides[real], tiles[real]
 
     @kernel
@@ -60,9 +60,7 @@ def _make(real: type) -> tuple[Any, Any, Any]:
         across = (n + s - 1) // s
         for index in range(block(), (rows + s - 1) // s * across, blocks()):
             i0, j0 = index // across * s, index % across * s
-            tile(
-                s, A, i0 * m, m, 1, W, j0, 1, n, out, i0 * n + j0, n, rows - i0, n - j0, m, shared
-            )
+            tile(s, A, i0 * m, m, 1, W, j0, 1, n, out, i0 * n + j0, n, rows - i0, n - j0, m, shared)
             for e in range(thread(), s * s, THREADS):
                 i, j = i0 + e // s, j0 + e % s
                 if i < rows and j < n:
@@ -82,9 +80,7 @@ def _make(real: type) -> tuple[Any, Any, Any]:
         for index in range(block(), count + (n + COLUMNS - 1) // COLUMNS, blocks()):
             if index < count:
                 i0, j0 = index // across * s, index % across * s
-                tile(
-                    s, A, i0, 1, m, D, j0, 1, n, out, i0 * n + j0, n, m - i0, n - j0, rows, shared
-                )
+                tile(s, A, i0, 1, m, D, j0, 1, n, out, i0 * n + j0, n, m - i0, n - j0, rows, shared)
             else:
                 column_sums(D, 0, n, bias, 0, rows, (index - count) * COLUMNS, n, shared)
 

@@ -37,7 +37,7 @@ _BOUNDS: Final = {
 INFINITE: Final = float("inf")
 
 
-def _make(real: type) -> tuple[Any, Any, Any, Any]:
+def _make(real: Any) -> tuple[Any, Any, Any, Any]:
     """`term`, `slope`, `pair_term` and `pair_rows` of one dtype."""
     tiny, most_a = _BOUNDS[real]
 
@@ -213,7 +213,7 @@ def _rows(term: Any, slope: Any, pair: Any) -> Any:
 families = {real: _make(real) for real in (np.float32, np.float64)}
 
 
-def _door_kernels(real: type) -> tuple[Any, Any, Any]:
+def _door_kernels(real: Any) -> tuple[Any, Any, Any]:
     term, slope, pair, loss_rows = families[real]
 
     @kernel
@@ -260,9 +260,7 @@ def _grid(rows: int, n: int) -> int:
     return grid_for(rows) if n <= SHORT else max(1, min(rows, 1024))
 
 
-def loss_forward(
-    loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None
-) -> Any:
+def loss_forward(loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None) -> Any:
     """weight[i] L(A[i], Y[i]) of each sample, float64. As `fastbp.kernels.loss_forward`."""
     code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
     door = Door()
@@ -275,9 +273,7 @@ def loss_forward(
     return door.close("out")
 
 
-def loss_gradient(
-    loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None
-) -> Any:
+def loss_gradient(loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None) -> Any:
     """dL/dA of each sample, times weight[i]. As `fastbp.kernels.loss_gradient`."""
     code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
     door = Door()

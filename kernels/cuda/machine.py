@@ -31,7 +31,7 @@ if SIMULATED:
         thread,
     )
 else:
-    from .device import (
+    from .device import (  # type: ignore[assignment]
         blank16,
         blank64,
         block,

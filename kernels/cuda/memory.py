@@ -1,4 +1,4 @@
-"""Memory of the card: allocated with an error that says how much, filled, read, looked at in place."""
+"""Memory of the card: allocated, filled, read, and looked at in place."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Tiles of a product C = A B, by one block of threads each: the heart of all three products.
 
-The factors are flat arrays with two strides each, one of which is 1: A[i, k] is A[a0 + i ai + k ak],
-B[k, j] is B[b0 + j bj + k bk]. So A W (forward), dZ W^T (backward) and A^T dZ (the gradient) are one
-function. A stage of both factors is kept in shared memory, k by k, while the next is on its way into
-registers.
+The factors are flat arrays with two strides each, one of which is 1: A[i, k] is
+A[a0 + i ai + k ak], B[k, j] is B[b0 + j bj + k bk]. So A W (forward), dZ W^T (backward) and A^T dZ
+(the gradient) are one function. A stage of both factors is kept in shared memory, k by k, while the
+next is on its way into registers.
 
 Each result is summed by one thread over ascending k (a slice's share of them, then the slices in
 order): the bits depend on the shape alone.
@@ -158,7 +158,7 @@ large_product = {real: _make(tile) for real, tile in LARGE.items()}
 _SIDE: Final = SMALL.side
 
 
-def side_of(real: type) -> Any:
+def side_of(real: Any) -> Any:
     """`side(rows, columns)`: of the tiles that a product of this shape is cut into."""
     large = LARGE[real].side
 
@@ -170,7 +170,7 @@ def side_of(real: type) -> Any:
     return side
 
 
-def tile_of(real: type) -> Any:
+def tile_of(real: Any) -> Any:
     """`tile(side, ...)`: the product of one tile of that side."""
     large, size = large_product[real], LARGE[real].side
 

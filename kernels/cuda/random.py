@@ -30,8 +30,8 @@ if SIMULATED:
     def sine(halves: float) -> float:
         return math.sin(math.pi * halves)
 else:  # of half turns: no argument is large, so nothing has to be reduced in memory
-    from numba.cuda.libdevice import cospi as cosine
-    from numba.cuda.libdevice import sinpi as sine
+    from numba.cuda.libdevice import cospi as cosine  # type: ignore[no-redef]
+    from numba.cuda.libdevice import sinpi as sine  # type: ignore[no-redef]
 
 _WORD: Final = 2.0**-32
 ONE: Final = U(1)
@@ -44,9 +44,7 @@ def limit_of(p: float) -> int:
 
 
 @device
-def kept(
-    i: int, j: int, n: int, limit: int, step: int, epoch: int, layer: int, seed: int
-) -> bool:
+def kept(i: int, j: int, n: int, limit: int, step: int, epoch: int, layer: int, seed: int) -> bool:
     """Whether dropout keeps element (i, j) of a batch's layer of n units."""
     return word(i, j, n, step, epoch, DROPOUT + 8 * layer, seed) >= U(limit)
 
@@ -86,9 +84,7 @@ def _dropout(
 
 
 @kernel
-def _perturb(
-    X: Any, rows: int, n: int, sigma: float, step: int, epoch: int, seed: int
-) -> None:
+def _perturb(X: Any, rows: int, n: int, sigma: float, step: int, epoch: int, seed: int) -> None:
     for e in range(block() * THREADS + thread(), rows * n, blocks() * THREADS):
         X[e] = X.dtype.type(X[e] + sigma * normal(e // n, e % n, n, step, epoch, seed))
 

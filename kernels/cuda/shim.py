@@ -20,6 +20,8 @@ except ImportError as error:
         f"says) ({error})"
     ) from error
 
+__all__ = ["SIMULATED", "cuda", "implementation", "problem"]
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """NUMBA_ENABLE_CUDASIM=1: memory is Numba's simulator's, threads are `simulated.py`'s."""
 

@@ -170,9 +170,7 @@ def outer(sums: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> Any:
     return sums + np.outer(np.array(a), np.array(b)).ravel()
 
 
-def spill(
-    sums: Any, into: Any, base: int, ld: int, group: int, rows: int, columns: int
-) -> None:
+def spill(sums: Any, into: Any, base: int, ld: int, group: int, rows: int, columns: int) -> None:
     micro = int(sums.size**0.5)
     for r in range(micro):
         for c in range(micro):

@@ -10,7 +10,7 @@ so the bits do not depend on the card or on the number of blocks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -71,6 +71,6 @@ LARGE_TILES: Final = 2 if SIMULATED else 64
 """So many large tiles keep a card busy; products that have fewer are cut into small ones."""
 
 
-def room(real: type) -> int:
+def room(real: Any) -> int:
     """Elements of shared memory that a kernel of this dtype needs."""
     return max(SMALL.room, LARGE[real].room)

@@ -14,8 +14,6 @@ from ..checks import code_of, name_of
 from ..cpu.update import (
     ADADELTA,
     ADAGRAD,
-    ADAM,
-    ADAM_EPSILON_HAT,
     CLASSICAL_MOMENTUM,
     CLASSICAL_NESTEROV,
     MOMENTUM,
@@ -53,9 +51,7 @@ def velocity_rule(code: int, w: Any, g: Any, state: Any, at: int, r: Any, r0: in
 
 
 @device
-def squares_rule(
-    code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, r0: int
-) -> Any:
+def squares_rule(code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, r0: int) -> Any:
     """What is added to w by the rules that keep squares."""
     rate = r[r0]
     if code == ADAGRAD:

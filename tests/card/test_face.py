@@ -7,10 +7,10 @@ import pickle
 
 import numpy as np
 import pytest
-from fastbp.kernels.cuda import memory
 
 import fastbp
 from fastbp import Adam, Dense, EarlyStopping, Network, Trainer
+from fastbp.kernels.cuda import memory
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((24, 4)).astype(np.float32)

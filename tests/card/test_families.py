@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from fastbp.kernels import philox as cpu_philox
 from fastbp.kernels import reference
 from fastbp.kernels.cpu import random as cpu_random
@@ -18,7 +19,9 @@ def units(found, wanted, dtype, scale=1.0):
     """The largest error in units of eps of what is wanted, or of `scale` where that is more."""
     wanted = np.asarray(wanted, np.float64)
     size = np.maximum(np.abs(wanted), scale)
-    return float((np.abs(np.asarray(found, np.float64) - wanted) / size).max() / np.finfo(dtype).eps)
+    return float(
+        (np.abs(np.asarray(found, np.float64) - wanted) / size).max() / np.finfo(dtype).eps
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from fastbp.kernels import reference
 from fastbp.kernels.cuda import linear, memory
 from fastbp.kernels.cuda.tiles import LARGE, SMALL

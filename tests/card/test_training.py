@@ -88,9 +88,7 @@ def test_as_the_cpu(case, dtype):
     trainers = [
         Trainer(net, optimizer, batch_size=8, progress=False, **given) for net in (cpu, card)
     ]
-    fits = [
-        t.fit(X, y, epochs=epochs, sample_weight=w, validation=0.2) for t in trainers
-    ]
+    fits = [t.fit(X, y, epochs=epochs, sample_weight=w, validation=0.2) for t in trainers]
     np.testing.assert_allclose(card.parameters, cpu.parameters, rtol=50 * near, atol=50 * near)
     np.testing.assert_allclose(card._running, cpu._running, rtol=50 * near, atol=50 * near)
     np.testing.assert_allclose(trainers[1].state, trainers[0].state, rtol=50 * near, atol=50 * near)

@@ -37,9 +37,7 @@ class Implementation:
         # On a card the compiled step is captured as CUDA graphs: PyTorch's way to few launches.
         graphs = None if device == "cpu" else "reduce-overhead"
         self._graphs = compiled and graphs is not None
-        self._forward = (
-            torch.compile(self._evaluate, mode=graphs) if compiled else self._evaluate
-        )
+        self._forward = torch.compile(self._evaluate, mode=graphs) if compiled else self._evaluate
         self._reset()
         self.train(1)
 
