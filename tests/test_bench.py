@@ -117,7 +117,7 @@ def test_a_peer_that_computes_something_else_is_left_out(monkeypatch):
     }
 
 
-def fake_remote(self, peer, threads):
+def fake_remote(self, peer, threads, device="cpu"):
     self.peer, self.threads = peer, threads
 
 
