@@ -54,14 +54,14 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
 
     def gradient() -> None:
         for lo in range(0, m, tall):
-            gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, scratch)
+            gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch)
 
     return [
-        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, scratch),
+        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch),
         lambda: np.matmul(a, W, out=c),
         gradient,
         lambda: np.matmul(a.T, d, out=g),
-        lambda: input_rows(D, W, A, dA, 0, b, n, m, FINISH_NONE, scratch),
+        lambda: input_rows(D, W, A, dA, 0, b, n, m, FINISH_NONE, 0, scratch),
         lambda: np.matmul(d, W.T, out=da),
     ]
 

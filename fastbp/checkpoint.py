@@ -176,9 +176,9 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
     where = f"{os.fspath(path)!r} cannot be resumed from"
     ours, theirs = trainer.network.architecture(), net.architecture()
     for name, value in ours.items():
-        if theirs[name] != value and name != "seed":
+        if theirs.get(name) != value and name != "seed":
             raise ValueError(
-                f"{where}: its network has {name}={shown(theirs[name])}, and this one "
+                f"{where}: its network has {name}={shown(theirs.get(name))}, and this one "
                 f"{shown(value)}; give the trainer such a network, or load it: Network.load."
             )
     try:

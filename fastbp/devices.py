@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from .errors import check_name
+from .errors import check_name, shown
 
 DEVICES: Final = ("cpu", "cuda")
 
@@ -31,6 +31,21 @@ def check_device(device: Any) -> str:
         if problem:
             raise RuntimeError(f"device='cuda' cannot be used: {problem}; device='cpu' needs none.")
     return name
+
+
+def check_place(device: str, precision: Any) -> None:
+    """Refuse a precision that the device does not have.
+
+    Raises:
+        ValueError: products of bfloat16 on a card.
+
+    >>> check_place("cpu", "bfloat16")
+    """
+    if device != "cpu" and precision is not None:
+        raise ValueError(
+            f"precision={shown(precision)} is of device='cpu'; on device={device!r} give "
+            "precision=None."
+        )
 
 
 def cuda_problem() -> str:

@@ -15,13 +15,15 @@ from . import threads
 from .kernels.cpu import epoch as loop
 from .kernels.cpu import infer as inference
 from .kernels.cpu.barrier import SYNC_SIZE
+from .kernels.cpu.bf16_learn import BF16_LEARN_BYTES
+from .kernels.cpu.bf16_product import bind_bf16
 from .kernels.cpu.jit import JIT_DISABLED
 from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.memory import address_table
 from .kernels.cpu.product import SCRATCH_BYTES
 from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.shares import FLAT
-from .kernels.cpu.table import bind
+from .kernels.cpu.table import bind, bind_bodies_of_bf16
 from .kernels.layout import LD, LayerSpec, O, build_plan
 from .kernels.tables import LOSSES
 
@@ -119,10 +121,13 @@ class Workspace:
         dtype: Any,
         rows: int,
         parameters: int,
+        *,
+        half: bool = False,
     ) -> None:
         self.dtype = np.dtype(dtype)
         self.layers = layers
-        self.plan = build_plan(layers, rows, self.dtype.itemsize)
+        self.plan = build_plan(layers, rows, self.dtype.itemsize, half=half)
+        self.half = half  # products on bfloat16 operands
         last = layers[-1]
         plain_end = last.dropout == 0 and last.batch_norm != 2
         self.from_logits = plain_end and last.activation in LOSSES[loss].pairs
@@ -145,7 +150,8 @@ class Workspace:
     def scratches(self, count: int) -> Array:
         """One row of scratch memory a thread."""
         if len(self._scratches) < count:
-            size = SCRATCH_BYTES // self.dtype.itemsize + loop.SCRATCH_TAIL
+            packing = max(SCRATCH_BYTES, BF16_LEARN_BYTES if self.half else 0)
+            size = packing // self.dtype.itemsize + loop.SCRATCH_TAIL
             self._scratches = aligned(count * size, self.dtype).reshape(count, size)
         return self._scratches
 
@@ -181,7 +187,7 @@ class Workspace:
         f[loop.TOTAL] = -1.0 if batch.total is None else batch.total
         s[loop.HEEDLESS] = recipe.heedless
         f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
-        bind(self.dtype)
+        self._bind()
         args = (
             self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
@@ -217,7 +223,7 @@ class Workspace:
         table, scratches = self._table, self.scratches(n_threads)
         known = self._known  # also what keeps the arrays behind the table's addresses alive
         if not (known[0] is parameters and known[1] is running and known[2] is scratches):
-            bind(self.dtype)
+            self._bind()
             arrays = [
                 self.plan.ints, self.plan.reals, parameters, running, self.arena, self.masks,
                 scratches, self.sync,
@@ -229,6 +235,13 @@ class Workspace:
         if n_threads == 1:
             return _infer(0, 1, X, out, columns, starts, table)
         return self._together(_infer, n_threads, (X, out, columns, starts, table))
+
+    def _bind(self) -> None:
+        """Make the compiled bodies ready."""
+        bind(self.dtype)
+        if self.half:
+            bind_bf16()
+            bind_bodies_of_bf16()
 
     def _together(self, function: Any, n_threads: int, args: tuple[Any, ...]) -> int:
         """Run a compiled loop on this many threads."""

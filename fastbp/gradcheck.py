@@ -113,7 +113,9 @@ def check_gradients(
 
 def _in_float64(network: Network) -> Network:
     double = copy.deepcopy(network)
-    double.__setstate__({**double.__getstate__(), "dtype": np.dtype(np.float64)})
+    double.__setstate__(
+        {**double.__getstate__(), "dtype": np.dtype(np.float64), "_precision": None}
+    )
     return double
 
 

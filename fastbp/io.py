@@ -107,12 +107,13 @@ def _write(
                 file.write(stored.data.cast("B"))
 
 
-def load(path: str | os.PathLike[str], cls: type[N]) -> N:
+def load(path: str | os.PathLike[str], cls: type[N], instead: Mapping[str, Any] | None = None) -> N:
     """Read a network that `save` wrote, of a checkpoint the network alone.
 
     Args:
         path: the file.
         cls: the class to build, `fastbp.Network`.
+        instead: fields of the architecture to take instead of the file's.
 
     Returns:
         A network with the stored architecture, parameters and running statistics.
@@ -124,7 +125,7 @@ def load(path: str | os.PathLike[str], cls: type[N]) -> N:
     source = _regular(path)
     with source.open("rb") as file:
         try:
-            return _network(file, parse(*read(file)), cls)
+            return _network(file, parse(*read(file)), cls, instead or {})
         except ValueError as error:
             raise ValueError(f"{str(source)!r} cannot be loaded as a network: {error}") from error
 
@@ -140,7 +141,7 @@ def load_training(path: str | os.PathLike[str], cls: type[N]) -> tuple[N, dict[s
     with source.open("rb") as file:
         try:
             header = parse(*read(file))
-            net = _network(file, header, cls)
+            net = _network(file, header, cls, {})
             if header.training is None:
                 raise ValueError("it is a network without a training")
             return net, unflatten(header.training, _Tensors(file, header).take)
@@ -171,8 +172,8 @@ def _regular(path: str | os.PathLike[str]) -> Path:
     return source
 
 
-def _network(file: BufferedReader, header: Header, cls: type[N]) -> N:
-    net = _build(cls, header.architecture)
+def _network(file: BufferedReader, header: Header, cls: type[N], instead: Mapping[str, Any]) -> N:
+    net = _build(cls, {**header.architecture, **instead})
     tensors = net.tensors()
     header.match({name: (view.shape, view.dtype) for name, view in tensors.items()})
     for name, view in tensors.items():

@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import io
 from .bridges import Bridges
-from .devices import check_device
+from .devices import check_device, check_place
 from .engine import Workspace, aligned
 from .errors import check_entries, check_flag, check_integer, check_name, shown
 from .kernels.cpu import epoch as loop
+from .kernels.cpu.bf16 import is_bf16
 from .kernels.cpu.philox import LAYERS as MOST_LAYERS
 from .kernels.layout import parameter_slots
 from .layers import BatchNorm, Dense, Layer
@@ -38,11 +39,14 @@ class Network(Parameters, Passes, Placement, Bridges):
         seed: of initial weights, and of dropout, noise and shuffles in training.
         reduction: "mean" of the losses of a batch, or their "sum" (the notes' batch descent).
         device: "cpu", or "cuda" for an NVIDIA card; `to` moves it later.
-        precision: None: products in `dtype`.
+        precision: None: products in `dtype`; "bfloat16": their operands are rounded to bfloat16
+            and added up in float32, with AMX or AVX512_BF16. Parameters, gradients, statistics
+            and all else stay float32. On device="cpu" alone.
 
     Raises:
         ValueError, TypeError: an argument is out of range or unknown, or the range of the last
             activation leaves the domain of the loss.
+        RuntimeError: precision="bfloat16" where the processor has no such instruction.
 
     >>> net = Network(4, [Dense(8, "relu"), Dense(3, "softmax")], loss="cross_entropy")
     >>> net.forward(np.zeros((2, 4))).shape
@@ -91,9 +95,9 @@ class Network(Parameters, Passes, Placement, Bridges):
         self.reduction = check_name("reduction", reduction, ("mean", "sum"))
         self.device = check_device(device)
         self._card_made = None
-        if precision is not None:
-            raise ValueError(f"precision={shown(precision)} is not available; give None")
-        self.precision = precision
+        is_bf16(precision, self.dtype)
+        check_place(self.device, precision)
+        self._precision = precision
         self.layers = self._bind(layers)
         self.loss_name = choose_loss(loss, self.layers[-1].description, len(self.layers) - 1)
         self._specs = [layer.description.spec(layer.inputs) for layer in self.layers]
@@ -124,6 +128,18 @@ class Network(Parameters, Passes, Placement, Bridges):
         if not bound:
             raise ValueError("layers is empty; give at least one Dense(...), the output layer")
         return tuple(bound)
+
+    @property
+    def precision(self) -> str | None:
+        """Of the operands of products: None, as `dtype`, or "bfloat16". May be set at any time."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, precision: str | None) -> None:
+        is_bf16(precision, self.dtype)
+        check_place(self.device, precision)
+        self._precision = precision
+        self._workspaces = []
 
     # --- the forward pass and what is measured on it ------------------------------------------
 
@@ -246,6 +262,7 @@ class Network(Parameters, Passes, Placement, Bridges):
             "loss": self.loss_name,
             "reduction": self.reduction,
             "dtype": self.dtype.name,
+            "precision": self.precision,
             "seed": self.seed,
         }
 
@@ -269,9 +286,19 @@ class Network(Parameters, Passes, Placement, Bridges):
         io.save(self, path)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """A network that `save` wrote; the file is distrusted and runs no code."""
-        return io.load(path, cls)
+    def load(cls, path: str | os.PathLike[str], *, precision: str | None = "stored") -> Self:
+        """A network that `save` wrote; the file is distrusted and runs no code.
+
+        Args:
+            path: the file.
+            precision: "stored": the file's; else as for `Network`, whatever the file says.
+
+        Raises:
+            ValueError: the file is no such network, is damaged, or is of a newer format.
+            RuntimeError: its products are of bfloat16 and cannot be here; give precision=None.
+            OSError: the file cannot be read.
+        """
+        return io.load(path, cls, {} if precision == "stored" else {"precision": precision})
 
     def summary(self) -> Any:
         """A table of layers, shapes and parameters, for terminals and notebooks."""

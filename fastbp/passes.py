@@ -48,6 +48,7 @@ class Passes:
     seed: int
     reduction: str
     loss_name: str
+    _precision: str | None
     _specs: list[LayerSpec]
     _parameters: Array
     _running: Array
@@ -207,7 +208,8 @@ class Passes:
     def _workspace(self, rows: int, reduction: str | None = None) -> Workspace:
         given = self._specs, self.loss_name, reduction or self.reduction, self.dtype, rows
         if self._card is None:
-            return Workspace(*given, self._parameters.size)
+            half = self._precision is not None
+            return Workspace(*given, self._parameters.size, half=half)
         from .cuda.workspace import CardWorkspace
 
         work: Any = CardWorkspace(self._card, *given, self._parameters.size)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .data import as_matrix
-from .devices import check_device, is_on_card
+from .devices import check_device, check_place, is_on_card
 
 if TYPE_CHECKING:
     from .cuda.card import Card
@@ -26,6 +26,7 @@ class Placement:
     device: str
     inputs: int
     dtype: np.dtype[Any]
+    _precision: str | None
     _parameters: Array
     _running: Array
     _workspaces: list[Any]
@@ -40,7 +41,7 @@ class Placement:
             The network itself.
 
         Raises:
-            ValueError, TypeError: no such device.
+            ValueError, TypeError: no such device, or not with this precision.
             ImportError, RuntimeError: "cuda", and a package, a driver or a card is missing; the
                 message says which, and how to get it.
             MemoryError: the card has no room for the network.
@@ -53,6 +54,7 @@ class Placement:
         name = check_device(device)
         if name == self.device:
             return self
+        check_place(name, self._precision)
         if "_claim" in vars(self):
             raise RuntimeError(
                 "this network is being trained: it can be moved to another device when the fit "

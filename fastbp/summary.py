@@ -71,8 +71,10 @@ def summarize(network: Network) -> Summary:
             )
         )
     size = network.parameters.size
+    products = f", products of {network.precision}" if network.precision else ""
     return Summary(
-        f"Network: {network.inputs} inputs, loss {network.loss_name}, {network.dtype.name}",
+        f"Network: {network.inputs} inputs, loss {network.loss_name}, "
+        f"{network.dtype.name}{products}",
         rows,
         f"{size:,} parameters, {size * network.dtype.itemsize:,} bytes",
     )

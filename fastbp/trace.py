@@ -69,22 +69,24 @@ def trace(
     result["input"] = [A]
     steps = []
     for layer in network.layers:
-        steps.append(_forward(layer, A, training, seed))
+        steps.append(_forward(layer, A, training, seed, network.precision))
         A = steps[-1]["output"]
     result["loss"] = [kernels.loss_forward(network.loss_name, A, Y)]
     scale = 1.0 / len(A) if network.reduction == "mean" else 1.0
     dA, dZ = _end(network, steps[-1], Y, scale)
     for layer, step in zip(reversed(network.layers), reversed(steps), strict=True):
-        dA = _backward(layer, step, dA, dZ, training)
+        dA = _backward(layer, step, dA, dZ, training, network.precision)
         dZ = None
     for name in _BY_LAYER:
         result[name] = [step.get(name) for step in steps]
     return result
 
 
-def _forward(layer: Any, A: Array, training: bool, seed: int) -> dict[str, Any]:
+def _forward(
+    layer: Any, A: Array, training: bool, seed: int, precision: str | None
+) -> dict[str, Any]:
     step: dict[str, Any] = {"input": A}
-    Z = kernels.linear_forward(A, layer.W, layer.b)
+    Z = kernels.linear_forward(A, layer.W, layer.b, precision=precision)
     step["Z"] = U = Z
     norm = layer.batch_norm
     if norm and norm.position == "before":
@@ -129,8 +131,9 @@ def _end(
 
 
 def _backward(
-    layer: Any, step: dict[str, Any], dA: Array, dZ: Array | None, training: bool
-) -> Array:
+    layer: Any, step: dict[str, Any], dA: Array, dZ: Array | None, training: bool,
+    precision: str | None,
+) -> Array:  # fmt: skip
     """Fill in the layer's derivatives; dL/dA of the layer before is returned."""
     norm = layer.batch_norm
     if "mask" in step:
@@ -145,9 +148,9 @@ def _backward(
     if norm and norm.position == "before":
         dZ = _normalize_backward(layer, step, dZ, training)
     step["dL/dZ"] = dZ
-    step["dL/dW"], bias = kernels.weight_gradient(step["input"], dZ)
+    step["dL/dW"], bias = kernels.weight_gradient(step["input"], dZ, precision=precision)
     step["dL/dW0"] = None if layer.b is None else bias
-    return kernels.input_gradient(dZ, layer.W)
+    return kernels.input_gradient(dZ, layer.W, precision=precision)
 
 
 def _normalize_backward(layer: Any, step: dict[str, Any], dU: Array, training: bool) -> Array:

@@ -16,9 +16,9 @@ from .tables import ACTIVATIONS
 # Columns of the integer table, a row a layer. Offsets are in elements; -1 where there is none.
 (
     M, N, ACT, W, B, GAMMA, BETA, RUNNING, BN, FORM, DROP,
-    IN, IN_LD, Z, F, O, LD, H, D, STATS, MASK,
-) = range(21)  # fmt: skip
-FIELDS: Final = 21
+    IN, IN_LD, Z, F, O, LD, H, D, STATS, MASK, HALF,
+) = range(22)  # fmt: skip
+FIELDS: Final = 22
 # Columns of the table of reals.
 P_DROP, EPS, MOMENTUM = range(3)
 REALS: Final = 3
@@ -130,8 +130,11 @@ class Plan:
     rows: int
 
 
-def build_plan(layers: list[LayerSpec], rows: int, itemsize: int) -> Plan:
-    """Lay out the arena of one network for batches of up to `rows` samples."""
+def build_plan(layers: list[LayerSpec], rows: int, itemsize: int, *, half: bool = False) -> Plan:
+    """Lay out the arena of one network for batches of up to `rows` samples.
+
+    half: products on bfloat16 operands.
+    """
     slots, _, _ = parameter_slots(layers)
     ints = np.full((len(layers), FIELDS), -1, np.int64)
     reals = np.zeros((len(layers), REALS))
@@ -151,7 +154,7 @@ def build_plan(layers: list[LayerSpec], rows: int, itemsize: int) -> Plan:
         row[[M, N, ACT, LD]] = layer.inputs, n, ACTIVATIONS[layer.activation].code, ld
         row[[W, B, GAMMA, BETA, RUNNING]] = slot.W, slot.b, slot.gamma, slot.beta, slot.running
         row[[BN, FORM, DROP]] = layer.batch_norm, layer.form, layer.dropout > 0
-        row[[IN, IN_LD]] = source, source_ld
+        row[[IN, IN_LD, HALF]] = source, source_ld, half
         row[Z] = take(rows * ld)
         row[F] = take(rows * ld) if layer.separate_output else row[Z]
         row[O] = take(rows * ld) if layer.separate_final else row[F]

@@ -126,7 +126,12 @@ NETWORK: dict[str, tuple[Call, type[Exception], str]] = {
     "precision": (
         lambda: Network(4, _LAST, precision="bf16"),
         ValueError,
-        "precision='bf16' is not available",
+        "precision='bf16' must be None, products in dtype, or 'bfloat16'",
+    ),
+    "precision beside float64": (
+        lambda: Network(4, _LAST, dtype="float64", precision="bfloat16"),
+        ValueError,
+        "precision='bfloat16' needs float32 beside, of parameters and sums, not float64",
     ),
     "log loss on tanh": (
         lambda: Network(4, [Dense(1, "tanh")], loss="nll"),

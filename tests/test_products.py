@@ -66,7 +66,7 @@ def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -
     C = np.full((len(A), W.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(A)]
     for lo, hi in itertools.pairwise(edges):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, SCRATCH[A.dtype.name])
+        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name])
     return C
 
 
@@ -74,7 +74,7 @@ def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
     G = np.full((A.shape[1], D.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(G)]
     for lo, hi in itertools.pairwise(edges):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, SCRATCH[A.dtype.name])
+        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name])
     return G
 
 
@@ -84,7 +84,7 @@ def backward(D: Any, W: Any, judge: Any = None, cuts: Any = ()) -> np.ndarray:
     edges = [0, *cuts, len(D)]
     for lo, hi in itertools.pairwise(edges):
         input_rows(
-            D, W, D if judge is None else judge, C, lo, hi, W.shape[1], len(W), finish,
+            D, W, D if judge is None else judge, C, lo, hi, W.shape[1], len(W), finish, 0,
             SCRATCH[D.dtype.name],
         )  # fmt: skip
     return C
@@ -182,7 +182,7 @@ def test_packed_panels_are_exact(dtype: str, loops: str) -> None:
         for lo, hi in [(0, m), (m - 90, m), (3, 56), (m - 7, m)]:
             if lo >= 0 and hi <= m:
                 G = np.full((hi - lo, k), np.nan, dtype)
-                gradient_rows(A, D, G, lo, lo, hi, n, k, SCRATCH[dtype])
+                gradient_rows(A, D, G, lo, lo, hi, n, k, 0, SCRATCH[dtype])
                 assert same(G, reference.weight_gradient(A, D)[0][lo:hi])
         # The batch is the depth of the weight gradient: here it takes several blocks.
         turned = integers(rng, dtype, m, k)
@@ -278,14 +278,14 @@ def test_padding_is_neither_read_nor_written(dtype: str, loops: str) -> None:
         A, W, D, b = (integers(rng, dtype, *s) for s in ((n, m), (m, k), (n, k), (k,)))
         for pad in (1, 16, 23):
             a, d, c = window(A, pad, np.nan), window(D, pad, np.nan), window(D, pad, -77)
-            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, scratch)
+            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch)
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, dtype)
-            gradient_rows(a, d, g, 0, 0, m, n, k, scratch)
+            gradient_rows(a, d, g, 0, 0, m, n, k, 0, scratch)
             assert same(g, A.T @ D)
             c = window(A, pad, -77)
-            input_rows(d, W, a, c, 0, n, k, m, FINISH_MASK, scratch)
+            input_rows(d, W, a, c, 0, n, k, m, FINISH_MASK, 0, scratch)
             assert same(c[:, :m], np.where(A > 0, D @ W.T, 0))
             assert (c[:, m:] == -77).all()
 
@@ -296,7 +296,7 @@ def test_gradient_rows_into_a_block_of_its_own(dtype: str, loops: str) -> None:
     rng = np.random.default_rng(8)
     A, D = integers(rng, dtype, 19, 41), integers(rng, dtype, 19, 23)
     G = np.full((13, 23), np.nan, dtype)
-    gradient_rows(A, D, G, 17, 17, 30, 19, 23, SCRATCH[dtype])
+    gradient_rows(A, D, G, 17, 17, 30, 19, 23, 0, SCRATCH[dtype])
     assert same(G, (A.T @ D)[17:30])
 
 
@@ -361,9 +361,9 @@ def test_shares_of_the_doors_make_the_whole(dtype: str, parts: int) -> None:
     out, dW, db, dA = (np.full(s, np.nan, dtype) for s in ((n, k), (m, k), (k,), (n, m)))
     for t in range(parts):
         none = np.empty((0, k), dtype)
-        bodies._linear_share(A, W, b, bodies.RELU, none, out, scratches, t, parts)
-        bodies._weight_share(A, D, dW, db, scratches, t, parts)
-        bodies._input_share(D, W, dA, scratches, t, parts)
+        bodies._linear_share(A, W, b, bodies.RELU, none, out, 0, scratches, t, parts)
+        bodies._weight_share(A, D, dW, db, 0, scratches, t, parts)
+        bodies._input_share(D, W, dA, 0, scratches, t, parts)
     assert same(out, linear_forward(A, W, b, "relu"))
     assert same(dA, input_gradient(D, W))
     for got, want in zip((dW, db), weight_gradient(A, D), strict=True):
@@ -422,7 +422,7 @@ for dtype in ("float32", "float64"):
     A, D = guarded((40, 517), dtype), guarded((40, 131), dtype)
     for lo in (390, 427, 467, 510):  # rows of A^T that are packed, and fewer than a panel has
         G, scratch = guarded((517 - lo, 131), dtype), np.empty(SCRATCH_BYTES, np.uint8).view(dtype)
-        gradient_rows(A, D, G, lo, lo, 517, 40, 131, scratch)
+        gradient_rows(A, D, G, lo, lo, 517, 40, 131, 0, scratch)
         assert (G == 40).all()
 import os
 os._exit(0)  # the guarded pages are still looked at: no tidy end

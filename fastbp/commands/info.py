@@ -35,6 +35,7 @@ def collect() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "processor": processor(),
         "vectors": _vectors(),
+        "bfloat16": _bfloat16(),
         "cores": _cores(),
         "threading layer": _threading_layer(),
         "compiled kernels": _cache(),
@@ -70,6 +71,15 @@ def _vectors() -> str:
     return (
         f"{tiles.name}: {8 * tiles.vector_bytes} bits, {tiles.vector_bytes // 4} float32 a vector"
     )
+
+
+def _bfloat16() -> str:
+    from ..kernels.cpu import bf16
+
+    found = bf16.instructions()
+    if not found:
+        return f"no products: {bf16.missing()}"
+    return f"products by {found[0]}" + "".join(f" (also {other})" for other in found[1:])
 
 
 def _cores() -> str:

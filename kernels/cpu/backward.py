@@ -12,6 +12,7 @@ from ..layout import (
     BN_BEFORE,
     DROP,
     GAMMA,
+    HALF,
     IN,
     IN_LD,
     LD,
@@ -91,7 +92,7 @@ def backward_rows(
             input_rows(
                 delta, window(parameters, p[W], m, n), window(arena, q[F], rows, q[LD]),
                 window(arena, q[D], rows, q[LD]), lo, hi, n, m,
-                FINISH_MASK if masked else FINISH_NONE, scratch,
+                FINISH_MASK if masked else FINISH_NONE, p[HALF], scratch,
             )  # fmt: skip
 
 
@@ -134,6 +135,6 @@ def layer_gradient(
         into = window(gradient, p[W], m, n)
         for start in range(lo, hi, TALL):
             stop = min(start + TALL, hi)
-            gradient_rows(A, delta, into, 0, start, stop, rows, n, scratch)
+            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch)
     if p[B] >= 0 and last > first:
         column_sums(delta, segment(gradient, p[B], n), rows, first, last)

@@ -20,6 +20,7 @@ from ..layout import (
     EPS,
     FORM,
     GAMMA,
+    HALF,
     IN,
     IN_LD,
     LD,
@@ -89,7 +90,7 @@ def forward_rows(
         final = window(arena, p[O], rows, ld)
         fused = p[ACT] == RELU and p[BN] != BN_BEFORE
         finish = FINISH_RELU if fused else FINISH_NONE
-        linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, scratch)
+        linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch)
         if p[BN] == BN_BEFORE:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,

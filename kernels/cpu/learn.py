@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import ACT, BETA, GAMMA, IN, IN_LD, LD, B, D, F, M, N, W
+from ..layout import ACT, BETA, GAMMA, HALF, IN, IN_LD, LD, B, D, F, M, N, W
 from ..tables import ACTIVATIONS
+from . import bf16_learn
 from .backward import ROWS, TALL, layer_gradient
 from .barrier import barrier
 from .bodies import (
@@ -28,6 +29,8 @@ from .product import NARROW_ROWS
 from .shares import COLUMNS, FLAT, row_of, share
 from .table import reached
 from .update import SGD
+
+learn_bf16 = reached(bf16_learn.learn_bf16, "MM iiiii VM iV fff V", bf16=True)
 
 RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 8192
@@ -92,9 +95,15 @@ def learn_fused(
         first, last = share(n, COLUMNS, T - 1 - t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
-        if rows == 1 and clip_value == 0:
+        if rows == 1 and clip_value == 0 and p[HALF] == 0:
             a, d = segment(arena, p[IN], m), segment(arena, p[D], n)
             update_outer(parameters, a, d, state, code, rates, l2, shrink, p[W], lo, hi)
+            hi = lo
+        if p[HALF] != 0:
+            learn_bf16(
+                A, delta, rows, n, p[W], lo, hi, parameters, state, code, rates, l2, shrink,
+                clip_value, scratch,
+            )  # fmt: skip
             hi = lo
         tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
         for start in range(lo, hi, tall):
@@ -104,7 +113,7 @@ def learn_fused(
             inside = (stop - start) * n <= ROOM
             block = segment(room, 0, ROOM) if inside else segment(gradient, a, b - a)
             into = window(block, 0, stop - start, n)
-            gradient_rows(A, delta, into, start, start, stop, rows, n, scratch)
+            gradient_rows(A, delta, into, start, start, stop, rows, n, p[HALF], scratch)
             if clip_value > 0:
                 clip_value_span(block, clip_value, 0, b - a)
             update_span(code, parameters, block, a, state, rates, l2, shrink, a, b)

@@ -16,6 +16,8 @@ from ..checks import array, code_of, output
 from ..tables import ACTIVATIONS
 from .activation import activate_rows
 from .backward import ROWS
+from .bf16 import is_bf16
+from .bf16_product import BF16_SCRATCH_BYTES, bind_bf16
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
@@ -31,22 +33,35 @@ GRAIN = 4  # rows of a batch are cut at multiples of this
 _kept = threading.local()
 
 
-def _scratches(dtype: Any) -> np.ndarray:
+def _scratches(dtype: Any, half: bool) -> np.ndarray:
     """Packing space for every thread a door may use; kept, so that calls allocate nothing."""
     import numba
 
-    name, threads = np.dtype(dtype).name, numba.get_num_threads()
+    name, threads = "bfloat16" if half else np.dtype(dtype).name, numba.get_num_threads()
     found: np.ndarray | None = getattr(_kept, name, None)
     if found is None or len(found) < threads:
-        found = np.empty((threads, SCRATCH_BYTES // np.dtype(dtype).itemsize), dtype)
+        size = BF16_SCRATCH_BYTES if half else SCRATCH_BYTES
+        found = np.empty((threads, size // np.dtype(dtype).itemsize), dtype)
         setattr(_kept, name, found)
-    bind_tiles(dtype)
+    if half:
+        bind_bf16()
+    else:
+        bind_tiles(dtype)
     return found
 
 
 @serial
 def _linear_share(
-    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, scratches: Any, part: int, parts: int
+    A: Any,
+    W: Any,
+    b: Any,
+    code: int,
+    Z: Any,
+    out: Any,
+    half: int,
+    scratches: Any,
+    part: int,
+    parts: int,
 ) -> None:
     mode = flush_denormals()
     m, n = W.shape
@@ -54,12 +69,12 @@ def _linear_share(
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     keep = Z.size > 0
     if keep:
-        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, scratch)
+        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, half, scratch)
         activate_rows(code, Z, out, lo, hi, n)
     elif code == RELU:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, scratch)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, half, scratch)
     else:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, scratch)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, half, scratch)
         if code != IDENTITY:
             activate_rows(code, out, out, lo, hi, n)
     restore_mode(mode)
@@ -67,46 +82,50 @@ def _linear_share(
 
 @parallel
 def _linear_shares(
-    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, scratches: Any, parts: int
+    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, half: int, scratches: Any, parts: int
 ) -> None:
     for t in prange(parts):
-        _linear_share(A, W, b, code, Z, out, scratches, t, parts)
+        _linear_share(A, W, b, code, Z, out, half, scratches, t, parts)
 
 
 @serial
 def _weight_share(
-    A: Any, dZ: Any, out: Any, bias: Any, scratches: Any, part: int, parts: int
+    A: Any, dZ: Any, out: Any, bias: Any, half: int, scratches: Any, part: int, parts: int
 ) -> None:
     mode = flush_denormals()
     rows, n = dZ.shape
     lo, hi = share(A.shape[1], ROWS, part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
-    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, scratch)
+    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch)
     lo, hi = share(n, COLUMNS, part, parts)
     column_sums(dZ, bias, rows, lo, hi)
     restore_mode(mode)
 
 
 @parallel
-def _weight_shares(A: Any, dZ: Any, out: Any, bias: Any, scratches: Any, parts: int) -> None:
+def _weight_shares(
+    A: Any, dZ: Any, out: Any, bias: Any, half: int, scratches: Any, parts: int
+) -> None:
     for t in prange(parts):
-        _weight_share(A, dZ, out, bias, scratches, t, parts)
+        _weight_share(A, dZ, out, bias, half, scratches, t, parts)
 
 
 @serial
-def _input_share(dZ: Any, W: Any, out: Any, scratches: Any, part: int, parts: int) -> None:
+def _input_share(
+    dZ: Any, W: Any, out: Any, half: int, scratches: Any, part: int, parts: int
+) -> None:
     mode = flush_denormals()
     m, n = W.shape
     lo, hi = share(dZ.shape[0], GRAIN, part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
-    input_rows(dZ, W, dZ, out, lo, hi, n, m, FINISH_NONE, scratch)
+    input_rows(dZ, W, dZ, out, lo, hi, n, m, FINISH_NONE, half, scratch)
     restore_mode(mode)
 
 
 @parallel
-def _input_shares(dZ: Any, W: Any, out: Any, scratches: Any, parts: int) -> None:
+def _input_shares(dZ: Any, W: Any, out: Any, half: int, scratches: Any, parts: int) -> None:
     for t in prange(parts):
-        _input_share(dZ, W, out, scratches, t, parts)
+        _input_share(dZ, W, out, half, scratches, t, parts)
 
 
 def linear_forward(
@@ -117,6 +136,7 @@ def linear_forward(
     *,
     out: np.ndarray | None = None,
     Z: np.ndarray | None = None,
+    precision: str | None = None,
 ) -> np.ndarray:
     """f(A W + b): the linear part and the activation of a layer, fused (notes 004, Notation 13).
 
@@ -127,6 +147,7 @@ def linear_forward(
         activation: a name of `tables.ACTIVATIONS` or its code.
         out: array for the output (n, k). Default: a new one.
         Z: array to receive the pre-activations A W + b (n, k); None: they are not kept.
+        precision: "bfloat16" rounds A and W to it and adds up in float32; None: all in their dtype.
 
     Returns:
         The output (n, k).
@@ -134,12 +155,14 @@ def linear_forward(
     Raises:
         ValueError, TypeError: an unknown activation, shapes that do not fit, an array of another
             kind.
+        RuntimeError: nothing here multiplies bfloat16.
 
     >>> linear_forward(np.array([[1.0, 2.0]]), np.array([[1.0], [-2.0]]), activation="relu")
     array([[0.]])
     """
     code = code_of("activation", activation, ACTIVATIONS)
     A = array("A", A, (None, None))
+    half = is_bf16(precision, A.dtype)
     W = array("W", W, (A.shape[1], None), A.dtype)
     k = W.shape[1]
     bias = np.empty(0, A.dtype) if b is None else array("b", b, (k,), A.dtype)
@@ -149,7 +172,8 @@ def linear_forward(
     if Z is not None:
         kept = output("Z", Z, (len(A), k), A.dtype, inputs)
     work = A.size * k // 16
-    launch(_linear_share, _linear_shares, work, A, W, bias, code, kept, result, _scratches(A.dtype))
+    rest = (kept, result, int(half), _scratches(A.dtype, half))
+    launch(_linear_share, _linear_shares, work, A, W, bias, code, *rest)
     return result if out is None else out
 
 
@@ -159,6 +183,7 @@ def weight_gradient(
     *,
     out: np.ndarray | None = None,
     bias_out: np.ndarray | None = None,
+    precision: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """dL/dW = A^T dL/dZ, the outer products summed over the batch, and dL/db (notes 004, 6.5.17).
 
@@ -167,6 +192,7 @@ def weight_gradient(
         dZ: dL/dZ (n, k), like A.
         out: array for dL/dW (m, k). Default: a new one.
         bias_out: array for dL/db (k,). Default: a new one.
+        precision: "bfloat16" for dL/dW of rounded A and dZ; see `linear_forward`.
 
     Returns:
         (dL/dW, dL/db).
@@ -176,29 +202,40 @@ def weight_gradient(
     ([[3.0], [6.0]], [3.0])
     """
     A = array("A", A, (None, None))
+    half = is_bf16(precision, A.dtype)
     dZ = array("dZ", dZ, (len(A), None), A.dtype)
     m, k = A.shape[1], dZ.shape[1]
     inputs = {"A": A, "dZ": dZ}
     result = output("out", out, (m, k), A.dtype, inputs)
     bias = output("bias_out", bias_out, (k,), A.dtype, inputs)
     work = A.size * k // 16
-    launch(_weight_share, _weight_shares, work, A, dZ, result, bias, _scratches(A.dtype))
+    rest = (result, bias, int(half), _scratches(A.dtype, half))
+    launch(_weight_share, _weight_shares, work, A, dZ, *rest)
     return (result if out is None else out), (bias if bias_out is None else bias_out)
 
 
-def input_gradient(dZ: np.ndarray, W: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
+def input_gradient(
+    dZ: np.ndarray,
+    W: np.ndarray,
+    *,
+    out: np.ndarray | None = None,
+    precision: str | None = None,
+) -> np.ndarray:
     """dL/dA = dL/dZ W^T, what the layer before gets (notes 004, dZ/dA = W).
 
     Args:
         dZ: dL/dZ (n, k), C-contiguous float32 or float64.
         W: weights (m, k), like dZ.
         out: array for dL/dA (n, m). Default: a new one.
+        precision: "bfloat16" for rounded dZ and W; see `linear_forward`.
 
     >>> input_gradient(np.array([[3.0]]), np.array([[1.0], [2.0]])).tolist()
     [[3.0, 6.0]]
     """
     dZ = array("dZ", dZ, (None, None))
+    half = is_bf16(precision, dZ.dtype)
     W = array("W", W, (None, dZ.shape[1]), dZ.dtype)
     result = output("out", out, (len(dZ), W.shape[0]), dZ.dtype, {"dZ": dZ, "W": W})
-    launch(_input_share, _input_shares, dZ.size * len(W) // 16, dZ, W, result, _scratches(dZ.dtype))
+    rest = (result, int(half), _scratches(dZ.dtype, half))
+    launch(_input_share, _input_shares, dZ.size * len(W) // 16, dZ, W, *rest)
     return result if out is None else out

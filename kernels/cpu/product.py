@@ -75,7 +75,7 @@ _ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
     "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row",
 )  # fmt: skip
-_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
+PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
 
 
 def _by_width(build: Callable[..., Any], tiles: TileSet, itemsize: int, pointers: int) -> Any:
@@ -179,7 +179,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
             turn(1, (across, c, c_row, columns, rows, across_row, rows))
 
     product.__qualname__ = f"product_{tiles.name}_{itemsize}"
-    signature = (_SIGNATURE.args, _SIGNATURE.return_type)
+    signature = (PRODUCT_SIGNATURE.args, PRODUCT_SIGNATURE.return_type)
     function = CFunc(product, signature, {}, {"nopython": True, "error_model": "numpy"})
     cached(function, product).compile()
     return function
@@ -187,7 +187,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
 
 # --- the table of addresses -------------------------------------------------------------------
 
-TILE_TABLE: Final = np.zeros(2, np.int64)  # product of float32, of float64; 0: plain loops
+TILE_TABLE: Final = np.zeros(3, np.int64)  # product of float32, of float64; 0: plain loops
+BF16_SLOT: Final = 2  # product of bfloat16 operands, float32 beside
 _TABLE_NAME: Final = "fastbp_tile_table"
 llvm.add_symbol(_TABLE_NAME, TILE_TABLE.ctypes.data)
 _lock = threading.Lock()
@@ -220,7 +221,7 @@ def _tile_address_compiled(typingctx: Any, slot: Any) -> Any:
         name = _TABLE_NAME
         table = builder.module.globals.get(name)
         if table is None:
-            table = ir.GlobalVariable(builder.module, ir.ArrayType(I64, 2), name)
+            table = ir.GlobalVariable(builder.module, ir.ArrayType(I64, len(TILE_TABLE)), name)
             table.linkage = "external"
         place = builder.gep(table, [args[0]], source_etype=I64)
         return builder.load(place, typ=I64)
@@ -262,15 +263,17 @@ _tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled
 
 
 @inline
-def _address_of_tiles(array):  # type: ignore[no-untyped-def]
+def _address_of_tiles(array, half):  # type: ignore[no-untyped-def]
+    if half != 0:
+        return _tile_address(BF16_SLOT)
     return _tile_address(0 if array.itemsize == 4 else 1)
 
 
 @serial
-def linear_rows(A, W, bias, C, lo, hi, m, n, finish, scratch):  # type: ignore[no-untyped-def]
+def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch):  # type: ignore[no-untyped-def]
     """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty."""
     biased = bias.size > 0
-    tiles = _address_of_tiles(C)
+    tiles = _address_of_tiles(C, half)
     if tiles != 0:
         a, c = _address(A, lo * A.shape[1]), _address(C, lo * C.shape[1])
         _call_product(
@@ -297,17 +300,18 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, scratch):  # type: ignore[n
 
 
 @serial
-def gradient_rows(A, D, G, first, lo, hi, batch, n, scratch):  # type: ignore[no-untyped-def]
+def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch):  # type: ignore[no-untyped-def]
     """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n].
 
     Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
     would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
     """
-    tiles = _address_of_tiles(G)
+    tiles = _address_of_tiles(G, half)
     if tiles != 0:
         g = _address(G, (lo - first) * G.shape[1])
         rows = hi - lo
-        if n <= NARROW_BYTES // G.itemsize and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
+        narrow = n <= NARROW_BYTES // G.itemsize and half == 0
+        if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
             c = _address(scratch, 0)
             _call_product(
                 tiles,
@@ -336,9 +340,9 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, scratch):  # type: ignore[no
 
 
 @serial
-def input_rows(D, W, judge, C, lo, hi, n, m, finish, scratch):  # type: ignore[no-untyped-def]
+def input_rows(D, W, judge, C, lo, hi, n, m, finish, half, scratch):  # type: ignore[no-untyped-def]
     """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0 if asked."""
-    tiles = _address_of_tiles(C)
+    tiles = _address_of_tiles(C, half)
     if tiles != 0:
         _call_product(
             tiles,

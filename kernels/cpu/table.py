@@ -53,13 +53,15 @@ _DTYPES: Final = (types.float32, types.float64)
 _bodies: list[_Body] = []
 _lock = threading.Lock()
 _bound: set[int] = set()
+_BF16: Final = 2  # in `_bound`: the bodies of networks of float32 with products of bfloat16
 
 
 class _Body:
     """One body: its dispatcher, its signatures for both dtypes, its two slots of the table."""
 
-    def __init__(self, dispatcher: Any, letters: str, result: Any) -> None:
+    def __init__(self, dispatcher: Any, letters: str, result: Any, bf16: bool) -> None:
         self.dispatcher, self.letters, self.result = body(dispatcher.py_func), letters, result
+        self.bf16 = bf16
         self.slot = 2 * len(_bodies)
 
     def arguments(self, which: int) -> tuple[Any, ...]:
@@ -91,14 +93,15 @@ class _Body:
         return int(compiled.library.get_pointer_to_function(name))
 
 
-def reached(dispatcher: Any, letters: str, result: Any = types.void) -> Any:
+def reached(dispatcher: Any, letters: str, result: Any = types.void, *, bf16: bool = False) -> Any:
     """The name by which compiled callers reach `dispatcher` through the table.
 
-    Python may call it too; with the JIT off it is the function itself.
+    Python may call it too; with the JIT off it is the function itself. bf16: only networks with
+    products of bfloat16 need it; it is compiled when the first of them is there.
     """
     if JIT_DISABLED:
         return dispatcher
-    entry = _Body(dispatcher, letters.replace(" ", ""), result)
+    entry = _Body(dispatcher, letters.replace(" ", ""), result, bf16)
     _bodies.append(entry)
 
     def stub(*args: Any) -> Any:
@@ -156,11 +159,21 @@ def bind(dtype: Any) -> None:
     with _lock:
         if which in _bound:
             return
-        for entry in _bodies:
+        for entry in (entry for entry in _bodies if not entry.bf16):
             _TABLE[entry.slot + which] = entry.address(which)
             if entry is _bodies[0] and entry.dispatcher.stats.cache_misses:
                 _announce(_DTYPES[which])
         _bound.add(which)
+
+
+def bind_bodies_of_bf16() -> None:
+    """Fill the table with what only products of bfloat16 need, once a process."""
+    if _BF16 in _bound:
+        return
+    with _lock:
+        for entry in (entry for entry in _bodies if entry.bf16):
+            _TABLE[entry.slot] = entry.address(0)
+        _bound.add(_BF16)
 
 
 def _announce(dtype: Any) -> None:

@@ -54,6 +54,7 @@ class Spec:
 
 PEERS: Final[dict[str, Spec]] = {
     "fastbp": Spec("fastbp_peer", "fastbp"),
+    "fastbp bf16": Spec("fastbp_peer", "fastbp", tolerance=2e-2, options={"precision": "bfloat16"}),
     "torch": Spec("torch_peer", "torch"),
     "torch.compile": Spec("torch_peer", "torch", options={"compiled": True}),
     # Products rounded to 8 bits of mantissa: 2^-8 an operand.

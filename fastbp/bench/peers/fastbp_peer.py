@@ -12,14 +12,17 @@ from ..shapes import Task
 class Implementation:
     """`Trainer.fit` with momentum SGD; threads are those of `n_threads`."""
 
-    def __init__(self, task: Task, threads: int, *, device: str = "cpu") -> None:
+    def __init__(
+        self, task: Task, threads: int, *, device: str = "cpu", precision: str | None = None
+    ) -> None:
         self._task, self._threads = task, threads
         *hidden, classes = task.shape.widths[1:]
         layers = [fastbp.Dense(units, "relu") for units in hidden]
         layers.append(fastbp.Dense(classes, "softmax"))
         self._net = fastbp.Network(
-            task.shape.widths[0], layers, loss="cross_entropy", seed=0, device=device
-        )
+            task.shape.widths[0], layers, loss="cross_entropy", seed=0, device=device,
+            precision=precision,
+        )  # fmt: skip
         self._X: Any = task.X
         if device != "cpu":  # the peers' data lie on the card, too
             from fastbp.kernels.cuda.shim import cuda

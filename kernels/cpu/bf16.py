@@ -1,0 +1,116 @@
+"""bfloat16 products: which instruction of this machine multiplies pairs of bfloat16 into float32.
+
+    amx             AMX tiles, `tdpbf16ps`: 16 x 16 sums over 32 products each
+    avx512_bf16     `vdpbf16ps`: 16 sums over 2 products each
+
+Both add in float32, flush denormals (of operands and of results) and round to nearest even whatever
+the thread's mode is. Their orders of summation differ, so their last bits do. Nothing is run that
+the processor, the operating system and the compiler do not all offer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import sys
+from typing import Any, Final
+
+import llvmlite.binding as llvm
+import numpy as np
+from numba.core import config
+
+from .jit import JIT_DISABLED
+
+BFLOAT16: Final = "bfloat16"
+AMX: Final = "amx"
+AVX512_BF16: Final = "avx512_bf16"
+
+_NEEDS: Final = {
+    AMX: ("avx512f", "avx512bw", "avx512bf16", "amx-tile", "amx-bf16"),
+    AVX512_BF16: ("avx512f", "avx512bw", "avx512bf16"),
+}
+# Linux lends the 8 KB of tile state to a process that asks:
+# arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
+_ARCH_PRCTL: Final = 158
+_ARCH_REQ_XCOMP_PERM: Final = 0x1023
+_XTILEDATA: Final = 18
+
+
+def _compiler_features() -> str | None:
+    """The features Numba was told to use, None where it takes the host's."""
+    if not config.ENABLE_AVX:
+        return ""
+    features = config.CPU_FEATURES
+    return None if features is None else str(features)
+
+
+def _has(instruction: str) -> bool:
+    host, told = llvm.get_host_cpu_features(), _compiler_features()
+    return all(
+        host.get(name, False) and (told is None or f"+{name}" in told.split(","))
+        for name in _NEEDS[instruction]
+    )
+
+
+@functools.cache
+def tiles_granted() -> bool:
+    """Ask the system, once a process, for the tiles' registers; threads and forks share them."""
+    if not sys.platform.startswith("linux") or platform.machine().lower() not in {
+        "x86_64",
+        "amd64",
+    }:
+        return False
+    try:
+        call = ctypes.CDLL(None, use_errno=True).syscall
+    except (OSError, AttributeError):
+        return False
+    call.restype = ctypes.c_long
+    arguments = (ctypes.c_long(n) for n in (_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XTILEDATA))
+    return int(call(*arguments)) == 0
+
+
+@functools.cache
+def instructions() -> tuple[str, ...]:
+    """What this process may multiply bfloat16 with, the fastest first; empty where nothing."""
+    if JIT_DISABLED:
+        return ()
+    offered = [name for name in _NEEDS if _has(name)]
+    return tuple(name for name in offered if name != AMX or tiles_granted())
+
+
+def missing() -> str:
+    """Why `instructions` is empty, as the end of a sentence."""
+    if JIT_DISABLED:
+        return "NUMBA_DISABLE_JIT is set"
+    if platform.machine().lower() not in {"x86_64", "amd64"}:
+        return f"this processor ({platform.machine()}) is no x86"
+    if (told := _compiler_features()) is not None and "+avx512bf16" not in told.split(","):
+        return "NUMBA_CPU_FEATURES, NUMBA_CPU_NAME or NUMBA_ENABLE_AVX leaves avx512bf16 out"
+    return "this processor has no AVX512_BF16"
+
+
+def is_bf16(precision: Any, dtype: Any) -> bool:
+    """Whether products are to be of bfloat16 operands: what the argument `precision` says.
+
+    Raises:
+        ValueError: it is neither None nor "bfloat16", or the numbers beside are not float32.
+        RuntimeError: this process has nothing that multiplies bfloat16.
+    """
+    if precision is None:
+        return False
+    if not isinstance(precision, str) or precision != BFLOAT16:
+        raise ValueError(
+            f"precision={str(precision)[:60]!r} must be None, products in dtype, or {BFLOAT16!r}"
+        )
+    if np.dtype(dtype) != np.float32:
+        raise ValueError(
+            f"precision={BFLOAT16!r} needs float32 beside, of parameters and sums, not "
+            f"{np.dtype(dtype)}; give dtype='float32', or precision=None"
+        )
+    if not instructions():
+        raise RuntimeError(
+            f"precision={BFLOAT16!r} is not available: {missing()}. Give precision=None, products "
+            "in float32; a stored network is loaded so by Network.load(path, precision=None)."
+        )
+    return True

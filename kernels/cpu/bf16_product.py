@@ -1,0 +1,177 @@
+"""The product of bfloat16 operands: float32 in and out, rounded on the way into the tiles.
+
+    C = finish(start + bf16(A) bf16(B))       or  A B^T where `turned`
+
+It has the arguments of `product.make_product`'s function and a slot of the same table, so that the
+three products of a layer reach either by the same call. Both operands are rounded as they are
+packed, A once for many panels of B, and the sums stay in float32. Where the last argument but one
+is not 0, B is the one of the call before and still packed: at most COLUMNS x DEPTH of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+from . import bf16
+from .amx_tiles import ROOM_BYTES, build_amx, build_configure, build_release
+from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TILES, build_pack
+from .bf16_tiles import BLOCK_POINTERS, build_dots
+from .jit import cached
+from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
+from .tiles import FINISH_NONE, I64, POINTER, START_C
+
+ROWS: Final = 256  # of A packed at once ...
+DEEP: Final = 2048  # ... over so much of the depth: 1 MB, half of an L2
+DEPTH: Final = 512  # of B packed at once ...
+COLUMNS: Final = 512  # ... of so many columns where they are kept for the next call, 512 KB ...
+FEW_COLUMNS: Final = 128  # ... else so few that what is added up stays in the L2
+SLICE: Final = 256  # of the depth multiplied at once: 32 rows and 32 columns share an L1
+_A_AT: Final = 2 * ROOM_BYTES
+_B_AT: Final = _A_AT + 2 * ROWS * DEEP
+BF16_SCRATCH_BYTES: Final = _B_AT + 2 * COLUMNS * DEPTH + 64
+"""Of one thread: a tile, A and B as they are multiplied, and what it takes to align them."""
+
+
+def _emitted(builds: dict[int, Callable[[ir.Module], ir.Function]], pointers: int) -> Any:
+    """An intrinsic f(which, arguments) that calls the function that builds[which] emits.
+
+    The first `pointers` arguments are addresses.
+    """
+
+    @intrinsic
+    def call(typingctx: Any, which: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            values = cgutils.unpack_tuple(builder, args[1]) if len(sig.args[1]) else []
+            values = [
+                builder.inttoptr(v, POINTER) if i < pointers else v for i, v in enumerate(values)
+            ]
+            done = builder.append_basic_block("chosen")
+            choice = builder.switch(args[0], done)
+            for number, build in builds.items():
+                function = build(builder.module)
+                block = builder.append_basic_block(f"choice{number}")
+                choice.add_case(ir.Constant(I64, number), block)
+                builder.position_at_end(block)
+                builder.call(function, values)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, arguments), codegen
+
+    return call
+
+
+def _nothing(module: ir.Module) -> ir.Function:
+    """What stands for the tiles' configuration where there are none."""
+    name = "fastbp_bf16_nothing"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), []), name)
+    function.linkage = "internal"
+    ir.IRBuilder(function.append_basic_block("entry")).ret_void()
+    return function
+
+
+def make_bf16_product(instruction: str) -> Any:
+    """Compile the product over one instruction; a C function of `product`'s arguments."""
+    amx = instruction == bf16.AMX
+    build_block = build_amx if amx else build_dots
+    block = _emitted({v: functools.partial(build_block, vectors=v) for v in (1, 2)}, BLOCK_POINTERS)
+    pack_a, pack_b = (
+        _emitted(
+            {f: functools.partial(build_pack, target_form=t, source_form=f) for f in (FLAT, TALL)},
+            2,
+        )
+        for t in (TILES, PAIRS)
+    )
+    begin_tiles = _emitted({0: build_configure if amx else _nothing}, 0)
+    end_tiles = _emitted({0: build_release if amx else _nothing}, 0)
+
+    def product(
+        rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
+        bias, judge, judge_row, start, finish, scratch, kept, _,
+    ):  # type: ignore[no-untyped-def]  # fmt: skip
+        room = (scratch + 63) // 64 * 64
+        packed_a, packed_b = room + _A_AT, room + _B_AT
+        form_a = FLAT if a_step == 1 else TALL
+        row_a = a_row if a_step == 1 else a_step
+        form_b = FLAT if turned != 0 else TALL
+        wide = COLUMNS if depth <= DEPTH and columns <= COLUMNS else FEW_COLUMNS
+        begin_tiles(0, ())
+        for top in range(0, rows, ROWS):
+            high = min(ROWS, rows - top)
+            deep = 0
+            while deep < depth or deep == 0:
+                long = min(DEEP, depth - deep)
+                group = (long + STEP - 1) // STEP * TILE_BYTES
+                pack_a(form_a, (packed_a, a + (top * a_row + deep * a_step) * 4, row_a, high, long))
+                for first in range(0, columns, wide):
+                    units = min(wide, columns - first)
+                    done = 0
+                    while done < long or done == 0:
+                        part = min(DEPTH, long - done)
+                        if kept == 0 or top > 0 or wide != COLUMNS:
+                            k = deep + done
+                            at = first * b_row + k if turned != 0 else k * b_row + first
+                            pack_b(form_b, (packed_b, b + at * 4, b_row, units, part))
+                        panel = (part + STEP - 1) // STEP * 2 * TILE_BYTES
+                        at = 0
+                        while at < part or at == 0:
+                            thin = min(SLICE, part - at)
+                            k = deep + done + at
+                            begin = start if k == 0 else START_C
+                            end = finish if k + thin >= depth else FINISH_NONE
+                            for column in range(first, first + units, PANEL):
+                                here = min(PANEL, columns - column)
+                                block(
+                                    (here + GROUP - 1) // GROUP,
+                                    (
+                                        packed_a + (done + at) // STEP * TILE_BYTES,
+                                        packed_b + (column - first) // PANEL * panel
+                                        + at // STEP * 2 * TILE_BYTES,
+                                        c + (top * c_row + column) * 4, bias + column * 4,
+                                        judge + (top * judge_row + column) * 4, room, high,
+                                        (thin + STEP - 1) // STEP, group, c_row, judge_row, here,
+                                        begin, end,
+                                    ),
+                                )  # fmt: skip
+                            at += max(thin, 1)
+                        done += max(part, 1)
+                deep += max(long, 1)
+        end_tiles(0, ())
+
+    product.__qualname__ = f"product_bf16_{instruction}"
+    signature = (PRODUCT_SIGNATURE.args, PRODUCT_SIGNATURE.return_type)
+    function = CFunc(product, signature, {}, {"nopython": True, "error_model": "numpy"})
+    cached(function, product).compile()
+    return function
+
+
+_lock = threading.Lock()
+_compiled = functools.cache(make_bf16_product)
+
+
+def bind_bf16(instruction: str | None = None) -> None:
+    """Put the product of bfloat16 operands into the table, over the fastest instruction there is.
+
+    Raises:
+        RuntimeError: this process may use none, or not the one asked for.
+    """
+    offered = bf16.instructions()
+    if instruction is None and TILE_TABLE[BF16_SLOT] != 0:
+        return
+    chosen = instruction or next(iter(offered), None)
+    if chosen not in offered:
+        raise RuntimeError(f"no product of bfloat16 by {chosen}: {bf16.missing()}")
+    with _lock:
+        TILE_TABLE[BF16_SLOT] = _compiled(chosen).address
