@@ -71,3 +71,14 @@ def test_passes_in_pieces_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_step_may_be_the_interval_of_a_decay() -> None:
     assert fastbp.StepDecay(1.0, every=1, factor=0.5).rates(0, 3).tolist() == [1.0, 0.5, 0.25]
+
+
+def test_biases_are_started_and_started_anew() -> None:
+    net = Network(3, [Dense(4, "tanh", bias_init="he_uniform"), Dense(2, "softmax")], seed=3)
+    first = net.layers[0].b.copy()
+    assert np.abs(first).min() > 0.0
+    assert not net.layers[1].b.any()
+    net.layers[0].b = net.layers[1].b = 7.0
+    net.initialize(3)
+    assert np.array_equal(net.layers[0].b, first)
+    assert not net.layers[1].b.any()
