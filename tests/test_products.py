@@ -53,7 +53,7 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip("this CPU has no tiles: plain loops are what it runs")
     for dtype in DTYPES:
         bind_tiles(dtype, plain=plain)
-    assert (TILE_TABLE == 0).all() == plain
+    assert (TILE_TABLE[: len(DTYPES)] == 0).all() == plain  # that of bfloat16 comes after
     yield request.param
     for dtype in DTYPES:
         bind_tiles(dtype)

@@ -100,9 +100,9 @@ def is_bf16(precision: Any, dtype: Any) -> bool:
     if precision is None:
         return False
     if not isinstance(precision, str) or precision != BFLOAT16:
-        raise ValueError(
-            f"precision={str(precision)[:60]!r} must be None, products in dtype, or {BFLOAT16!r}"
-        )
+        text = isinstance(precision, str)  # others may have no repr, or a long one
+        what = repr(precision[:60]) if text else f"({type(precision).__name__})"
+        raise ValueError(f"precision={what} must be None, products in dtype, or {BFLOAT16!r}")
     if np.dtype(dtype) != np.float32:
         raise ValueError(
             f"precision={BFLOAT16!r} needs float32 beside, of parameters and sums, not "
