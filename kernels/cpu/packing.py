@@ -135,7 +135,11 @@ def _turn_edge(
     j0: Any,
     within: Any,
 ) -> None:
-    """An incomplete block: lanes beyond the operand count as 0, rows beyond it are not stored."""
+    """An incomplete block: lanes beyond the operand count as 0, rows beyond it are not stored.
+
+    Where no lane is wanted the address is one that is there: a processor that finds no page behind
+    an access it may ignore takes 500 cycles to ignore it.
+    """
     builder = simd.builder
     here, nowhere = simd.first(left), simd.first(ir.Constant(I64, 0))
     rows = []
@@ -143,12 +147,13 @@ def _turn_edge(
         present = builder.icmp_signed("<", builder.add(j0, ir.Constant(I64, r)), columns)
         guard = builder.select(present, here, nowhere)
         place = simd.at(corner, builder.mul(source_row, ir.Constant(I64, r)))
-        rows.append(simd.load(place, guard))
+        rows.append(simd.load(builder.select(present, place, corner), guard))
     kept = simd.first(within)
     for r, value in enumerate(turned(simd, rows)):
-        guard = builder.select(builder.icmp_signed("<", ir.Constant(I64, r), left), kept, nowhere)
-        place = builder.mul(target_row, ir.Constant(I64, r))
-        simd.store(value, simd.at(into, place), guard)
+        present = builder.icmp_signed("<", ir.Constant(I64, r), left)
+        guard = builder.select(present, kept, nowhere)
+        place = simd.at(into, builder.mul(target_row, ir.Constant(I64, r)))
+        simd.store(value, builder.select(present, place, into), guard)
 
 
 def turned(simd: Vectors, rows: list[Any]) -> list[Any]:
