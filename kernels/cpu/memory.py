@@ -188,7 +188,7 @@ def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         place = builder.bitcast(builder.gep(data, [args[1]]), pointer)
-        builder.call(function, [place, i32(0), i32(3), i32(1)])  # to read, soon and again, data
+        builder.call(function, [place, i32(0), i32(2), i32(1)])  # to read, into the L2, data
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
