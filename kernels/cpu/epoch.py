@@ -22,9 +22,9 @@ from .bodies import (
     prepare_rates,
 )
 from .jit import inline, serial
-from .memory import flush_denormals, prefetch, restore_mode, segment, window
+from .memory import flush_denormals, restore_mode, segment, window
 from .ranks import RANKS, own_rows, sum_gradient
-from .samples import finite_row, unpack_row
+from .samples import ask_for, copy_row, finite_row, unpack_row
 from .shares import FLAT, row_of, share
 from .table import reached
 
@@ -54,8 +54,6 @@ CONSTANTS: Final = 64
 """Elements at the end of a thread's scratch: the step's optimizer constants."""
 SCRATCH_TAIL: Final = learn.ROOM + CONSTANTS
 """Elements of a thread's scratch beyond the product's packing."""
-AHEAD: Final = 3
-"""Samples that are asked for in advance: each lies anywhere in memory."""
 BATCH_GRAIN: Final = 4
 """Rows of a batch are cut at multiples of this: whole tiles."""
 
@@ -195,12 +193,13 @@ def gather(
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
+    Those of the batch after it are asked for meanwhile: each lies anywhere in memory.
+
     `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
     losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum. They are the rows
     from `first` on of a batch of `whole` rows, whose weights are summed (or given, as TOTAL).
     """
     m, k = p[M], targets.shape[1]
-    line = 64 // X.itemsize
     into = window(arena, p[IN], rows, p[IN_LD])
     wanted = window(arena, settings[TARGETS], rows, settings[TARGETS_LD])
     for i in range(lo, hi):
@@ -208,13 +207,9 @@ def gather(
         if starts.size > 0:
             unpack_row(X, columns, starts, sample, into, i, m)
         else:
-            if start + i + AHEAD < order.size:
-                later = order[start + i + AHEAD] * m
-                for j in range(0, m, line):
-                    prefetch(X, later + j)
-            source, target = segment(X, sample * m, m), segment(into, i * p[IN_LD], m)
-            for j in range(m):
-                target[j] = source[j]
+            if start + i + rows < order.size:
+                ask_for(X, labels, order[start + i + rows], m)
+            copy_row(X, sample, into, i, m)
         y = segment(wanted, i * settings[TARGETS_LD], k)
         if settings[LABELLED] != 0:
             for j in range(k):

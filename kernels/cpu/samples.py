@@ -1,11 +1,35 @@
-"""One sample on its way into a batch: unpacked from a sparse matrix, screened."""
+"""One sample on its way into a batch: asked for, copied or unpacked, screened."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from .jit import inline
-from .memory import segment
+from .memory import prefetch, segment, window
+from .spans import span
+
+
+def _same(x: Any) -> Any:
+    return x
+
+
+_copied = span({0: _same}, outputs=1, inputs=1)
+
+
+@inline
+def copy_row(X: Any, sample: int, into: Any, i: int, m: int) -> None:
+    """into[i, :m] = X[sample, :m], X's rows being m long."""
+    source, target = window(X, sample * m, 1, m), window(into, i * into.shape[1], 1, m)
+    _copied(0, target, source, 0, m, ())
+
+
+@inline
+def ask_for(X: Any, labels: Any, sample: int, m: int) -> None:
+    """Have X[sample, :m] and labels[sample] brought into the L2, to be read within a step."""
+    line = 64 // X.itemsize
+    for j in range(0, m, line):
+        prefetch(X, sample * m + j)
+    prefetch(labels, sample)
 
 
 @inline
