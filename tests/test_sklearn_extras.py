@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import make_classification
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.class_weight import compute_sample_weight
 
 import fastbp
 from fastbp import Dense, MLPClassifier, MLPRegressor
+from fastbp.kernels.cpu import bf16
 from fastbp.kernels.tables import ACTIVATIONS, LOSSES
 from fastbp.optimizers import OPTIMIZERS
 
@@ -238,3 +240,21 @@ def test_progress_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -
     captured = capsys.readouterr()
     assert "epoch 4/4" in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.skipif(not bf16.instructions(), reason=f"no bfloat16: {bf16.missing()}")
+@pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
+def test_precision_is_the_networks(cls: Any) -> None:
+    """Products are of rounded operands: those of the model's own network, and not float32's."""
+    y = Y if cls is MLPClassifier else REAL
+    given = {**SMALL, "dtype": "float32"}
+    plain, rounded = (cls(**given, precision=p).fit(X, y) for p in (None, "bfloat16"))
+    assert rounded._network.precision == "bfloat16"
+    ratio = np.linalg.norm(weights(rounded) - weights(plain)) / np.linalg.norm(weights(plain))
+    assert 1e-6 < ratio < 0.1
+    again = cls(**given, precision="bfloat16", n_threads=1).fit(X, y)
+    assert weights(again).tobytes() == weights(rounded).tobytes()
+    with pytest.raises(ValueError, match="needs float32 beside"):
+        cls(**SMALL, precision="bfloat16").fit(X, y)
+    with pytest.raises(InvalidParameterError, match="'precision' parameter"):
+        cls(**given, precision="half").fit(X, y)

@@ -78,6 +78,7 @@ def build(estimator: Any, units: list[int], dtype: Any, seed: int = 0) -> Networ
         dtype=dtype,
         seed=seed,
         device=estimator.device,
+        precision=estimator.precision,
     )
 
 

@@ -55,6 +55,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         dtype: "float32" or "float64"; None: X's.
         n_threads: None: as many as pay. The weights do not depend on it.
         device: "cpu", or "cuda" for an NVIDIA card.
+        precision: "bfloat16" rounds the operands of products to bfloat16, as for `Network`; it goes
+            with float32 and a processor that has the instruction. None: products in `dtype`.
         progress: show a progress bar.
 
     >>> from sklearn.datasets import load_iris
@@ -109,6 +111,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         dtype: str | None = None,
         n_threads: int | None = None,
         device: str = "cpu",
+        precision: str | None = None,
         progress: bool = False,
     ) -> None:
         store(locals())

@@ -55,6 +55,7 @@ EXTRAS: Final[dict[str, Any]] = {
     "callbacks": "no_validation",
     "dtype": [None, StrOptions({"float32", "float64"})],
     "device": [StrOptions({"cpu", "cuda"})],
+    "precision": [None, StrOptions({"bfloat16"})],
     "n_threads": [None, Interval(Integral, 1, MOST_THREADS, closed="both")],
     "progress": ["boolean"],
 }

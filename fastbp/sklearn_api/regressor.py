@@ -91,6 +91,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dtype: str | None = None,
         n_threads: int | None = None,
         device: str = "cpu",
+        precision: str | None = None,
         progress: bool = False,
     ) -> None:
         store(locals())
