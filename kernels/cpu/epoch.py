@@ -193,7 +193,7 @@ def gather(
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
-    Those of the batch after it are asked for meanwhile: each lies anywhere in memory.
+    Those in their places of the next batch are asked for meanwhile: each lies anywhere in memory.
 
     `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
     losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum. They are the rows
@@ -207,8 +207,8 @@ def gather(
         if starts.size > 0:
             unpack_row(X, columns, starts, sample, into, i, m)
         else:
-            if start + i + rows < order.size:
-                ask_for(X, labels, order[start + i + rows], m)
+            if start + i + whole < order.size:
+                ask_for(X, labels, order[start + i + whole], m)
             copy_row(X, sample, into, i, m)
         y = segment(wanted, i * settings[TARGETS_LD], k)
         if settings[LABELLED] != 0:
