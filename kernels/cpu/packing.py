@@ -138,7 +138,7 @@ def _turn_edge(
     """An incomplete block: lanes beyond the operand count as 0, rows beyond it are not stored.
 
     Where no lane is wanted the address is one that is there: a processor that finds no page behind
-    an access it may ignore takes 500 cycles to ignore it.
+    an access it may ignore takes 80 ns to ignore it (EPYC, Zen 4).
     """
     builder = simd.builder
     here, nowhere = simd.first(left), simd.first(ir.Constant(I64, 0))
