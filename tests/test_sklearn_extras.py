@@ -252,7 +252,7 @@ def test_precision_is_the_networks(cls: Any) -> None:
     assert rounded._network.precision == "bfloat16"
     ratio = np.linalg.norm(weights(rounded) - weights(plain)) / np.linalg.norm(weights(plain))
     assert 1e-6 < ratio < 0.1
-    again = cls(**given, precision="bfloat16", n_threads=1).fit(X, y)
+    again = cls(**given, precision="bfloat16", n_threads=2).fit(X, y)
     assert weights(again).tobytes() == weights(rounded).tobytes()
     with pytest.raises(ValueError, match="needs float32 beside"):
         cls(**SMALL, precision="bfloat16").fit(X, y)
