@@ -111,7 +111,8 @@ class Network(Parameters, Passes, Placement, Bridges):
             ) from None
         self._running = aligned(running, self.dtype)
         self._workspaces: list[Workspace] = []
-        self._work_a_row = 6 * sum(spec.inputs * spec.units for spec in self._specs)
+        products = sum(spec.inputs * spec.units for spec in self._specs)
+        self._work_a_row = 6 * products * self.dtype.itemsize // 4
 
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):

@@ -16,7 +16,7 @@ from .errors import check_flag, check_integer
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
-from .threads import ROWS_A_THREAD, choose_threads
+from .threads import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
@@ -73,7 +73,7 @@ class Passes:
         rows = len(matrix)
         threads = 1
         if rows >= 2 * ROWS_A_THREAD:
-            threads = choose_threads(self._work(min(rows, INFERENCE_ROWS)) // 3, rows)
+            threads = choose_threads(self._work(rows) // 3, rows, grain=WORK_A_CALL)
         out = np.empty((rows, self._specs[-1].units), self.dtype)
         most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
         work = self._take(min(rows, most))  # one row is microseconds: no `with` here
@@ -130,6 +130,7 @@ class Passes:
         seed = self.seed if seed is None else check_integer("seed", seed, least=0, most=SEEDS)
         work.results[:] = 0.0
         blocks = max(1, self._piece() // rows)
+        work_a_call = self._work(rows * min(blocks, len(batch.bounds) - 1))
         for first in range(0, len(batch.bounds) - 1, blocks):
             work.run(
                 mode,
@@ -140,7 +141,7 @@ class Passes:
                 np.empty((0, self._parameters.size), self.dtype),
                 self._running,
                 training=training,
-                n_threads=choose_threads(self._work(rows), rows),
+                n_threads=choose_threads(work_a_call, rows, grain=WORK_A_CALL),
             )
         if screen and not np.isfinite(work.results[loop.LOSS_SUM]):
             message = unfit(batch.X, "X") or (len(batch.targets) and unfit(batch.targets, "y"))

@@ -11,7 +11,7 @@ from .engine import Workspace
 from .errors import plural, shown
 from .run import Run
 from .samples import Data
-from .threads import choose_threads
+from .threads import WORK_A_CALL, choose_threads
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -108,7 +108,9 @@ class Stream(Run):
             larger.results[:] = self.work.results
             self.work = larger
         self.order = np.arange(rows)
-        self.threads = choose_threads(self.net._work(rows), rows, self.trainer.n_threads)
+        self.threads = choose_threads(
+            self.net._work(rows), rows, self.trainer.n_threads, WORK_A_CALL
+        )
 
     def _bounds(self, first: int, count: int) -> Any:
         return np.array([0, self.data.samples])

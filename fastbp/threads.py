@@ -178,16 +178,22 @@ def _quota() -> int:
 
 MOST_THREADS = 1024
 """More are a mistake: each has scratch memory of its own."""
-# Operations of a step, and rows of its batch, that pay for one more thread. Its meetings cost less
-# than a microsecond, but half of the weights and of the activations change cores at every step: two
-# threads break even at 6 to 9 million operations (64-64-64-10 on 128 rows, 64-128-128-10 on 64).
-WORK_A_THREAD = 4_000_000
+# Operations of a step (in float32: one in float64 counts twice), and rows of its batch, that pay for
+# one more thread. Its meetings cost less than a microsecond, but half of the weights and of the
+# activations change cores at every step. Two threads took 0.74 to 0.80 of one's time at 3 to 6
+# million operations on 64 rows or more, 0.9 to 0.97 on 32 and 1.27 on 16 (784-128-10).
+WORK_A_THREAD = 2_000_000
+WORK_A_CALL = 10_000_000
+"""The same of a call that makes one step or pass: to wake a thread for it takes some 100 us."""
 ROWS_A_THREAD = 16
 
 
-def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
+def choose_threads(
+    work: int, rows: int, asked: int | None = None, grain: int = WORK_A_THREAD
+) -> int:
     """How many threads a step of `work` operations on `rows` samples deserves, at least 1.
 
+    `grain` is the work that pays for one more; of a single call, WORK_A_CALL and all of its work.
     `asked` overrides; results do not depend on the number.
     """
     if JIT_DISABLED:
@@ -195,5 +201,5 @@ def choose_threads(work: int, rows: int, asked: int | None = None) -> int:
     if asked is not None:
         asked = int(asked)  # a NumPy integer of few bits would overflow in sizes
         return min(asked, getattr(_own, "most", None) or asked)
-    paying = min(work // WORK_A_THREAD, rows // ROWS_A_THREAD)
+    paying = min(work // grain, rows // ROWS_A_THREAD)
     return 1 if paying <= 1 else min(available_cores(), paying)

@@ -397,10 +397,10 @@ def test_inference_on_any_number_of_threads_gives_the_same_bits(
     """The last block is shorter, so other threads own its rows of the buffers: they must wait."""
     net = Network(32, [Dense(64, "gelu"), Dense(64, "tanh"), Dense(3, "softmax")], seed=1)
     inputs = np.random.default_rng(0).normal(size=(3 * 512 + 100, 32)).astype(np.float32)
-    monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows: 1)
+    monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, grain: 1)
     alone = net.forward(inputs)
     for threads in (2, 3, 4):
-        monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, n=threads: n)
+        monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, grain, n=threads: n)
         for _ in range(60):
             assert np.array_equal(net.forward(inputs), alone)
 

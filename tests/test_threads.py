@@ -339,6 +339,17 @@ def test_as_many_as_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     assert threads.choose_threads(10**12, 1000) == 8
     assert threads.choose_threads(10**12, 2 * rows) == 2
     assert threads.choose_threads(0, 1, asked=5) == 5
+    call = threads.WORK_A_CALL
+    assert threads.choose_threads(2 * call - 1, 1000, grain=call) == 1
+    assert threads.choose_threads(2 * call, 1000, grain=call) == 2
+
+
+def test_float64_is_twice_the_work() -> None:
+    nets = [
+        fastbp.Network(30, [fastbp.Dense(20), fastbp.Dense(2)], dtype=d)
+        for d in (np.float32, np.float64)
+    ]
+    assert [net._work(10) for net in nets] == [10 * 6 * 640, 2 * 10 * 6 * 640]
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="slow without compiled code")

@@ -11,7 +11,7 @@ from ..canonical import as_floats, writable_type
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..kernels.cpu.screen import first_not_finite
 from ..network import Network
-from ..threads import choose_threads
+from ..threads import WORK_A_CALL, choose_threads
 
 
 @dataclass(slots=True)  # not frozen: that would cost a prediction of one row a tenth of its time
@@ -111,7 +111,7 @@ def outputs(
     """What the network gives for every row; with `screen`, None where a row is not finite."""
     rows = inputs.rows
     block = min(rows, net._rows_at_once())
-    threads = choose_threads(net._work(block) // 3, rows, n_threads)
+    threads = choose_threads(net._work(rows) // 3, rows, n_threads, WORK_A_CALL)
     out = np.empty((rows, net._specs[-1].units), net.dtype)
     work = net._take(block)  # one row is microseconds: no `with` here
     bad = work.infer(

@@ -16,7 +16,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from ..engine import Array, Recipe, aligned
 from ..kernels.cpu import epoch as loop
 from ..network import Network
-from ..threads import choose_threads
+from ..threads import WORK_A_CALL, choose_threads
 from .hooks import Hooks
 from .inputs import Data
 
@@ -34,7 +34,7 @@ class Objective:
         self.work = net._workspace(self.block, "sum")
         self.gradient, self.order = aligned(size, net.dtype), np.arange(rows)
         self.state = np.empty((0, size), net.dtype)
-        self.threads = choose_threads(net._work(self.block), self.block, e.n_threads)
+        self.threads = choose_threads(net._work(self.block), self.block, e.n_threads, WORK_A_CALL)
         weights = data.weights
         self.weight = float(weights.sum(dtype=np.float64)) if weights.size else float(rows)
         self.alpha, self.shares = float(e.alpha), e._loss_shares(net)

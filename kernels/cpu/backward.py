@@ -50,9 +50,9 @@ from .tiles import FINISH_MASK, FINISH_NONE
 
 RELU: Final = ACTIVATIONS["relu"].code
 IDENTITY: Final = ACTIVATIONS["identity"].code
-ROWS: Final = 12
-"""Rows of W are cut at multiples of this: whole tiles of every height but 1."""
-TALL: Final = 16 * ROWS
+ROWS: Final = 48
+"""Blocks of rows of a W are multiples of this: whole tiles of every height."""
+TALL: Final = 4 * ROWS
 """Rows of W formed at once: what one packing of a wide layer's dL/dZ and of A^T serves."""
 
 

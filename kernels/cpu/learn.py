@@ -26,7 +26,7 @@ from .bodies import (
 from .jit import inline, serial
 from .memory import segment, window
 from .product import NARROW_ROWS
-from .shares import COLUMNS, FLAT, row_of, share
+from .shares import COLUMNS, FLAT, row_of, share, share_of_rows
 from .table import reached
 from .update import SGD
 
@@ -91,7 +91,7 @@ def learn_fused(
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         m, n = p[M], p[N]
-        lo, hi = share(m, ROWS, t, T)
+        lo, hi = share_of_rows(m, t, T)
         first, last = share(n, COLUMNS, T - 1 - t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
@@ -134,7 +134,7 @@ def whole_gradient(
     """Thread t's rows of every dL/dW and columns of every dL/db."""
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
-        lo, hi = share(p[M], ROWS, t, T)
+        lo, hi = share_of_rows(p[M], t, T)
         first, last = share(p[N], COLUMNS, T - 1 - t, T)
         layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch)
 

@@ -15,14 +15,13 @@ from numba import prange
 from ..checks import array, code_of, output
 from ..tables import ACTIVATIONS
 from .activation import activate_rows
-from .backward import ROWS
 from .bf16 import is_bf16
 from .bf16_product import BF16_SCRATCH_BYTES, bind_bf16
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
 from .product import SCRATCH_BYTES, bind_tiles, gradient_rows, input_rows, linear_rows
-from .shares import COLUMNS, share
+from .shares import COLUMNS, share, share_of_rows
 from .sums import column_sums
 from .tiles import FINISH_NONE, FINISH_RELU
 
@@ -94,7 +93,7 @@ def _weight_share(
 ) -> None:
     mode = flush_denormals()
     rows, n = dZ.shape
-    lo, hi = share(A.shape[1], ROWS, part, parts)
+    lo, hi = share_of_rows(A.shape[1], part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch)
     lo, hi = share(n, COLUMNS, part, parts)

@@ -12,6 +12,12 @@ from .memory import segment
 COLUMNS = 16
 """Columns are cut at multiples of this: a cache line of float32."""
 
+WHOLE, EVEN = 16, 4
+"""Rows of a W are cut at multiples of the one or the other: every tile's height, or the small."""
+
+MANY = 128
+"""Rows of a W a thread from which a share of 16 more or less no longer matters."""
+
 FLAT = 4096
 """Flat vectors are cut at multiples of this: 16 KB of float32, and `square_sum`'s block."""
 
@@ -24,6 +30,15 @@ def share(total: int, grain: int, part: Any, parts: int) -> tuple[int, int]:
     lo = blocks * part // parts * grain
     hi = blocks * (part + 1) // parts * grain
     return min(lo, total), min(hi, total)
+
+
+@inline
+def share_of_rows(m: int, part: Any, parts: int) -> tuple[int, int]:
+    """Share `part` of the rows of a W: whole tiles and lines where they are many, else even.
+
+    At 64 rows and two threads, multiples of 12 make 28 and 36, and the second waits for the first.
+    """
+    return share(m, WHOLE if m >= MANY * parts else EVEN, part, parts)
 
 
 @inline
