@@ -178,10 +178,10 @@ def _quota() -> int:
 
 MOST_THREADS = 1024
 """More are a mistake: each has scratch memory of its own."""
-# Operations of a step (in float32: one in float64 counts twice), and rows of its batch, that pay for
-# one more thread. Its meetings cost less than a microsecond, but half of the weights and of the
-# activations change cores at every step. Two threads took 0.74 to 0.80 of one's time at 3 to 6
-# million operations on 64 rows or more, 0.9 to 0.97 on 32 and 1.27 on 16 (784-128-10).
+# Operations of a step (one in float64 counts twice), and rows of its batch, that pay for one more
+# thread. Its meetings cost less than a microsecond, but half of the weights and of the activations
+# change cores at every step. Two threads took 0.74 to 0.80 of one's time at 3 to 6 million
+# operations on 64 rows or more, 0.9 to 0.97 on 32 and 1.27 on 16 (784-128-10).
 WORK_A_THREAD = 2_000_000
 WORK_A_CALL = 10_000_000
 """The same of a call that makes one step or pass: to wake a thread for it takes some 100 us."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.cpu import update as bodies
+from fastbp.kernels.cpu.outer import REPEATED
 from fastbp.kernels.cpu.shares import FLAT
 from fastbp.kernels.cpu.update import (
     clip_value_span,
@@ -216,10 +217,11 @@ def test_no_cut_changes_a_bit(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("n", [1, 7, 16, 17, 30, 37, 48])
 @pytest.mark.parametrize("name", NAMES)
-def test_an_outer_product_is_applied_as_if_it_were_formed(name: str, dtype: str) -> None:
+def test_an_outer_product_is_applied_as_if_it_were_formed(name: str, n: int, dtype: str) -> None:
     """The gradient of W for one sample, a delta^T: the bits of the update by the whole matrix."""
-    rows, n, code = 23, 37, UPDATES[name].code
+    rows, code = 23, UPDATES[name].code
     w, g, state = _problem(name, dtype, rows * n + 11)
     a, delta = g[:rows].copy(), g[rows : rows + n].copy()
     a[4] = 0
@@ -231,7 +233,8 @@ def test_an_outer_product_is_applied_as_if_it_were_formed(name: str, dtype: str)
     whole = np.outer(a, delta).ravel()
     update_rows(code, formed, whole, formed_state, rates, 0.02, 1.0, 7, 0, rows * n, rates)
     outer, outer_state = w.copy(), state.copy()
-    update_rows(code, outer, delta, outer_state, rates, 0.02, 1.0, 7, rows, n, a)
+    twice = np.resize(delta, n + REPEATED)
+    update_rows(code, outer, twice, outer_state, rates, 0.02, 1.0, 7, rows, n, a)
     assert outer.tobytes() == formed.tobytes()
     assert outer_state.tobytes() == formed_state.tobytes()
     assert (outer[:7] == w[:7]).all()

@@ -25,6 +25,7 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import segment, window
+from .outer import REPEATED
 from .product import NARROW_ROWS
 from .shares import COLUMNS, FLAT, row_of, share, share_of_rows
 from .table import reached
@@ -55,15 +56,14 @@ def update_span(
 
 @inline
 def update_outer(
-    parameters: Any, a: Any, delta: Any, state: Any, code: int, rates: Any, l2: float,
+    parameters: Any, a: Any, delta: Any, n: int, state: Any, code: int, rates: Any, l2: float,
     shrink: float, at: int, lo: int, hi: int,
 ) -> None:  # fmt: skip
-    """Update rows [lo, hi) of the W at parameters[at] by the gradient a delta^T of one sample.
+    """Update rows [lo, hi) of the W at parameters[at] by the gradient a delta[:n]^T of one sample.
 
     Where a zero changes nothing (plain SGD without decay), its rows are left alone: four of five
     inputs of a digit are 0.
     """
-    n = delta.size
     skip = code == SGD and l2 == 0 and shrink == 1
     i = lo
     while i < hi:
@@ -95,9 +95,13 @@ def learn_fused(
         first, last = share(n, COLUMNS, T - 1 - t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
-        if rows == 1 and clip_value == 0 and p[HALF] == 0:
+        if rows == 1 and clip_value == 0 and p[HALF] == 0 and n + REPEATED <= ROOM:
             a, d = segment(arena, p[IN], m), segment(arena, p[D], n)
-            update_outer(parameters, a, d, state, code, rates, l2, shrink, p[W], lo, hi)
+            for j in range(n):
+                room[j] = d[j]
+            for j in range(REPEATED):
+                room[n + j] = room[j]
+            update_outer(parameters, a, room, n, state, code, rates, l2, shrink, p[W], lo, hi)
             hi = lo
         if p[HALF] != 0:
             learn_bf16(

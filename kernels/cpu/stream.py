@@ -5,17 +5,16 @@
     f(code, (a, b, c, ...), count, scalars)
 
 It runs formula(*values, *scalars) over the first `count` elements of the vectors and stores what it
-returns into the first of them; `stream_outer` does so for the rows of a matrix. Whole vectors
-first, then one masked vector for what is left, in the same operations: no cut changes a bit, and
-vectors may be one another (each is read before it is written). LLVM's own vectoriser would guard
-each of these loops with overlap checks, fall back to scalars where an output is an input, and take
-three times as long to compile.
+returns into the first of them. Whole vectors first, then one masked vector for what is left, in the
+same operations: no cut changes a bit, and vectors may be one another (each is read before it is
+written). `outer.py` does so where the last vector is an outer product. LLVM's own vectoriser would
+guard each of these loops with overlap checks, fall back to scalars where an output is an input, and
+take three times as long to compile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,12 +29,6 @@ from .spans import BYTES, _load, _mask, _splat, _store
 
 Formula = Callable[..., Any]
 
-CLAIM = 16
-"""Vectors by which a claim for writing the first array runs ahead of what is computed."""
-
-ROWS = 8
-"""Rows that `stream_outer` takes at a time."""
-
 
 def root(x: Any) -> Any:
     """Square root, correctly rounded, of `Lanes` or NumPy values."""
@@ -48,20 +41,7 @@ def root(x: Any) -> Any:
     return Lanes(x.builder, x.builder.call(function, [x.value]))
 
 
-def _claim(builder: Any, place: Any) -> None:
-    """Ask for a cache line to be written soon, so that other cores give up their copies meanwhile.
-
-    All threads have read W when its owner writes it. Without this each line's store waits for the
-    others' answer in turn, 80 ns a line: a step of two threads took 1.1 to 1.5 times as long.
-    """
-    i32 = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), i32, i32, i32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    pointer = builder.bitcast(place, ir.PointerType())
-    builder.call(function, [pointer, i32(1), i32(3), i32(1)])
-
-
-def _apply(
+def apply(
     builder: Any, formula: Formula, outputs: int, places: list[Any], mask: Any,
     scalars: list[Any], kind: ir.VectorType, factor: Any = None,
 ) -> None:  # fmt: skip
@@ -84,57 +64,14 @@ def _loops(
     whole = builder.and_(count, size(-kind.count))
     with cgutils.for_range_slice(builder, size(0), whole, size(kind.count), size) as (i, _):
         places = [builder.gep(p, [i]) for p in pointers]
-        _apply(builder, formula, outputs, places, None, constants, kind)
+        apply(builder, formula, outputs, places, None, constants, kind)
     with builder.if_then(builder.icmp_signed("<", whole, count)):
         places = [builder.gep(p, [whole]) for p in pointers]
         mask = _mask(builder, builder.sub(count, whole), kind.count)
-        _apply(builder, formula, outputs, places, mask, constants, kind)
+        apply(builder, formula, outputs, places, mask, constants, kind)
 
 
-def _outer_loops(
-    builder: Any, formula: Formula, outputs: int, pointers: list[Any], count: Any,
-    scalars: list[Any], kind: ir.VectorType, rows: Any, factors: Any,
-) -> None:  # fmt: skip
-    """The same for `rows` rows, the rests of a few rows after their whole vectors.
-
-    The masked store of a row's rest would hold up the load of the next row's start, whose line it
-    shares: 1.6 times as long at 30 columns.
-    """
-    size = count.type
-    constants = [_splat(builder, scalar, kind) for scalar in scalars]
-    whole = builder.and_(count, size(-kind.count))
-    flat = builder.icmp_signed("==", rows, size(0))
-    rows = builder.select(flat, size(1), rows)
-
-    @contextmanager
-    def each_row(first: Any, last: Any) -> Iterator[Any]:
-        with cgutils.for_range_slice(builder, first, last, size(1), size) as (r, _):
-            factor = builder.load(builder.gep(factors, [r]))
-            factor = builder.select(flat, ir.Constant(factor.type, 1.0), factor)
-            yield builder.mul(r, count), _splat(builder, factor, kind)
-
-    def apply(start: Any, factor: Any, i: Any, mask: Any) -> None:
-        at = builder.add(start, i)
-        places = [builder.gep(p, [at]) for p in pointers[:-1]]
-        places.append(builder.gep(pointers[-1], [i]))
-        _apply(builder, formula, outputs, places, mask, constants, kind, factor)
-
-    with cgutils.for_range_slice(builder, size(0), rows, size(ROWS), size) as (first, _):
-        end = builder.add(first, size(ROWS))
-        last = builder.select(builder.icmp_signed("<", end, rows), end, rows)
-        with each_row(first, last) as (start, factor):
-            with cgutils.for_range_slice(builder, size(0), whole, size(kind.count), size) as (i, _):
-                later = builder.add(i, size(CLAIM * kind.count))
-                with builder.if_then(builder.icmp_signed("<", later, whole)):
-                    _claim(builder, builder.gep(pointers[0], [builder.add(start, later)]))
-                apply(start, factor, i, None)
-        with builder.if_then(builder.icmp_signed("<", whole, count)):
-            mask = _mask(builder, builder.sub(count, whole), kind.count)
-            with each_row(first, last) as (start, factor):
-                apply(start, factor, whole, mask)
-
-
-def _python(table: Mapping[int, Formula], outputs: int) -> Any:
+def in_python(table: Mapping[int, Formula], outputs: int) -> Any:
     def run(code: int, arrays: Any, count: int, scalars: Any) -> None:
         numbers = [arrays[0].dtype.type(s) for s in scalars]
         with np.errstate(all="ignore"):
@@ -153,8 +90,8 @@ def stream(table: Mapping[int, Formula], outputs: int) -> Any:
     the new values of the first `outputs` arrays. A code that is not in the table does nothing.
     """
     if JIT_DISABLED:
-        return _python(table, outputs)
-    codegen = _emitter(table, outputs)
+        return in_python(table, outputs)
+    codegen = emitter(table, outputs, _loops)
 
     @intrinsic
     def door(typingctx: Any, code: Any, arrays: Any, count: Any, scalars: Any) -> Any:
@@ -163,40 +100,13 @@ def stream(table: Mapping[int, Formula], outputs: int) -> Any:
     return door
 
 
-def stream_outer(table: Mapping[int, Formula], outputs: int) -> Any:
-    """Make {code: formula} a function f(code, arrays, count, scalars, rows, factors).
-
-    It works on `rows` stretches of `count` elements that follow each other, but for the last array:
-    its first `count` elements, times factors[r], are what row r gets. With rows = 0 it is `stream`.
-    """
-    if JIT_DISABLED:
-        one = _python(table, outputs)
-
-        def run(code: int, arrays: Any, count: int, scalars: Any, rows: int, factors: Any) -> None:
-            if rows == 0:
-                one(code, arrays, count, scalars)
-            for r in range(rows):
-                own = [a[r * count :] for a in arrays[:-1]]
-                one(code, (*own, factors[r] * arrays[-1][:count]), count, scalars)
-
-        return run
-    codegen = _emitter(table, outputs)
-
-    @intrinsic
-    def door(
-        typingctx: Any, code: Any, arrays: Any, count: Any, scalars: Any, rows: Any, factors: Any
-    ) -> Any:
-        given = (types.intp, arrays, types.intp, scalars, types.intp, factors)
-        return types.void(*given), codegen
-
-    return door
-
-
-def _emitter(table: Mapping[int, Formula], outputs: int) -> Any:
-    """The code generator of both."""
+def emitter(table: Mapping[int, Formula], outputs: int, loops: Callable[..., None]) -> Any:
+    """The code generator of a door: `loops` of the formula that the code chooses."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         code, arrays, count, scalars, *outer = args
+        if outer:
+            outer[1] = context.make_array(sig.args[5])(context, builder, outer[1]).data
         array = sig.args[1][0]
         dtype = array.dtype
         pointers = [
@@ -216,12 +126,7 @@ def _emitter(table: Mapping[int, Formula], outputs: int) -> Any:
             block = builder.append_basic_block(f"stream.{formula.__name__}")
             choice.add_case(code.type(number), block)
             builder.position_at_end(block)
-            given = (builder, formula, outputs, pointers, count, numbers, kind)
-            if outer:
-                factors = context.make_array(sig.args[5])(context, builder, outer[1]).data
-                _outer_loops(*given, outer[0], factors)
-            else:
-                _loops(*given)
+            loops(builder, formula, outputs, pointers, count, numbers, kind, *outer)
             builder.branch(end)
         builder.position_at_end(end)
         return context.get_dummy_value()

@@ -22,8 +22,9 @@ from .doors import launch
 from .jit import parallel, serial
 from .lanes import fma, select
 from .memory import flush_denormals, restore_mode, segment
+from .outer import stream_outer
 from .shares import FLAT, share
-from .stream import root, square_sum, stream, stream_outer
+from .stream import root, square_sum, stream
 
 SGD: Final = UPDATES["sgd"].code
 MOMENTUM: Final = UPDATES["momentum"].code
@@ -154,8 +155,9 @@ def update_rows(
     """One optimizer step on the matrix (rows, n) at parameters[at] and on its state, in place.
 
     Its gradient is the outer product of `factors` and gradient[:n]: that of W for a batch of one,
-    read and never formed. With rows = 0 it is parameters[at : at + n], by gradient[:n]. `state` is
-    a window (rows, len(parameters)) with as many rows as `UPDATES` names (0 for sgd).
+    read and never formed (gradient[n : n + outer.REPEATED] must repeat its start). With rows = 0 it
+    is parameters[at : at + n], by gradient[:n]. `state` is a window (rows, len(parameters)) with as
+    many rows as `UPDATES` names (0 for sgd).
     """
     size = state.shape[1]
     span = max(rows, 1) * n
