@@ -17,6 +17,7 @@ import numpy as np
 from fastbp.engine import aligned
 from fastbp.kernels.cpu.learn import BLOCK, ROWS, TALL
 from fastbp.kernels.cpu.product import (
+    NO_ASK,
     SCRATCH_BYTES,
     bind_tiles,
     gradient_rows,
@@ -57,7 +58,7 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
             gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch)
 
     return [
-        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch),
+        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch, NO_ASK),
         lambda: np.matmul(a, W, out=c),
         gradient,
         lambda: np.matmul(a.T, d, out=g),

@@ -135,6 +135,7 @@ class Workspace:
         self.arena = aligned(self.plan.arena, dtype)
         self.masks = aligned(max(self.plan.masks, 1), np.uint8)
         self.losses = np.zeros(rows)
+        self.asked = np.zeros(rows, np.int64)
         self.unit = np.ones(2 * rows, dtype)
         self.figures = np.zeros((len(layers), FIGURES))
         self.partial = np.zeros(parameters // FLAT + len(layers))
@@ -193,7 +194,7 @@ class Workspace:
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
             self.results, self.scratches(n_threads), self.sync, batch.columns,
-            batch.starts, batch.world,
+            batch.starts, batch.world, self.asked,
         )  # fmt: skip
         return self._together(_run_steps, n_threads, args)
 

@@ -19,6 +19,7 @@ from fastbp.kernels.cpu import linear as bodies
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.product import (
     DEPTH_BLOCK_BYTES,
+    NO_ASK,
     PACK_ROWS,
     PACK_STRIDE_BYTES,
     SCRATCH_BYTES,
@@ -66,8 +67,22 @@ def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -
     C = np.full((len(A), W.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(A)]
     for lo, hi in itertools.pairwise(edges):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name])
+        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name], NO_ASK)
     return C
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
+    """Addresses of rows to be read soon: sensible ones, none at all, and where no memory is."""
+    rng = np.random.default_rng(4)
+    rows, m, n = 29, 70, 90
+    A, W, b = (integers(rng, dtype, *shape) for shape in ((rows, m), (m, n), (n,)))
+    wanted = forward(A, W, b)
+    for address in (A.ctypes.data, 0, 8, 2**62):
+        C, asked = np.empty_like(wanted), np.full(rows, address)
+        for lo, hi in ((0, 13), (13, rows)):
+            linear_rows(A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked)
+        assert same(C, wanted)
 
 
 def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
@@ -278,7 +293,7 @@ def test_padding_is_neither_read_nor_written(dtype: str, loops: str) -> None:
         A, W, D, b = (integers(rng, dtype, *s) for s in ((n, m), (m, k), (n, k), (k,)))
         for pad in (1, 16, 23):
             a, d, c = window(A, pad, np.nan), window(D, pad, np.nan), window(D, pad, -77)
-            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch)
+            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch, NO_ASK)
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, dtype)

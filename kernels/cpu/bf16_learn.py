@@ -12,8 +12,8 @@ from typing import Any, Final
 from .bf16_product import BF16_SCRATCH_BYTES, COLUMNS
 from .bodies import clip_value_span, update_rows
 from .jit import serial
-from .memory import segment
-from .product import BF16_SLOT, _address, _call_product, _tile_address
+from .memory import address, segment
+from .product import BF16_SLOT, _call_product, _tile_address
 from .tiles import FINISH_NONE, START_ZERO
 
 ROWS: Final = 96  # of W at once: dL/dW takes 203 KB, A^T 98 where a batch is 512
@@ -33,7 +33,7 @@ def learn_bf16(
     The sums are those of `product.gradient_rows`: the depth is cut alike.
     """
     block = segment(scratch, BF16_SCRATCH_BYTES // 4, BLOCK)
-    product, g, room = _tile_address(BF16_SLOT), _address(block, 0), _address(scratch, 0)
+    product, g, room = _tile_address(BF16_SLOT), address(block, 0), address(scratch, 0)
     for first in range(0, n, COLUMNS):
         width = min(COLUMNS, n - first)
         ld = n if n <= COLUMNS else _LD  # whole rows are applied together
@@ -43,9 +43,9 @@ def learn_bf16(
             _call_product(
                 product,
                 (
-                    stop - start, width, rows, _address(A, start), 1, A.shape[1],
-                    _address(delta, first), delta.shape[1], 0, g, ld, g, g, 0, START_ZERO,
-                    FINISH_NONE, room, kept, 0,
+                    stop - start, width, rows, address(A, start), 1, A.shape[1],
+                    address(delta, first), delta.shape[1], 0, g, ld, g, g, 0, START_ZERO,
+                    FINISH_NONE, room, kept, 0, 0,
                 ),
             )  # fmt: skip
             whole = (stop - start - 1) * ld + width

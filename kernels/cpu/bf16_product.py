@@ -99,7 +99,7 @@ def make_bf16_product(instruction: str) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, kept, _,
+        bias, judge, judge_row, start, finish, scratch, kept, _, __,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT

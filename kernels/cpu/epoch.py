@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import IN, IN_LD, LD, D, M, N, O, W, Z
+from ..layout import HALF, IN, IN_LD, LD, D, M, N, O, W, Z
 from . import backward, forward, learn
 from .barrier import barrier
 from .bodies import (
@@ -22,13 +22,13 @@ from .bodies import (
     prepare_rates,
 )
 from .jit import inline, serial
-from .memory import flush_denormals, restore_mode, segment, window
+from .memory import address, flush_denormals, prefetch, restore_mode, segment, window
 from .ranks import RANKS, own_rows, sum_gradient
 from .samples import ask_for, copy_row, finite_row, unpack_row
 from .shares import FLAT, row_of, share
 from .table import reached
 
-forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiI")
+forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiII")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V iI")
 learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
 learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V b")
@@ -64,7 +64,7 @@ def run_steps(
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
     figures: Any, partial: Any, results: Any, scratches: Any, sync: Any, columns: Any, starts: Any,
-    world: Any,
+    world: Any, asked: Any,
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
 
@@ -99,11 +99,13 @@ def run_steps(
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
             arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts, first, whole,
+            asked,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
             parameters, running, arena, masks, sync, settings[SEED], settings[EPOCH],
             settings[FIRST_STEP] + s, training, from_logits, scratch, first, whole, world,
+            segment(asked, 0, rows if starts.size == 0 else 0),
         )  # fmt: skip
         measure(
             settings, factors, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale,
@@ -189,11 +191,12 @@ def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> i
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
     order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
-    hi: int, columns: Any, starts: Any, first: int, whole: int,
+    hi: int, columns: Any, starts: Any, first: int, whole: int, asked: Any,
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
-    Those in their places of the next batch are asked for meanwhile: each lies anywhere in memory.
+    Those in their places of the next batch, which lie anywhere in memory, are asked for: by the
+    first layer's product, which finds them in `asked`; here, where that is of bfloat16.
 
     `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
     losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum. They are the rows
@@ -207,8 +210,12 @@ def gather(
         if starts.size > 0:
             unpack_row(X, columns, starts, sample, into, i, m)
         else:
-            if start + i + whole < order.size:
-                ask_for(X, labels, order[start + i + whole], m)
+            ahead = start + i + whole
+            following = order[ahead] if ahead < order.size else sample
+            prefetch(labels, following)
+            asked[i] = address(X, following * m)
+            if p[HALF] != 0:
+                ask_for(X, following, m)
             copy_row(X, sample, into, i, m)
         y = segment(wanted, i * settings[TARGETS_LD], k)
         if settings[LABELLED] != 0:

@@ -69,13 +69,14 @@ def forward_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
     parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int,
     step: int, training: bool, to_logits: bool, scratch: Any, first: int, whole: int, world: Any,
+    asked: Any,
 ) -> None:  # fmt: skip
     """Rows [lo, hi) of a batch of `rows` from the inputs `source` to the last layer's output.
 
     They are the rows from `first` on of a batch of `whole` rows that the ranks share.
 
     training: batch statistics and dropout; to_logits: stop before the last activation, whose loss
-    is computed from logits.
+    is computed from logits. asked: addresses of the next batch's samples, by row; or empty.
     """
     layers = plan.shape[0]
     for layer in range(layers):
@@ -90,7 +91,8 @@ def forward_rows(
         final = window(arena, p[O], rows, ld)
         fused = p[ACT] == RELU and p[BN] != BN_BEFORE
         finish = FINISH_RELU if fused else FINISH_NONE
-        linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch)
+        ahead = asked if layer == 0 else segment(asked, 0, 0)
+        linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch, ahead)
         if p[BN] == BN_BEFORE:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,

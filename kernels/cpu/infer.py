@@ -59,6 +59,7 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
         forward_rows(
             t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0,
             0, 0, False, to_logits, scratch, 0, rows, table,  # no ranks: nobody looks there
+            segment(starts, 0, 0),
         )  # fmt: skip
         for i in range(lo, hi):
             result, target = segment(arena, final + i * ld, n), segment(out, (start + i) * n, n)

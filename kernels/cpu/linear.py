@@ -20,7 +20,7 @@ from .bf16_product import BF16_SCRATCH_BYTES, bind_bf16
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
-from .product import SCRATCH_BYTES, bind_tiles, gradient_rows, input_rows, linear_rows
+from .product import NO_ASK, SCRATCH_BYTES, bind_tiles, gradient_rows, input_rows, linear_rows
 from .shares import COLUMNS, share, share_of_rows
 from .sums import column_sums
 from .tiles import FINISH_NONE, FINISH_RELU
@@ -68,12 +68,12 @@ def _linear_share(
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     keep = Z.size > 0
     if keep:
-        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, half, scratch)
+        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK)
         activate_rows(code, Z, out, lo, hi, n)
     elif code == RELU:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, half, scratch)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, half, scratch, NO_ASK)
     else:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, half, scratch)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK)
         if code != IDENTITY:
             activate_rows(code, out, out, lo, hi, n)
     restore_mode(mode)

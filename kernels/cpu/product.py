@@ -26,6 +26,7 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from .jit import JIT_DISABLED, cached, inline, serial
+from .memory import address
 from .packing import build_copy, build_turn
 from .tiles import (
     FINISH_MASK,
@@ -73,7 +74,7 @@ SCRATCH_BYTES: Final = _PANEL_BYTES * (1 + A_PANELS)  # of one thread
 
 _ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
-    "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row",
+    "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row", "asked",
 )  # fmt: skip
 PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
 
@@ -111,7 +112,9 @@ def _by_width(build: Callable[..., Any], tiles: TileSet, itemsize: int, pointers
 def make_product(tiles: TileSet, itemsize: int) -> Any:
     """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`).
 
-    Where `across` is not 0, it gets the transpose of C, of at most one vector of rows.
+    Where `across` is not 0, it gets the transpose of C, of at most one vector of rows. Where
+    `asked` is not 0, it holds an address for each row of C; as many bytes there as a row of A has
+    are brought into the L2 meanwhile.
     """
     panel = _by_width(build_panel, tiles, itemsize, 5)
     copy = _by_width(build_copy, tiles, itemsize, 2)
@@ -123,7 +126,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, across, across_row,
+        bias, judge, judge_row, start, finish, scratch, across, across_row, asked,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack = turned != 0 or (b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes)
         pack_a = (
@@ -170,7 +173,9 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             judge + (row * judge_row + column) * itemsize,
                             min(tall, rows - row) if pack_a else rows,
                             part, a_row, width if pack_a else a_step, step, c_row, judge_row,
-                            here - (vectors - 1) * lanes, begin, end,
+                            here - (vectors - 1) * lanes,
+                            asked + row * 8 if asked != 0 and column == 0 else 0, done * itemsize,
+                            begin, end,
                         ),
                     )  # fmt: skip
                 column += here
@@ -241,17 +246,6 @@ def _call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
     return types.void(types.int64, arguments), codegen
 
 
-@intrinsic
-def _address(typingctx: Any, array: Any, index: Any) -> Any:
-    """Address of element `index` of a C-contiguous array, counted flat."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        return builder.ptrtoint(builder.gep(data, [args[1]]), I64)
-
-    return types.int64(array, types.int64), codegen
-
-
 def _no_tiles(slot: int) -> int:
     return 0
 
@@ -269,19 +263,26 @@ def _address_of_tiles(array, half):  # type: ignore[no-untyped-def]
     return _tile_address(0 if array.itemsize == 4 else 1)
 
 
+NO_ASK: Final = np.empty(0, np.int64)
+"""For `linear_rows`, where nothing is read soon."""
+
+
 @serial
-def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch):  # type: ignore[no-untyped-def]
-    """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty."""
+def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # type: ignore[no-untyped-def]
+    """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty.
+
+    `asked` is empty or has an address a row of A: what lies there is read soon.
+    """
     biased = bias.size > 0
     tiles = _address_of_tiles(C, half)
     if tiles != 0:
-        a, c = _address(A, lo * A.shape[1]), _address(C, lo * C.shape[1])
+        a, c = address(A, lo * A.shape[1]), address(C, lo * C.shape[1])
         _call_product(
             tiles,
             (
-                hi - lo, n, m, a, A.shape[1], 1, _address(W, 0), W.shape[1], 0, c, C.shape[1],
-                _address(bias, 0), c, 0, START_BIAS if biased else START_ZERO, finish,
-                _address(scratch, 0), 0, 0,
+                hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
+                address(bias, 0), c, 0, START_BIAS if biased else START_ZERO, finish,
+                address(scratch, 0), 0, 0, address(asked, lo) if asked.size > 0 else 0,
             ),
         )  # fmt: skip
         return
@@ -308,24 +309,24 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch):  # type: ign
     """
     tiles = _address_of_tiles(G, half)
     if tiles != 0:
-        g = _address(G, (lo - first) * G.shape[1])
+        g = address(G, (lo - first) * G.shape[1])
         rows = hi - lo
         narrow = n <= NARROW_BYTES // G.itemsize and half == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
-            c = _address(scratch, 0)
+            c = address(scratch, 0)
             _call_product(
                 tiles,
                 (
-                    n, rows, batch, _address(D, 0), 1, D.shape[1], _address(A, lo), A.shape[1], 0,
-                    c, NARROW_ROWS, c, c, 0, START_ZERO, FINISH_NONE, c, g, G.shape[1],
+                    n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
+                    c, NARROW_ROWS, c, c, 0, START_ZERO, FINISH_NONE, c, g, G.shape[1], 0,
                 ),
             )  # fmt: skip
             return
         _call_product(
             tiles,
             (
-                hi - lo, n, batch, _address(A, lo), 1, A.shape[1], _address(D, 0), D.shape[1], 0,
-                g, G.shape[1], g, g, 0, START_ZERO, FINISH_NONE, _address(scratch, 0), 0, 0,
+                hi - lo, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
+                g, G.shape[1], g, g, 0, START_ZERO, FINISH_NONE, address(scratch, 0), 0, 0, 0,
             ),
         )  # fmt: skip
         return
@@ -347,10 +348,10 @@ def input_rows(D, W, judge, C, lo, hi, n, m, finish, half, scratch):  # type: ig
         _call_product(
             tiles,
             (
-                hi - lo, m, n, _address(D, lo * D.shape[1]), D.shape[1], 1, _address(W, 0),
-                W.shape[1], 1, _address(C, lo * C.shape[1]), C.shape[1], _address(W, 0),
-                _address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
-                _address(scratch, 0), 0, 0,
+                hi - lo, m, n, address(D, lo * D.shape[1]), D.shape[1], 1, address(W, 0),
+                W.shape[1], 1, address(C, lo * C.shape[1]), C.shape[1], address(W, 0),
+                address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
+                address(scratch, 0), 0, 0, 0,
             ),
         )  # fmt: skip
         return

@@ -24,12 +24,11 @@ def copy_row(X: Any, sample: int, into: Any, i: int, m: int) -> None:
 
 
 @inline
-def ask_for(X: Any, labels: Any, sample: int, m: int) -> None:
-    """Have X[sample, :m] and labels[sample] brought into the L2, to be read within a step."""
+def ask_for(X: Any, sample: int, m: int) -> None:
+    """Have X[sample, :m] brought into the L2, to be read within a step."""
     line = 64 // X.itemsize
     for j in range(0, m, line):
         prefetch(X, sample * m + j)
-    prefetch(labels, sample)
 
 
 @inline

@@ -122,10 +122,10 @@ class Vectors:
         kind = ir.FunctionType(POINTER, [POINTER])
         return self.builder.asm(kind, "", "=r,0", [pointer], side_effect=False)
 
-    def prefetch(self, pointer: Any) -> None:
-        """Ask for the cache line at `pointer`, to be read soon; any address is allowed."""
+    def prefetch(self, pointer: Any, level: int = 1) -> None:
+        """Have the line at `pointer` brought into the L1 or L2; any address is allowed."""
         function = self.intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
-        self.builder.call(function, [pointer, *(ir.Constant(I32, c) for c in (0, 3, 1))])
+        self.builder.call(function, [pointer, *(ir.Constant(I32, c) for c in (0, 4 - level, 1))])
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         function = self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3)
@@ -139,10 +139,15 @@ class Vectors:
 
 # Arguments of a panel function, in order.
 _POINTERS = ("a", "b", "c", "bias", "judge")
-_NUMBERS = ("rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest")
+_NUMBERS = (
+    "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "asked", "asked_at",
+)  # fmt: skip
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
 PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2))
 
+
+LINE: Final = 64
+"""Bytes of a cache line."""
 
 ROWS_A_LEADER: Final = 3
 """Rows of A that one running pointer reaches, at 0, 1 and 2 strides, which x86 adds for nothing."""
@@ -214,7 +219,7 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
     a = simd.at(arg["a"], builder.mul(row, arg["a_row"]))
     c = simd.at(arg["c"], builder.mul(row, arg["c_row"]))
     starts = _start(function, tile, c)
-    totals = _depth_loop(function, tile, a, starts)
+    totals = _depth_loop(function, tile, a, row, starts)
     _finish(function, tile, c, row, totals)
 
 
@@ -253,10 +258,13 @@ def _start(function: ir.Function, tile: _Tile, c: Any) -> list[Any]:
     return accumulators
 
 
-def _depth_loop(function: ir.Function, tile: _Tile, a: Any, starts: list[Any]) -> list[Any]:
+def _depth_loop(
+    function: ir.Function, tile: _Tile, a: Any, row: Any, starts: list[Any]
+) -> list[Any]:
     """for p in range(depth): accumulators += A[:, p] * B[p, :]."""
     simd, arg = tile.simd, tile.arg
     builder = simd.builder
+    never = builder.zext(builder.icmp_signed("==", arg["asked"], ir.Constant(I64, 0)), I64)
     leaders = [tile.row(a, arg["a_row"], i) for i in range(0, tile.height, ROWS_A_LEADER)]
     before = builder.block
     head, body, after = (function.append_basic_block(n) for n in ("depth", "multiply", "summed"))
@@ -271,6 +279,10 @@ def _depth_loop(function: ir.Function, tile: _Tile, a: Any, starts: list[Any]) -
         phi.add_incoming(value, before)
     builder.cbranch(builder.icmp_signed("<", p, arg["depth"]), body, after)
     builder.position_at_end(body)
+    within = builder.and_(p, ir.Constant(I64, LINE // simd.itemsize - 1))
+    due = builder.icmp_signed("==", builder.or_(within, never), ir.Constant(I64, 0))
+    with builder.if_then(due, likely=False):
+        _ask(tile, row, p)
     row_b = [simd.load(simd.at(b_here, v * simd.lanes), tile.guard(v)) for v in range(tile.vectors)]
     column_a = [
         simd.broadcast(tile.row(a_here[i // ROWS_A_LEADER], arg["a_row"], i % ROWS_A_LEADER))
@@ -290,6 +302,22 @@ def _depth_loop(function: ir.Function, tile: _Tile, a: Any, starts: list[Any]) -
     builder.branch(head)
     builder.position_at_end(after)
     return sums
+
+
+def _ask(tile: _Tile, row: Any, p: Any) -> None:
+    """Ask for one line of each row that the next batch has in these places; `asked` says where.
+
+    As many requests as a tile has rows, once a line of A: spread so thin they cost nothing. All of
+    a batch's at once wait for each other, and 3 ns each (100 KB: 4.7 us).
+    """
+    simd, arg = tile.simd, tile.arg
+    builder = simd.builder
+    at = builder.add(arg["asked_at"], builder.mul(p, ir.Constant(I64, simd.itemsize)))
+    places = builder.gep(builder.inttoptr(arg["asked"], POINTER), [row], source_etype=I64)
+    for i in range(tile.height):
+        place = builder.gep(places, [ir.Constant(I64, i)], source_etype=I64)
+        address = builder.add(builder.load(place, typ=I64, align=8), at)
+        simd.prefetch(builder.inttoptr(address, POINTER), level=2)
 
 
 def _finish(function: ir.Function, tile: _Tile, c: Any, row: Any, totals: list[Any]) -> None:
