@@ -161,7 +161,7 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     with np.errstate(over="ignore", invalid="ignore"):
         result = np.array(array, dtype=dtype, order="C", copy=True, subok=False)
     narrowed = array.dtype.kind == "f" and array.dtype.itemsize > dtype.itemsize
-    place = _first_not_finite(result) if narrowed and result.size else None
+    place = find_not_finite(result) if narrowed and result.size else None
     if place is not None and np.isfinite(array[place]):
         most = float(np.finfo(dtype).max)
         raise ValueError(
@@ -171,8 +171,8 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     return result
 
 
-def _first_not_finite(array: Array, n_threads: int | None = None) -> tuple[int, ...] | None:
-    """The place, by the threads that train: OpenMP's would spin on when training starts."""
+def find_not_finite(array: Array, n_threads: int | None = None) -> tuple[int, ...] | None:
+    """The place of NaN or inf, by the threads that train: OpenMP's would spin on meanwhile."""
     place = first_not_finite(array, n_threads or available_cores(), run=run)
     return place if place is None or array.ndim == 2 else place[:1]
 
@@ -192,7 +192,7 @@ def check_finite(array: Array, name: str, n_threads: int | None = None) -> None:
     """
     if not needs_screening(array):
         return
-    place = _first_not_finite(array, n_threads)
+    place = find_not_finite(array, n_threads)
     if place is not None:
         raise ValueError(
             f"{_where(name, place)}={array[place]} is not finite; leave such rows out or fill "

@@ -242,7 +242,7 @@ def complex_gradient(
     >>> complex_gradient(net, [[3.0, 5.0]], [net.forward([[3.0, 5.0]])[0, 0] - 1.0], np.arange(3))
     array([ 6., 10.,  2.])
     """
-    batch = net._batch(X, y, sample_weight, training)
+    batch = net._batch(X, y, sample_weight, training, sparse=False)
     replay = Replay(net, batch, training, net.seed if seed is None else seed)
     block = max(1, ROOM // net.parameters.size)
     found = np.empty(len(chosen))

@@ -97,7 +97,7 @@ def check_gradients(
         _refuse_kinks(net)
         found = complex_gradient(net, X, y, chosen, **options)
     else:
-        batch = net._batch(X, y, sample_weight, training)
+        batch = net._batch(X, y, sample_weight, training, sparse=False)
         differences = _Differences(net, batch, training, net.seed if seed is None else seed)
         found, kinks = _central(differences, chosen, gradient, scale)
     errors = np.abs(gradient[chosen] - found) / scale

@@ -150,7 +150,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         """Outputs A^L, shape (n, outputs).
 
         Args:
-            X: (n, inputs).
+            X: (n, inputs), dense or (on the CPU) a sparse matrix.
             training: batch statistics and dropout as in training, over X as one batch.
             seed: of the dropout masks; None: the network's.
 
@@ -164,9 +164,10 @@ class Network(Parameters, Passes, Placement, Bridges):
         if not check_flag("training", training):
             return self._infer(X, logits=False)
         batch = self._batch(X, NO_TARGETS, None, training)
-        with self._borrow(len(batch.X)) as work:
+        rows = len(batch.order)
+        with self._borrow(rows) as work:
             self._call(work, loop.LOSS, batch, self._room(0), True, seed)
-            return work.outputs(len(batch.X))
+            return work.outputs(rows)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Class labels (n,), or the outputs of a regression: (n, k), or (n,) for one output.
@@ -195,12 +196,13 @@ class Network(Parameters, Passes, Placement, Bridges):
         Returns:
             {"loss": ..., metric: ...}.
         """
-        batch = self._batch(X, y, sample_weight)
+        matrix = self._as_matrix(X, sparse=True)
+        batch = self._batch(matrix, y, sample_weight)
         values = {"loss": self._loss(batch, None)}
         if metrics:
             truth = batch.labels if batch.labels.size else batch.targets
             weights = batch.weights if batch.weights.size else None
-            values |= compute(metrics, truth, self._infer(batch.X, logits=False), weights)
+            values |= compute(metrics, truth, self._infer(matrix, logits=False), weights)
         return values
 
     def loss(
@@ -215,7 +217,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         """The data term of the objective over X as one batch: no weight decay.
 
         Args:
-            X: (n, inputs).
+            X: (n, inputs), dense or (on the CPU) a sparse matrix.
             y: labels (n,) or targets (n, outputs).
             sample_weight: (n,); the mean is normalised by its sum.
             training: batch statistics and dropout as in training.
@@ -236,7 +238,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         """Gradient of `loss(X, y, training=training, seed=seed)`, laid out as `parameters`."""
         batch = self._batch(X, y, sample_weight, training)
         gradient = self._room()
-        with self._borrow(len(batch.X)) as work:
+        with self._borrow(len(batch.order)) as work:
             self._call(work, loop.GRADIENT, batch, gradient, training, seed)
         return gradient
 

@@ -12,6 +12,7 @@ from .metrics import labels_of
 if TYPE_CHECKING:
     from .engine import Array
     from .network import Network
+    from .sparse import Sparse
 
 MOST_CLASSES: Final = 1000
 """Beyond these a table of counts would outweigh the network."""
@@ -47,7 +48,7 @@ class Residuals:
 Outcome = Confusion | Residuals
 
 
-def judge(network: Network, X: Array, labels: Array, targets: Array) -> Outcome | None:
+def judge(network: Network, X: Array | Sparse, labels: Array, targets: Array) -> Outcome | None:
     """What the network predicts of canonical data, against the truth.
 
     Args:
@@ -82,5 +83,6 @@ def _confusion(truth: Array, outputs: Array) -> Confusion | None:
 
 def outcome_of(network: Network, X: Any, y: Any) -> Outcome | None:
     """`judge` for data as people have it, checked at the door."""
-    batch = network._batch(X, y, None)
-    return judge(network, batch.X, batch.labels, batch.targets)
+    matrix = network._as_matrix(X, sparse=True)
+    batch = network._batch(matrix, y, None)
+    return judge(network, matrix, batch.labels, batch.targets)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from .data import as_targets, as_weights, needs_screening
 from .engine import Array, Batch, Recipe, Workspace, aligned
@@ -16,6 +16,7 @@ from .errors import check_flag, check_integer
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
+from .sparse import parts
 from .threads import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
@@ -59,7 +60,7 @@ class Passes:
     _as_matrix: Callable[..., Any]
     _on_host: Callable[[Any], Any]
 
-    def _infer(self, X: ArrayLike, *, logits: bool) -> NDArray[Any]:
+    def _infer(self, X: Any, *, logits: bool) -> NDArray[Any]:
         """Outputs (or logits, where the loss is computed from them) by running statistics."""
         ready = (
             type(X) is np.ndarray
@@ -69,7 +70,8 @@ class Passes:
             and X.shape[0] > 0
             and X.flags.carray
         )
-        matrix: Array = X if ready else self._as_matrix(X, finite=False)  # type: ignore[assignment]
+        matrix = X if ready else self._as_matrix(X, finite=False, sparse=True)
+        values, columns, starts = parts(matrix)
         rows = len(matrix)
         threads = 1
         if rows >= 2 * ROWS_A_THREAD:
@@ -78,16 +80,17 @@ class Passes:
         most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
         work = self._take(min(rows, most))  # one row is microseconds: no `with` here
         bad, piece = 0, rows if rows <= most else self._piece()
-        parts = [(matrix, out)]
-        if rows > piece:
-            parts = [(matrix[i : i + piece], out[i : i + piece]) for i in range(0, rows, piece)]
-        for part, results in parts:
+        for first in range(0, rows, piece):
+            here = slice(first, first + piece)
+            whole = rows <= piece or starts.size > 0
             bad += work.infer(
-                part, results, self._parameters, self._running, logits=logits, n_threads=threads
-            )
+                values if whole else values[here], out[here], self._parameters, self._running,
+                logits=logits, n_threads=threads, columns=columns,
+                starts=starts[first : first + piece + 1],
+            )  # fmt: skip
         self._give_back(work)
-        # Thread 0 counts its own rows alone.
-        if (bad or threads > 1) and (message := unfit(matrix, "X")):
+        # Thread 0 counts its own rows alone; sparse ones were screened at the door.
+        if (bad or threads > 1) and not starts.size and (message := unfit(values, "X")):
             raise ValueError(message)
         return out
 
@@ -152,9 +155,11 @@ class Passes:
         """Zeros for a gradient."""
         return aligned(self._parameters.size if size is None else size, self.dtype)
 
-    def _batch(self, X: Any, y: Any, sample_weight: Any, training: bool = False) -> Batch:
+    def _batch(
+        self, X: Any, y: Any, sample_weight: Any, training: bool = False, sparse: bool = True
+    ) -> Batch:
         """The whole of X and y as one canonical batch; with NO_TARGETS they are 0."""
-        matrix = self._as_matrix(X)
+        matrix = self._as_matrix(X, sparse=sparse)
         rows, k = len(matrix), self._specs[-1].units
         self._check_rows(rows, training)
         labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
@@ -167,7 +172,9 @@ class Passes:
         if sample_weight is not None:
             weights = as_weights(self._on_host(sample_weight), rows, self.dtype)
         bounds = np.array([0, rows], np.int64)
-        return Batch(matrix, labels, targets, weights, np.arange(rows), bounds)
+        values, columns, starts = parts(matrix)
+        order = np.arange(rows)
+        return Batch(values, labels, targets, weights, order, bounds, columns, starts)
 
     def _check_rows(self, rows: int, training: bool) -> None:
         if (

@@ -14,6 +14,7 @@ import numpy as np
 
 from .data import as_matrix
 from .devices import check_device, check_place, is_on_card
+from .sparse import Sparse, as_sparse, is_sparse
 
 if TYPE_CHECKING:
     from .cuda.card import Card
@@ -105,8 +106,18 @@ class Placement:
         finally:
             card.release()
 
-    def _as_matrix(self, X: Any, name: str = "X", *, finite: bool = True) -> Any:
-        """X in canonical form, (n, inputs): the host's, or on the card as it lies there."""
+    def _as_matrix(
+        self, X: Any, name: str = "X", *, finite: bool = True, sparse: bool = False
+    ) -> Any:
+        """X in canonical form, (n, inputs): the host's, or on the card as it lies there.
+
+        With `sparse` a sparse matrix may come and remains one, on the host.
+        """
+        if sparse and self.device == "cpu":
+            if isinstance(X, Sparse):
+                return X
+            if is_sparse(X):
+                return as_sparse(X, self.inputs, self.dtype, name)
         if self.device != "cpu" and (type(X).__name__ == "CardMatrix" or is_on_card(X)):
             from .cuda.matrix import CardMatrix, card_matrix
 

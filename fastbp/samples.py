@@ -12,6 +12,7 @@ from .engine import Array, Batch
 from .errors import plural, shown
 from .passes import unfit
 from .sampling import split
+from .sparse import Sparse, parts
 
 if TYPE_CHECKING:
     from .network import Network
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Data:
-    """Canonical arrays, and which of their samples count.
+    """Canonical arrays, X perhaps sparse, and which of their samples count.
 
     `screen`: some of it is memory-mapped, so NaN and inf are looked for as rows are gathered.
     """
 
-    X: Array
+    X: Array | Sparse
     labels: Array
     targets: Array
     weights: Array
@@ -37,7 +38,7 @@ class Data:
     ) -> Data:
         """X, y and weights through the door; errors name the argument."""
         outputs = network.layers[-1].units
-        matrix = network._as_matrix(X, names[0])
+        matrix = network._as_matrix(X, names[0], sparse=True)
         rows = len(matrix)
         labels, targets = np.empty(0, np.int64), np.empty((0, outputs), network.dtype)
         found = as_targets(
@@ -50,7 +51,7 @@ class Data:
         weights = np.empty(0, network.dtype)
         if sample_weight is not None:
             weights = as_weights(network._on_host(sample_weight), rows, network.dtype)
-        screen = not (needs_screening(matrix) and needs_screening(targets))
+        screen = not (needs_screening(parts(matrix)[0]) and needs_screening(targets))
         return cls(matrix, labels, targets, weights, np.arange(rows), screen)
 
     @property
@@ -64,17 +65,21 @@ class Data:
 
     def taken(self, indices: Array) -> Data:
         """Copies of some samples alone."""
-        parts = (self.X, self.labels, self.targets, self.weights)
-        X, labels, targets, weights = (part[indices] if len(part) else part for part in parts)
-        return Data(X, labels, targets, weights, np.arange(len(indices)), self.screen)
+        labels, targets, weights = (
+            part[indices] if len(part) else part
+            for part in (self.labels, self.targets, self.weights)
+        )
+        return Data(self.X[indices], labels, targets, weights, np.arange(len(indices)), self.screen)
 
     def batch(self, order: Array, bounds: Array) -> Batch:
         """What the engine takes."""
-        return Batch(self.X, self.labels, self.targets, self.weights, order, bounds)
+        X, columns, starts = parts(self.X)
+        return Batch(X, self.labels, self.targets, self.weights, order, bounds, columns, starts)
 
     def unfit(self, rows: Array) -> str | None:
         """What to say of the first of `rows` that holds NaN or inf; None if none does."""
-        for array, name in ((self.X, "X"), (self.targets, "y")):
+        X = self.targets[:0] if isinstance(self.X, Sparse) else self.X  # screened at the door
+        for array, name in ((X, "X"), (self.targets, "y")):
             array = np.asarray(array)
             if len(array) and not (finite := np.isfinite(array[rows]).all(axis=1)).all():
                 row = int(rows[finite.argmin()])
@@ -131,7 +136,7 @@ def given(network: Network, validation: Any) -> Data:
     Xv, yv, *rest = validation
     names = ("validation[0]", "validation[1]")
     held = Data.canonical(network, Xv, yv, rest[0] if rest else None, names)
-    for array, name in zip((held.X, held.targets), names, strict=True):
+    for array, name in zip((parts(held.X)[0], held.targets), names, strict=True):
         if held.screen and len(array) and (message := unfit(array, name)):
             raise ValueError(message)
     return held

@@ -167,7 +167,8 @@ class Trainer(Fitting):
         """Train for up to `epochs` epochs and return their history.
 
         Args:
-            X: (n, inputs). A C-contiguous array of the network's dtype is not copied.
+            X: (n, inputs). A C-contiguous array of the network's dtype is not copied. A sparse
+                matrix (SciPy's; on the CPU) is never made dense as a whole.
             y: labels (n,) or targets (n, outputs).
             epochs: passes over the data, at least 1.
             validation: (Xv, yv), (Xv, yv, weights), or the share of the samples to hold out.

@@ -14,6 +14,7 @@ from .history import History
 from .kernels.cpu.epoch import RESULTS
 from .samples import Data
 from .snapshot import Memory, Snapshot, Standing, array_like, count, part
+from .sparse import parts
 
 if TYPE_CHECKING:
     from .stopping import Stopping
@@ -39,9 +40,11 @@ def fingerprint(data: Data, held: Data | None, steps: int) -> Fingerprint:
         if one is None:
             continue
         few = one.indices[np.linspace(0, one.samples - 1, min(_ROWS, one.samples)).astype(int)]
-        for array in (one.X, one.labels, one.targets, one.weights):
-            if len(array):
-                checksum = zlib.crc32(np.ascontiguousarray(array[few]).tobytes(), checksum)
+        for array in (
+            *parts(one.X[few]),
+            *(a[few] for a in (one.labels, one.targets, one.weights) if len(a)),
+        ):
+            checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
     return Fingerprint(data.samples, steps, 0 if held is None else held.samples, checksum)
 
 

@@ -114,8 +114,8 @@ def test_another_processor_s_entries_lie_beside_ours(cache: Path) -> None:
 
 def test_other_settings_of_the_compiler_have_entries_of_their_own(cache: Path) -> None:
     """Code without checks must not stand in for code with them, nor the reverse."""
-    ours = entries(cache)
-    assert run(cache, NUMBA_BOUNDSCHECK="1").stdout == "-0.02\n"
+    ours, checks = entries(cache), os.environ.get("NUMBA_BOUNDSCHECK", "0")
+    assert run(cache, NUMBA_BOUNDSCHECK="0" if checks == "1" else "1").stdout == "-0.02\n"
     both = entries(cache)
     assert len(both) == 2 * len(ours)
     run(cache)

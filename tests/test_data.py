@@ -175,6 +175,7 @@ def test_bad_data_are_named(value: Any, kind: type[Exception], words: str) -> No
 
 
 def test_sparse_matrices_are_told_apart() -> None:
+    """Where a dense matrix is needed; `Trainer` and `Network` take them (test_sparse.py)."""
     sparse = pytest.importorskip("scipy.sparse")
     for make in (sparse.csr_matrix, sparse.coo_array):
         with pytest.raises(TypeError, match=r"X is sparse .* give X\.toarray\(\)"):

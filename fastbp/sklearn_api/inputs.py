@@ -7,10 +7,11 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..canonical import as_floats, writable_type
+from ..canonical import as_floats
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..kernels.cpu.screen import first_not_finite
 from ..network import Network
+from ..sparse import Sparse, is_sparse, parts
 from ..threads import WORK_A_CALL, choose_threads
 
 
@@ -35,36 +36,18 @@ class Inputs:
     @classmethod
     def of(cls, X: Any, dtype: np.dtype[Any]) -> Self:
         """A validated dense array or sparse matrix; copied only where its form is another."""
-        if not hasattr(X, "tocsr"):
+        if not is_sparse(X):
             dense = as_floats(X, dtype, "X")
             return cls(dense, NO_COLUMNS, NO_STARTS, len(dense))
-        X = X.tocsr()
-        _check_places(X.indices, X.indptr, X.shape, X.data.size)
-        columns = writable_type(np.ascontiguousarray(X.indices, np.int32))
-        starts = writable_type(np.ascontiguousarray(X.indptr, np.int64))
-        values = as_floats(X.data.reshape(1, -1), dtype, "X")
-        return cls(values, columns, starts, X.shape[0])
+        sparse = Sparse.of(X, dtype)
+        return cls(*parts(sparse), len(sparse))
 
     def taken(self, indices: Array) -> Inputs:
         """Copies of some rows alone."""
         if not self.starts.size:
             return replace(self, X=self.X[indices], rows=len(indices))
-        first, last = self.starts[indices], self.starts[indices + 1]
-        starts = np.append(0, np.cumsum(last - first))
-        places = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
-        places = places.astype(np.int64)
-        return Inputs(self.X[:, places].copy(), self.columns[places], starts, len(indices))
-
-
-def _check_places(columns: Array, starts: Array, shape: tuple[int, int], values: int) -> None:
-    """A matrix whose index arrays lie would make the loop write outside its buffers."""
-    inside = not columns.size or (columns.min() >= 0 and columns.max() < shape[1])
-    ordered = len(starts) == shape[0] + 1 and starts[0] == 0 and (np.diff(starts) >= 0).all()
-    if not (inside and ordered and starts[-1] <= min(values, columns.size)):
-        raise ValueError(
-            "X is a sparse matrix whose indices or indptr do not fit its shape; build it anew, "
-            "and call X.check_format() to see what is wrong."
-        )
+        sparse = Sparse(self.X, self.columns, self.starts)[indices]
+        return Inputs(*parts(sparse), len(sparse))
 
 
 @dataclass(frozen=True)
