@@ -8,6 +8,7 @@ Not a part of the suite: it makes namespaces, and takes them away again.
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,9 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fastbp.bench.scaling import launcher
+
 HOSTS = {"fastbp-a": "10.77.0.1", "fastbp-b": "10.77.0.2"}
 PROGRAM = Path(__file__).with_name("ranks.py")
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = launcher()
 # The launcher's remote shell: HOST COMMAND..., in the namespace of that address.
 SHELL = """#!/bin/sh
 while [ "${1#-}" != "$1" ]; do shift; done
@@ -60,7 +63,11 @@ def launched(case: str, place: Path) -> tuple[int, str]:
         str(shell), "-hosts", ",".join(HOSTS.values()), "-n", "2", sys.executable, str(PROGRAM),
         case, str(place),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    # Both are on this machine, and its memory is no network.
+    environment = {**os.environ, "UCX_TLS": "tcp,self"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=280, check=False, env=environment
+    )
     return done.returncode, done.stderr
 
 

@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 
 import fastbp
+from fastbp.bench.scaling import launcher
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
-MPIEXEC = Path(sys.executable).parent / "mpiexec"
+MPIEXEC = launcher()
 PROGRAM = Path(__file__).with_name("ranks.py")
 
 pytestmark = [
     pytest.mark.skipif(
-        importlib.util.find_spec("mpi4py") is None or not MPIEXEC.exists(),
+        importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
         reason="needs the extra fastbp[mpi]",
     ),
     pytest.mark.skipif(JIT_DISABLED, reason="ranks need compiled code"),

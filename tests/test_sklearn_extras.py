@@ -258,3 +258,9 @@ def test_precision_is_the_networks(cls: Any) -> None:
         cls(**SMALL, precision="bfloat16").fit(X, y)
     with pytest.raises(InvalidParameterError, match="'precision' parameter"):
         cls(**given, precision="half").fit(X, y)
+
+
+@pytest.mark.parametrize("sizes", [(8, "a"), (8, 2.5), [None]])
+def test_widths_that_are_no_whole_numbers_are_named(sizes: Any) -> None:
+    with pytest.raises(TypeError, match="hidden_layer_sizes must be whole numbers"):
+        fastbp.MLPClassifier(hidden_layer_sizes=sizes).fit(np.eye(4), [0, 1, 0, 1])

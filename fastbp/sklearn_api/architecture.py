@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Final
@@ -26,6 +27,8 @@ def hidden_sizes(hidden_layer_sizes: Any) -> list[int]:
     """
     one = not hasattr(hidden_layer_sizes, "__iter__")
     sizes = [hidden_layer_sizes] if one else list(hidden_layer_sizes)
+    if not all(isinstance(size, numbers.Integral) for size in sizes):
+        raise TypeError(f"hidden_layer_sizes must be whole numbers, one a layer, got {sizes}.")
     if np.any(np.array(sizes) <= 0):
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
     return sizes
