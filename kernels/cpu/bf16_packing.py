@@ -19,6 +19,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 from .packing import _begin, _Loop, turned
+from .prefetch import request
 from .tiles import I32, I64, POINTER, VOID, Vectors
 
 GROUP: Final = 16  # units of a group, and pairs of a step
@@ -169,7 +170,7 @@ def _pair_of_rows(
         at = simd.at(simd.at(row, at), GROUP * group)
         there = None if guard is None else builder.icmp_signed(">", left, number(i))
         if guard is None and AHEAD:
-            simd.prefetch(simd.at(at, builder.mul(source_row, number(AHEAD))))
+            request(simd.builder, simd.at(at, builder.mul(source_row, number(AHEAD))))
         found.append(simd.load(at, _both(simd, guard, there)))
     return simd.as_pairs(simd.interleaved(simd.rounded(*found)))
 

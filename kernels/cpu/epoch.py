@@ -22,7 +22,8 @@ from .bodies import (
     prepare_rates,
 )
 from .jit import inline, serial
-from .memory import address, flush_denormals, prefetch, restore_mode, segment, window
+from .memory import address, flush_denormals, restore_mode, segment, window
+from .prefetch import prefetch
 from .ranks import RANKS, own_rows, sum_gradient
 from .samples import ask_for, copy_row, finite_row, unpack_row
 from .shares import FLAT, row_of, share

@@ -181,32 +181,6 @@ def address_table(arrays: list[np.ndarray], cells: int) -> Any:
 
 
 @intrinsic
-def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        i32, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        place = builder.bitcast(builder.gep(data, [args[1]]), pointer)
-        builder.call(function, [place, i32(0), i32(2), i32(1)])  # to read, in the L2, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), codegen
-
-
-def _prefetch_python(array: np.ndarray, index: int) -> None:
-    return None
-
-
-prefetch: Any = _prefetch_python if JIT_DISABLED else _prefetch
-"""`prefetch(array, index)`: have the cache line of the flat element `index` brought into the L2.
-
-Not the L1, which has few requests under way at once: what the loop itself needs would wait behind
-them. Batches of 100 KB out of memory arrive in 7.3 us (EPYC, Zen 4) instead of 12.0.
-"""
-
-
-@intrinsic
 def _address(typingctx: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data

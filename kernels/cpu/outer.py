@@ -18,6 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import JIT_DISABLED
+from .prefetch import request
 from .spans import BYTES, _mask, _splat
 from .stream import Formula, apply, emitter, in_python
 
@@ -25,7 +26,12 @@ REPEATED: Final = BYTES // 4
 """Elements of d that must follow it once more: a vector that meets two rows reads on there."""
 
 CLAIM: Final = 16
-"""Vectors by which a claim for writing the first array runs ahead of what is computed."""
+"""Vectors by which a claim for writing the first array runs ahead of what is computed.
+
+All threads have read W when its owner writes it. Without claims each line's store waits for the
+others to give up their copies in turn, 80 ns a line: a step of two threads took 1.1 to 1.5 times
+as long.
+"""
 
 
 def stream_outer(table: Mapping[int, Formula], outputs: int) -> Any:
@@ -104,7 +110,7 @@ def _as_one(
     def vector(i: Any, start: Any, factor: Any, mask: Any = None) -> None:
         later = builder.add(i, size(CLAIM * kind.count))
         with builder.if_then(builder.icmp_signed("<", later, whole)):
-            _claim(builder, builder.gep(pointers[0], [later]))
+            request(builder, builder.gep(pointers[0], [later]), write=True)
         places = [builder.gep(p, [i]) for p in pointers[:-1]]
         places.append(builder.gep(pointers[-1], [builder.sub(i, start)]))
         apply(builder, formula, outputs, places, mask, constants, kind, factor)
@@ -130,16 +136,3 @@ def _as_one(
         last = builder.sub(rows, one)
         mask = _mask(builder, builder.sub(total, whole), kind.count)
         vector(whole, builder.mul(last, count), factor_of(last), mask)
-
-
-def _claim(builder: Any, place: Any) -> None:
-    """Ask for a cache line to be written soon, so that other cores give up their copies meanwhile.
-
-    All threads have read W when its owner writes it. Without this each line's store waits for the
-    others' answer in turn, 80 ns a line: a step of two threads took 1.1 to 1.5 times as long.
-    """
-    i32 = ir.IntType(32)
-    kind = ir.FunctionType(ir.VoidType(), [ir.PointerType(), i32, i32, i32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    pointer = builder.bitcast(place, ir.PointerType())
-    builder.call(function, [pointer, i32(1), i32(3), i32(1)])

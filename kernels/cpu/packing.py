@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from .prefetch import request
 from .tiles import I32, I64, POINTER, VOID, TileSet, Vectors
 
 AHEAD = 12
@@ -76,7 +77,7 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
         out_of = simd.at(source, builder.mul(p, source_row))
         ahead = simd.at(out_of, builder.mul(source_row, ir.Constant(I64, AHEAD)))
         for v in range(vectors):
-            simd.prefetch(simd.at(ahead, v * simd.lanes))
+            request(simd.builder, simd.at(ahead, v * simd.lanes))
             guard = mask if v == vectors - 1 else None
             value = simd.load(simd.at(out_of, v * simd.lanes), guard)
             simd.store(value, simd.at(into, v * simd.lanes))

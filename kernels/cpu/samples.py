@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .jit import inline
-from .memory import prefetch, segment, window
+from .memory import segment, window
+from .prefetch import prefetch
 from .spans import span
 
 

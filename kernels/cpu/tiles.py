@@ -20,6 +20,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
+from .prefetch import request
+
 # How a tile's accumulators start, and what is done to them before they are stored.
 START_ZERO, START_BIAS, START_C = range(3)
 FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
@@ -121,11 +123,6 @@ class Vectors:
         """
         kind = ir.FunctionType(POINTER, [POINTER])
         return self.builder.asm(kind, "", "=r,0", [pointer], side_effect=False)
-
-    def prefetch(self, pointer: Any, level: int = 1) -> None:
-        """Have the line at `pointer` brought into the L1 or L2; any address is allowed."""
-        function = self.intrinsic("llvm.prefetch.p0", VOID, [POINTER, I32, I32, I32])
-        self.builder.call(function, [pointer, *(ir.Constant(I32, c) for c in (0, 4 - level, 1))])
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
         function = self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3)
@@ -317,7 +314,7 @@ def _ask(tile: _Tile, row: Any, p: Any) -> None:
     for i in range(tile.height):
         place = builder.gep(places, [ir.Constant(I64, i)], source_etype=I64)
         address = builder.add(builder.load(place, typ=I64, align=8), at)
-        simd.prefetch(builder.inttoptr(address, POINTER), level=2)
+        request(builder, builder.inttoptr(address, POINTER), level=2)
 
 
 def _finish(function: ir.Function, tile: _Tile, c: Any, row: Any, totals: list[Any]) -> None:
