@@ -10,19 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from .errors import check_path
+
 try:
     import fcntl
 except ImportError:  # Windows: nothing tells a file under way from one left behind
     fcntl = None  # type: ignore[assignment]
 
 
-def check_target(path: str | os.PathLike[str]) -> Path:
-    """`path`, if a file can be written there.
+def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
+    """`path`, if a file can be written there; `argument` is what messages call it.
 
     Raises:
+        TypeError, ValueError: it is no path.
         OSError: it is a directory or a device; its directory is missing or may not be written to.
     """
-    target = Path(path)
+    target = check_path(argument, path)
     if target.is_symlink():  # the link stays, the file that it names is replaced
         target = Path(os.path.realpath(target))
     if target.is_dir():

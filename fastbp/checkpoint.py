@@ -111,11 +111,7 @@ def as_path(path: Any) -> Path | None:
     Raises:
         TypeError, OSError: it is no path, or a directory, or its directory is missing.
     """
-    if path is None:
-        return None
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"checkpoint={shown(path)} must be a path of a file to write, or None.")
-    return check_target(path)
+    return None if path is None else check_target(path, "checkpoint")
 
 
 def write(trainer: Trainer, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,9 @@ import difflib
 import math
 import numbers
 import operator
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 _LONGEST = 60
@@ -102,6 +104,19 @@ def check_name(argument: str, value: object, known: Iterable[str]) -> str:
     if isinstance(value, str) and value in names:
         return value
     raise unknown_name(argument, value, names)
+
+
+def check_path(argument: str, value: Any) -> Path:
+    """`value` as a path: text, or an `os.PathLike` of text.
+
+    >>> check_path("path", "net.safetensors").name
+    'net.safetensors'
+    """
+    if isinstance(value, str | os.PathLike) and isinstance(text := os.fspath(value), str):
+        if not text or "\0" in text:
+            raise _refuse(argument, value, "a path, not empty and without null characters", "")
+        return Path(text)
+    raise _refuse(argument, value, "a path, a str or a pathlib.Path", "", TypeError)
 
 
 def check_real(argument: str, value: Any, way_out: str = "") -> float:

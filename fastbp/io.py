@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from ._header import CODES, FORMAT, ITEMS, TRAINING, Header, parse, read
 from .atomic import replacing
-from .errors import shown
+from .errors import check_path, shown
 from .tree import flatten, unflatten
 
 
@@ -166,7 +166,7 @@ def remarks(path: str | os.PathLike[str]) -> dict[str, str]:
 
 def _regular(path: str | os.PathLike[str]) -> Path:
     """Looked at before it is opened: to open a named pipe would wait for its writer."""
-    source = Path(path)
+    source = check_path("path", path)
     if not stat.S_ISREG(source.stat().st_mode):
         raise ValueError(f"{str(source)!r} is not a regular file: name one that save wrote")
     return source

@@ -301,6 +301,8 @@ class Network(Parameters, Passes, Placement, Bridges):
             RuntimeError: its products are of bfloat16 and cannot be here; give precision=None.
             OSError: the file cannot be read.
         """
+        if precision is not None:
+            check_name("precision", precision, ["stored", "bfloat16"])
         return io.load(path, cls, {} if precision == "stored" else {"precision": precision})
 
     def summary(self) -> Any:

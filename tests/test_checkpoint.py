@@ -367,7 +367,7 @@ def test_every_that_is_not_understood(text: Any) -> None:
 
 
 def test_bad_paths_are_named_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="checkpoint=3 must be a path"):
+    with pytest.raises(TypeError, match="checkpoint=3 is of type int; it must be a path"):
         Trainer(network(), checkpoint=3)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="is not a directory: make it first"):
         Trainer(network(), checkpoint=tmp_path / "nowhere" / "run")
