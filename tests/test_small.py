@@ -33,18 +33,20 @@ def test_gradients(name: str) -> None:
     [("sgd", 0.0), ("sgd", 0.01), ("momentum", 0.0), ("nesterov", 0.0), ("adam", 0.0),
      ("adamw", 0.0), ("rmsprop", 0.0), ("adagrad", 0.0), ("adadelta", 0.0)],
 )  # fmt: skip
+@pytest.mark.parametrize("units", [5, 8, 11, 30])
 def test_a_batch_of_one_learns_what_a_batch_of_it_twice_learns(
-    optimizer: str, decay: float
+    units: int, optimizer: str, decay: float
 ) -> None:
     """The mean over a sample and its double is the sample's own; most inputs are 0.
 
+    Rows of W narrower than a vector, whole vectors, and such as end within one.
     Float64; some 60 steps of a few roundings each, relative to weights of about 1: 1e-12.
     """
     X = RNG.normal(size=(12, 20)) * (RNG.random((12, 20)) < 0.3)
     y = np.arange(12) % 3
     nets = []
     for times in (1, 2):
-        net = Network(20, [Dense(5, "tanh"), Dense(3, "softmax")], dtype="float64", seed=1)
+        net = Network(20, [Dense(units, "tanh"), Dense(3, "softmax")], dtype="float64", seed=1)
         trainer = Trainer(
             net, optimizer, batch_size=times, sampling="order", weight_decay=decay,
             progress=False,
