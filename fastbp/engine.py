@@ -227,7 +227,7 @@ class Workspace:
             self._bind()
             arrays = [
                 self.plan.ints, self.plan.reals, parameters, running, self.arena, self.masks,
-                scratches, self.sync,
+                scratches, self.sync, self.asked,
             ]  # fmt: skip
             table = self._table = address_table(arrays, inference.NUMBERS)
             table[inference.BLOCK] = self.plan.rows

@@ -95,7 +95,7 @@ class Fit:
         trainer.history.stopped = history.stopped
         history.summary = trainer.history.summary = trainer.network.summary()
         if (held := run.held) is not None:
-            history.outcome = judge(trainer.network, held.X, held.labels, held.targets)
+            history.outcome = judge(trainer.network, held.outputs(trainer.network), held.truth)
             trainer.history.outcome = history.outcome
         return history
 

@@ -12,7 +12,6 @@ from .metrics import labels_of
 if TYPE_CHECKING:
     from .engine import Array
     from .network import Network
-    from .sparse import Sparse
 
 MOST_CLASSES: Final = 1000
 """Beyond these a table of counts would outweigh the network."""
@@ -48,24 +47,23 @@ class Residuals:
 Outcome = Confusion | Residuals
 
 
-def judge(network: Network, X: Array | Sparse, labels: Array, targets: Array) -> Outcome | None:
-    """What the network predicts of canonical data, against the truth.
+def judge(network: Network, outputs: Array, truth: Array) -> Outcome | None:
+    """What the network predicts, against the truth.
 
     Args:
         network: a classifier (log loss) or a regression.
-        X: (n, inputs).
-        labels: (n,) classes, or empty.
-        targets: (n, outputs), or empty.
+        outputs: (n, outputs), the network's.
+        truth: (n,) classes, or targets (n, outputs).
 
     Returns:
         None for several labels a row, and for more than 1000 classes.
     """
-    outputs = network._infer(X, logits=False)
     if network.loss_name == "cross_entropy" or network.loss_name == "binary_cross_entropy":
         if network.loss_name == "binary_cross_entropy" and outputs.shape[1] > 1:
             return None
-        return _confusion(labels if labels.size else targets, outputs)
-    truth = np.eye(outputs.shape[1])[labels] if labels.size else targets
+        return _confusion(truth, outputs)
+    if truth.ndim == 1:
+        truth = np.eye(outputs.shape[1])[truth]
     pairs = np.column_stack([truth.ravel(), outputs.ravel()]).astype(np.float64)
     chosen = np.linspace(0, len(pairs) - 1, min(len(pairs), POINTS)).astype(np.int64)
     return Residuals(pairs[chosen, 0].tolist(), pairs[chosen, 1].tolist())
@@ -85,4 +83,5 @@ def outcome_of(network: Network, X: Any, y: Any) -> Outcome | None:
     """`judge` for data as people have it, checked at the door."""
     matrix = network._as_matrix(X, sparse=True)
     batch = network._batch(matrix, y, None)
-    return judge(network, matrix, batch.labels, batch.targets)
+    truth = batch.labels if batch.labels.size else batch.targets
+    return judge(network, network._infer(matrix, logits=False), truth)

@@ -16,7 +16,7 @@ from .errors import check_flag, check_integer
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
-from .sparse import parts
+from .sparse import Sparse, parts
 from .threads import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
@@ -71,7 +71,6 @@ class Passes:
             and X.flags.carray
         )
         matrix = X if ready else self._as_matrix(X, finite=False, sparse=True)
-        values, columns, starts = parts(matrix)
         rows = len(matrix)
         threads = 1
         if rows >= 2 * ROWS_A_THREAD:
@@ -79,18 +78,26 @@ class Passes:
         out = np.empty((rows, self._specs[-1].units), self.dtype)
         most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
         work = self._take(min(rows, most))  # one row is microseconds: no `with` here
-        bad, piece = 0, rows if rows <= most else self._piece()
-        for first in range(0, rows, piece):
-            here = slice(first, first + piece)
-            whole = rows <= piece or starts.size > 0
+        if isinstance(matrix, Sparse):
+            piece = self._piece()
+            for i in range(0, rows, piece):
+                work.infer(
+                    matrix.values, out[i : i + piece], self._parameters, self._running,
+                    logits=logits, n_threads=threads, columns=matrix.columns,
+                    starts=matrix.starts[i : i + piece + 1],
+                )  # fmt: skip
+            self._give_back(work)
+            return out
+        bad, pieces = 0, [(matrix, out)]
+        if rows > most and rows > (piece := self._piece()):
+            pieces = [(matrix[i : i + piece], out[i : i + piece]) for i in range(0, rows, piece)]
+        for part, results in pieces:
             bad += work.infer(
-                values if whole else values[here], out[here], self._parameters, self._running,
-                logits=logits, n_threads=threads, columns=columns,
-                starts=starts[first : first + piece + 1],
-            )  # fmt: skip
+                part, results, self._parameters, self._running, logits=logits, n_threads=threads
+            )
         self._give_back(work)
-        # Thread 0 counts its own rows alone; sparse ones were screened at the door.
-        if (bad or threads > 1) and not starts.size and (message := unfit(values, "X")):
+        # Thread 0 counts its own rows alone.
+        if (bad or threads > 1) and (message := unfit(matrix, "X")):
             raise ValueError(message)
         return out
 

@@ -310,9 +310,6 @@ class Run:
 
     def _metrics(self) -> dict[str, float]:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
-        chosen = data if data.samples == len(data.X) else data.taken(data.indices)
-        outputs = self.net._infer(chosen.X, logits=False)
-        truth = chosen.labels if chosen.labels.size else chosen.targets
-        weights = chosen.weights if chosen.weights.size else None
-        found = compute(self.trainer.metrics, truth, outputs, weights)
+        outputs = data.outputs(self.net)
+        found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
         return {prefix + name: value for name, value in found.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from .sparse import Sparse, parts
 
 if TYPE_CHECKING:
     from .network import Network
+
+
+PIECE: Final = 8192
+"""Rows that are copied at once, where outputs of some of them are asked for."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,26 @@ class Data:
         )
         return Data(self.X[indices], labels, targets, weights, np.arange(len(indices)), self.screen)
 
+    @property
+    def truth(self) -> Array:
+        """Labels or targets of the samples that count."""
+        return (self.labels if self.labels.size else self.targets)[self.indices]
+
+    @property
+    def weights_or_none(self) -> Array | None:
+        """Weights of the samples that count; None where all weigh the same."""
+        return self.weights[self.indices] if self.weights.size else None
+
+    def outputs(self, network: Network) -> Array:
+        """What the network gives for the samples that count; few of them are copied at once."""
+        if np.array_equal(self.indices, np.arange(len(self.X))):
+            return network._infer(self.X, logits=False)
+        parts = [
+            network._infer(self.X[self.indices[i : i + PIECE]], logits=False)
+            for i in range(0, self.samples, PIECE)
+        ]
+        return np.concatenate(parts) if parts else self.targets[:0]
+
     def batch(self, order: Array, bounds: Array) -> Batch:
         """What the engine takes."""
         X, columns, starts = parts(self.X)
@@ -81,9 +105,11 @@ class Data:
         X = self.targets[:0] if isinstance(self.X, Sparse) else self.X  # screened at the door
         for array, name in ((X, "X"), (self.targets, "y")):
             array = np.asarray(array)
-            if len(array) and not (finite := np.isfinite(array[rows]).all(axis=1)).all():
-                row = int(rows[finite.argmin()])
-                return unfit(np.ascontiguousarray(array[row : row + 1]), name, row)
+            for start in range(0, len(rows) if len(array) else 0, PIECE):
+                few = rows[start : start + PIECE]
+                if not (finite := np.isfinite(array[few]).all(axis=1)).all():
+                    row = int(few[finite.argmin()])
+                    return unfit(np.ascontiguousarray(array[row : row + 1]), name, row)
         return None
 
 
@@ -100,7 +126,8 @@ def door(
         return data, held
     share = share_of(validation, data.samples)
     data, rest = parted(data, *split(data.samples, share, seed), f"validation={share:g}")
-    return data, rest.taken(rest.indices)
+    # Side by side they are read faster, epoch by epoch; those of a memory map stay where they are.
+    return data, rest if rest.screen else rest.taken(rest.indices)
 
 
 def parted(data: Data, train: Array, held: Array, name: str) -> tuple[Data, Data]:

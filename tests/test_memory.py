@@ -52,6 +52,31 @@ def test_training_needs_what_is_promised(
     assert promised < X.nbytes / 3  # so that a copy of X would be seen
 
 
+def test_rows_of_a_memory_map_that_are_held_out_stay_there(tmp_path: Path) -> None:
+    """Losses, metrics and the outcome of half of it: 8 MB at once, where all are 19; and alike."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "X.npy"
+    np.save(path, rng.normal(size=(SAMPLES, INPUTS)).astype(np.float32))
+    y = np.arange(SAMPLES) % 2
+    found = []
+    for X in (np.load(path, mmap_mode="r"), np.load(path)):
+        layers = [fastbp.Dense(20, "relu"), fastbp.Dense(2, "softmax")]
+        net = fastbp.Network(INPUTS, layers, seed=0)
+        trainer = fastbp.Trainer(net, batch_size=BATCH, metrics=["accuracy"], progress=False)
+        tracemalloc.start()
+        try:
+            history = trainer.fit(X, y, epochs=1, validation=0.5)
+            found.append((history, tracemalloc.get_traced_memory()[1]))
+        finally:
+            tracemalloc.stop()
+    (mapped, peak), (whole, other) = found
+    assert mapped.validation_accuracy == whole.validation_accuracy
+    assert mapped.outcome == whole.outcome
+    assert mapped.validation_loss == pytest.approx(whole.validation_loss, rel=1e-12)
+    copied = SAMPLES // 2 * INPUTS * 4
+    assert other > copied > peak
+
+
 def test_another_dtype_is_converted_once() -> None:
     X, y = np.zeros((SAMPLES, INPUTS)), np.arange(SAMPLES) % 2
     peak, _ = peak_of_fit(X, y, fastbp.SGD(1e-3))

@@ -313,8 +313,11 @@ def test_an_interrupt_keeps_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32" or JIT_DISABLED, reason="sends a signal")
 @pytest.mark.parametrize("cls", [MLPClassifier, MLPRegressor])
-def test_a_real_interrupt_keeps_the_model(cls: Any) -> None:
+def test_a_real_interrupt_keeps_the_model(cls: Any, request: pytest.FixtureRequest) -> None:
     """SIGINT while compiled code runs: a model of finished steps, which can be trained further."""
+    # A shell's background job ignores it.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, usual))
     endless = {"max_iter": 10**6, "tol": 0.0, "n_iter_no_change": 10**6, "solver": "sgd"}
     model = cls(hidden_layer_sizes=(30,), random_state=0, learning_rate_init=1e-4, **endless)
     cls(max_iter=1).fit(X, Y)  # compiled: the signal is to come while it trains

@@ -112,16 +112,11 @@ class Together(Run):
 
     def _metrics(self) -> dict[str, float]:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
-        part = data.taken(data.indices[self.world.share(data.samples)])
-        own = self.net._infer(part.X, logits=False) if part.samples else part.targets[:0]
+        part = data.only(data.indices[self.world.share(data.samples)])
+        own = part.outputs(self.net)
         outputs = self.world.joined(own.reshape(part.samples, self.net.layers[-1].units))
-        labels, targets, weights = (
-            array[data.indices] if len(array) else array
-            for array in (data.labels, data.targets, data.weights)
-        )
-        truth = labels if labels.size else targets
         with self.world.agreeing():
-            found = compute(self.trainer.metrics, truth, outputs, weights if weights.size else None)
+            found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
         return {prefix + name: value for name, value in found.items()}
 
     def _figures(self) -> Array:
