@@ -15,8 +15,8 @@ from .guard import check_begin, guard_of
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
 from .metrics import compute
+from .pace import Pace
 from .sampling import batch_bounds, fill_order
-from .threads import choose_threads
 from .underway import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Run:
         rows = max(self._own(int(size)) for size in {*np.diff(self.bounds).tolist()})
         self.work = self.net._workspace(rows)
         work = self.net._work(rows)
-        self.threads = choose_threads(work, rows, trainer.n_threads)
+        self.pace = Pace(work, rows, trainer.n_threads)
         self.steps = len(self.bounds) - 1
         self.total: int | None = trainer.step + epochs * self.steps
         self.seconds_a_step = max(work / 2e10, 1e-6)
@@ -191,6 +191,7 @@ class Run:
             trainer.step += int(self.work.results[loop.STEPS] - before)
         if done == count:
             self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
+            self.pace.took(self.seconds_a_step)
             return True
         self._diverged(first + done)
         return False
@@ -212,7 +213,7 @@ class Run:
             self.trainer._state,
             self.net._running,
             training=True,
-            n_threads=self.threads,
+            n_threads=self.pace.threads,
         )
 
     def _batch(self, first: int, count: int) -> Batch:

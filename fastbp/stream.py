@@ -9,9 +9,10 @@ import numpy as np
 
 from .engine import Workspace
 from .errors import plural, shown
+from .pace import Pace
 from .run import Run
 from .samples import Data
-from .threads import WORK_A_CALL, choose_threads
+from .threads import WORK_A_CALL
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -108,9 +109,7 @@ class Stream(Run):
             larger.results[:] = self.work.results
             self.work = larger
         self.order = np.arange(rows)
-        self.threads = choose_threads(
-            self.net._work(rows), rows, self.trainer.n_threads, WORK_A_CALL
-        )
+        self.pace = Pace(self.net._work(rows), rows, self.trainer.n_threads, WORK_A_CALL)
 
     def _bounds(self, first: int, count: int) -> Any:
         return np.array([0, self.data.samples])

@@ -18,11 +18,11 @@ from sklearn.model_selection import train_test_split
 from ..engine import Array, Recipe, aligned
 from ..kernels.cpu import epoch as loop
 from ..network import Network
+from ..pace import Pace
 from ..progress import Progress, make_progress
 from ..run import CHUNK_SECONDS
 from ..sampling import batch_bounds
 from ..snapshot import Snapshot
-from ..threads import choose_threads
 from .hooks import Hooks
 from .inputs import Data
 from .solvers import Solver, make_solver
@@ -49,7 +49,7 @@ class Runner:
             )
         self.work = net._workspace(rows)
         self.gradient = aligned(net.parameters.size, net.dtype)
-        self.threads = choose_threads(net._work(rows), rows, e.n_threads)
+        self.pace = Pace(net._work(rows), rows, e.n_threads)
         self.samples, self.steps = samples, len(self.bounds) - 1
         self.seen = len(e.loss_curve_)  # epochs of earlier calls: dropout draws on from there
         self.shares = e._loss_shares(net)
@@ -96,11 +96,12 @@ class Runner:
             self.work.run(
                 loop.TRAIN, self.data.batch(order, self.bounds[first : first + count + 1]), recipe,
                 net._parameters, self.gradient, solver.state, net._running, training=True,
-                n_threads=self.threads,
+                n_threads=self.pace.threads,
             )  # fmt: skip
         finally:  # an interrupt may have come: what was done counts
             solver.step += int(self.work.results[loop.STEPS] - before)
         self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
+        self.pace.took(self.seconds_a_step)
 
 
 def _batch_size(estimator: Any, samples: int) -> int:
