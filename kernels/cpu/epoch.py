@@ -75,6 +75,8 @@ def run_steps(
     X holds a sample a row; where `starts` is not empty, it holds the values of a sparse matrix
     (CSR): sample i has values starts[i]:starts[i + 1], in these `columns`.
 
+    `asked` is room for an address a row of the batch: what lies there is brought near meanwhile.
+
     With SCREEN a row that holds NaN or inf makes its batch's loss NaN.
 
     Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
