@@ -19,6 +19,17 @@ NAMES = list(SHAPES) if FULL else ["online", "notes", "tabular", "mnist"]
 DTYPES = ["float32", "float64"] if FULL else ["float32"]
 
 
+DEVICES = ["cpu", "cuda"]
+
+
+def on(net: fastbp.Network, device: str) -> fastbp.Network:
+    """The network, on that device; where there is no such device asv leaves the case out."""
+    try:
+        return net.to(device)
+    except (RuntimeError, ImportError) as error:
+        raise NotImplementedError(str(error)) from error
+
+
 class Suite:
     """Base of every benchmark class: how long one is measured, and when it is given up."""
 
@@ -46,4 +57,7 @@ def trainer(shape: Shape, net: fastbp.Network, optimizer: object = None, **optio
     )
 
 
-__all__ = ["DTYPES", "FULL", "NAMES", "SHAPES", "Suite", "Task", "make_task", "network", "trainer"]
+__all__ = [
+    "DEVICES", "DTYPES", "FULL", "NAMES", "SHAPES", "Suite", "Task", "make_task", "network", "on",
+    "trainer",
+]  # fmt: skip

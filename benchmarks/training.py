@@ -3,21 +3,24 @@
 import fastbp
 from fastbp.datasets import load_digits, stratified_split
 
-from .common import NAMES, SHAPES, Suite, make_task, network, trainer
+from .common import DEVICES, NAMES, SHAPES, Suite, make_task, network, on, trainer
 
 
 class Step(Suite):
     """One epoch of `Shape.steps` steps of each named shape, momentum SGD: the headline."""
 
-    params = [NAMES, [1, None]]
-    param_names = ["shape", "n_threads"]
+    params = [NAMES, [1, None], DEVICES]
+    param_names = ["shape", "n_threads", "device"]
 
-    def setup(self, name, n_threads):
+    def setup(self, name, n_threads, device):
+        if device != "cpu" and n_threads is not None:
+            raise NotImplementedError("threads are the CPU's")
         self.task = make_task(SHAPES[name])
-        self.trainer = trainer(SHAPES[name], network(SHAPES[name]), n_threads=n_threads)
-        self.time_epoch(name, n_threads)
+        net = on(network(SHAPES[name]), device)
+        self.trainer = trainer(SHAPES[name], net, n_threads=n_threads)
+        self.time_epoch(name, n_threads, device)
 
-    def time_epoch(self, name, n_threads):
+    def time_epoch(self, name, n_threads, device):
         self.trainer.fit(self.task.X, self.task.y, epochs=1)
 
 
