@@ -132,7 +132,7 @@ def interrupt_after(epochs: int) -> Any:
     return hook
 
 
-@pytest.mark.skipif(JIT_DISABLED, reason="an epoch may be more than one chunk then")
+@pytest.mark.skipif(threads.JIT_DISABLED, reason="an epoch may be more than one chunk then")
 def test_an_interrupt_leaves_every_network_at_a_finished_step() -> None:
     mine = [Trainer(net(i), callbacks=[interrupt_after(3)] * (i == 1)) for i in range(4)]
     # A shell's background jobs are born with SIGINT ignored.
