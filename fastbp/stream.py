@@ -46,6 +46,7 @@ class Stream(Run):
         self.items = iter(batches)
         self.taken = 0
         self.work = self.net._workspace(1)
+        self.order = np.arange(0)
         self.seconds_a_step = 0.0
         self.following = self._fetch()
         if self.following is None:
@@ -108,8 +109,9 @@ class Stream(Run):
             larger: Workspace = self.net._workspace(rows)
             larger.results[:] = self.work.results
             self.work = larger
-        self.order = np.arange(rows)
-        self.pace = Pace(self.net._work(rows), rows, self.trainer.n_threads, WORK_A_CALL)
+        if rows != len(self.order):
+            self.order = np.arange(rows)
+            self.pace = Pace(self.net._work(rows), rows, self.trainer.n_threads, WORK_A_CALL)
 
     def _bounds(self, first: int, count: int) -> Any:
         return np.array([0, self.data.samples])

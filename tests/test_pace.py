@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import fastbp
+import fastbp.stream
 from fastbp import threads
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.pace import AGAIN, SURE, Pace
@@ -47,6 +50,23 @@ def test_when_the_other_becomes_faster_it_is_found() -> None:
     assert numbers(pace, {1: 3.0, 2: 2.0}, AGAIN)[-1] == 2
     assert numbers(pace, {1: 3.0, 2: 9.0}, 4)[-1] == 1  # slow twice: at once
     assert numbers(pace, {1: 3.0, 2: 2.0}, 2 * AGAIN)[-1] == 2  # fast again: within a while
+
+
+def test_a_stream_keeps_what_it_learnt_while_items_are_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Pace] = []
+
+    def pace(*given: int) -> Pace:
+        made.append(Pace(*given))
+        return made[-1]
+
+    monkeypatch.setattr(fastbp.stream, "Pace", pace)
+    X, y = np.eye(8), np.arange(8) % 2
+    net = fastbp.Network(8, [fastbp.Dense(2, "softmax")])
+    items = [(X, y)] * 5 + [(X[:4], y[:4])] * 3
+    fastbp.Trainer(net, progress=False).fit_stream(items, epochs=1)
+    assert len(made) == 2
 
 
 def test_what_is_sure_is_not_tried() -> None:
