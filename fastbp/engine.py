@@ -239,7 +239,7 @@ class Workspace:
 
     def _bind(self) -> None:
         """Make the compiled bodies ready."""
-        bind(self.dtype)
+        bind(self.dtype, threads.available_cores)
         if self.half:
             bind_bf16()
             bind_bodies_of_bf16()

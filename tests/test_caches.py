@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from fastbp.kernels.cpu import cold, table
 from fastbp.kernels.cpu.entries import Entries
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
@@ -188,3 +191,63 @@ def test_two_keys_never_share_a_file(tmp_path: Path) -> None:
     one.flush()
     assert two.load("float32") is None
     assert not list(tmp_path.iterdir())
+
+
+COLD = """
+import numpy as np
+from fastbp.kernels.cpu import epoch, infer, table
+table.bind(np.float32, lambda: 2)
+stats = [entry.dispatcher.stats for entry in table._bodies]
+print(sum(sum(s.cache_hits.values()) for s in stats))
+print(sum(sum(s.cache_misses.values()) for s in stats))
+"""
+
+
+def test_a_cold_cache_is_filled_by_two_cores(tmp_path: Path) -> None:
+    """Every body is compiled by one process, and both have a part in it."""
+    done = run(tmp_path, "-W", "error", code=COLD)
+    loaded, compiled = (int(word) for word in done.stdout.split())
+    assert loaded + compiled == sum(not entry.bf16 for entry in table._bodies)
+    assert loaded > 0
+    assert compiled > 0
+    assert done.stderr.count("fastbp: compiling its kernels for float32, once") == 1
+
+
+@pytest.mark.parametrize(
+    ("executable", "frozen"),
+    [("/usr/bin/blender", False), ("", False), (None, False), (sys.executable, True)],
+)
+def test_only_python_is_started_as_a_helper(
+    executable: str | None, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program with Python inside would start itself, whole."""
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    monkeypatch.setattr(cold, "_start", lambda dtype: pytest.fail("a process was started"))
+    with cold.helpers("float32", 1) as count:
+        assert count == 0
+
+
+def test_no_helper_outlives_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold, "_HELP", "import time; time.sleep(600)")
+    started, start = [], cold._start
+    monkeypatch.setattr(cold, "_start", lambda dtype: started.append(start(dtype)) or started[-1])
+    with contextlib.suppress(KeyboardInterrupt), cold.helpers("float32", 2):
+        assert [process.poll() for process in started] == [None, None]
+        raise KeyboardInterrupt
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
+
+
+def test_where_no_process_can_be_started_there_is_no_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*args: object, **options: object) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with cold.helpers("float32", 1) as count:
+        assert count == 0
+
+
+def test_a_helper_with_other_settings_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it compiled would lie where nobody looks."""
+    monkeypatch.setattr(table, "_compile_unclaimed", lambda which: pytest.fail("it compiled"))
+    table.help_out("float32", "/another/cache")

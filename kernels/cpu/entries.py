@@ -26,6 +26,8 @@ try:
 except ImportError:  # Windows: each process compiles for itself
     fcntl = None  # type: ignore[assignment]
 
+LOCKS: Final = fcntl is not None
+"""Whether processes can tell each other what they compile."""
 _DIGEST: Final = 32  # bytes of SHA-256
 _PATIENCE: Final = 180.0  # seconds to wait for another process's compiler
 
@@ -90,6 +92,18 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
         """
         return sig, codegen.magic_tuple(), self._impl.filename_base
 
+    def unclaimed(self, sig: Any, target_context: Any) -> bool:
+        """Whether nobody has compiled this, and nobody is at it."""
+        if self._cache_file.path(self._index_key(sig, target_context.codegen())).exists():
+            return False
+        lock = self._open_lock()
+        if lock is None:
+            return True
+        try:
+            return _take(lock)
+        finally:
+            os.close(lock)
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None: then this process is to compile it, and no other."""
         found = self._found(sig, target_context)
@@ -116,24 +130,34 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
 
     def _wait(self) -> None:
         """Hold the function's lock, or give up on it after a while."""
-        if fcntl is None or self._lock is not None:
+        if self._lock is not None:
             return
+        self._lock = self._open_lock()
+        end = time.monotonic() + _PATIENCE
+        while self._lock is not None and not _take(self._lock) and time.monotonic() < end:
+            time.sleep(0.05)
+
+    def _open_lock(self) -> int | None:
+        if fcntl is None:
+            return None
         path = self._cache_file.directory / f"{self._cache_file.base}.lock"
         try:
-            self._lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError:
-            return
-        end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:  # a file system without locks
-                return
+            return None
 
     def _release(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _take(lock: int) -> bool:
+    """Whether an open lock is ours now; where files cannot be locked it is everyone's."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -27,7 +27,7 @@ from .prefetch import prefetch
 from .ranks import RANKS, own_rows, sum_gradient
 from .samples import ask_for, copy_row, finite_row, unpack_row
 from .shares import FLAT, row_of, share
-from .table import reached
+from .table import loop, reached
 
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiII")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V iI")
@@ -174,6 +174,9 @@ def run_steps(
             results[STEPS] += 1  # the caller reads it where an interrupt took the return value
     restore_mode(mode)
     return steps
+
+
+loop(run_steps, "ii JG IF MIMV II F VVMV V u F V G FF M I cI II")
 
 
 @inline

@@ -16,6 +16,7 @@ from .jit import serial
 from .memory import CELLS, address, flush_denormals, restore_mode, segment, window
 from .samples import finite_row, unpack_row
 from .shares import row_of, share
+from .table import loop
 
 # The table: two numbers, then the arrays in this order.
 BLOCK, LOGITS = range(2)
@@ -73,3 +74,6 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
             unfit += 0 if finite_row(source, i, m) else 1
     restore_mode(mode)
     return unfit
+
+
+loop(infer, "ii MM cII")

@@ -8,6 +8,7 @@ A body is declared with a signature in letters, one an argument:
 
     i int64    b boolean    f float64    V, M vector, matrix of the network's dtype
     I, J int64 vector, matrix    F, G float64 vector, matrix    u, U uint8 vector, matrix
+    c int32 vector
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
+from .cold import MOST, helpers
+from .entries import EntriesCache
 from .jit import BOUNDS_CHECKED, JIT_DISABLED, body, cache_directory
 from .product import bind_tiles
 
@@ -40,6 +43,7 @@ _FIXED: Final = {
     "i": types.int64,
     "b": types.boolean,
     "f": types.float64,
+    "c": types.Array(types.int32, 1, "C"),
     "I": types.Array(types.int64, 1, "C"),
     "J": types.Array(types.int64, 2, "C"),
     "F": types.Array(types.float64, 1, "C"),
@@ -51,18 +55,18 @@ _OWN: Final = {"V": 1, "M": 2}
 _DTYPES: Final = (types.float32, types.float64)
 
 _bodies: list[_Body] = []
+_loops: list[_Compiled] = []
 _lock = threading.Lock()
 _bound: set[int] = set()
+_FEW: Final = 4  # entries: some 1.5 s of compiling, and a helper starts in 0.7
 _BF16: Final = 2  # in `_bound`: the bodies of networks of float32 with products of bfloat16
 
 
-class _Body:
-    """One body: its dispatcher, its signatures for both dtypes, its two slots of the table."""
+class _Compiled:
+    """A dispatcher with its signatures for both dtypes."""
 
-    def __init__(self, dispatcher: Any, letters: str, result: Any, bf16: bool) -> None:
-        self.dispatcher, self.letters, self.result = body(dispatcher.py_func), letters, result
-        self.bf16 = bf16
-        self.slot = 2 * len(_bodies)
+    def __init__(self, dispatcher: Any, letters: str) -> None:
+        self.dispatcher, self.letters = dispatcher, letters.replace(" ", "")
 
     def arguments(self, which: int) -> tuple[Any, ...]:
         """Numba types of the arguments for float32 (0) or float64 (1)."""
@@ -70,6 +74,26 @@ class _Body:
         return tuple(
             types.Array(dtype, _OWN[k], "C") if k in _OWN else _FIXED[k] for k in self.letters
         )
+
+    def unclaimed(self, which: int) -> bool:
+        """Whether it is in no cache, and no process is compiling it."""
+        cache, context = self.dispatcher._cache, self.dispatcher.targetctx
+        return isinstance(cache, EntriesCache) and cache.unclaimed(self.arguments(which), context)
+
+    def compile(self, which: int) -> Any:
+        """Compile it, or load it from the cache."""
+        arguments = self.arguments(which)
+        self.dispatcher.compile(arguments)
+        return self.dispatcher.overloads[arguments]
+
+
+class _Body(_Compiled):
+    """What is called by its address: the result's type, and two slots of the table."""
+
+    def __init__(self, dispatcher: Any, letters: str, result: Any, bf16: bool) -> None:
+        super().__init__(body(dispatcher.py_func), letters)
+        self.result, self.bf16 = result, bf16
+        self.slot = 2 * len(_bodies)
 
     def which(self, given: tuple[Any, ...]) -> int | None:
         """The dtype that arguments of these types belong to; None where they do not fit."""
@@ -85,12 +109,17 @@ class _Body:
         return which
 
     def address(self, which: int) -> int:
-        """Compile, or load from the cache, and say where."""
-        arguments = self.arguments(which)
-        self.dispatcher.compile(arguments)
-        compiled = self.dispatcher.overloads[arguments]
+        """Where its code lies, compiled or loaded."""
+        compiled = self.compile(which)
         name = compiled.fndesc.llvm_func_name
         return int(compiled.library.get_pointer_to_function(name))
+
+
+def loop(dispatcher: Any, letters: str) -> Any:
+    """`dispatcher`, whose callers are in Python, to be compiled with the bodies that it calls."""
+    if not JIT_DISABLED:
+        _loops.append(_Compiled(dispatcher, letters))
+    return dispatcher
 
 
 def reached(dispatcher: Any, letters: str, result: Any = types.void, *, bf16: bool = False) -> Any:
@@ -101,7 +130,7 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void, *, bf16: bo
     """
     if JIT_DISABLED:
         return dispatcher
-    entry = _Body(dispatcher, letters.replace(" ", ""), result, bf16)
+    entry = _Body(dispatcher, letters, result, bf16)
     _bodies.append(entry)
 
     def stub(*args: Any) -> Any:
@@ -150,20 +179,51 @@ def _load(builder: Any, slot: int) -> Any:
     return builder.load(place, typ=_I64)
 
 
-def bind(dtype: Any) -> None:
-    """Fill the table for float32 or float64: every body is compiled or loaded, once a process."""
-    bind_tiles(dtype)
+def bind(dtype: Any, cores: Callable[[], int] = lambda: 1) -> None:
+    """Fill the table for float32 or float64: every body is compiled or loaded, once a process.
+
+    cores: how many may be used, asked where there is much to compile.
+    """
     which = 0 if np.dtype(dtype).itemsize == 4 else 1
-    if JIT_DISABLED or which in _bound:
-        return
-    with _lock:
-        if which in _bound:
-            return
-        for entry in (entry for entry in _bodies if not entry.bf16):
-            _TABLE[entry.slot + which] = entry.address(which)
-            if entry is _bodies[0] and entry.dispatcher.stats.cache_misses:
-                _announce(_DTYPES[which])
-        _bound.add(which)
+    if not JIT_DISABLED and which not in _bound:
+        with _lock:
+            if which not in _bound:
+                _compile_missing(which, cores)
+                for entry in (entry for entry in _bodies if not entry.bf16):
+                    _TABLE[entry.slot + which] = entry.address(which)
+                _bound.add(which)
+    bind_tiles(dtype)
+
+
+def _compile_missing(which: int, cores: Callable[[], int]) -> None:
+    """With the other cores' help, where more is missing than starting them takes."""
+    missing = sum(entry.unclaimed(which) for entry in _all())
+    if cache_directory() is None:
+        _announce(_DTYPES[which])
+    elif missing > _FEW:
+        _announce(_DTYPES[which])
+        with helpers(_DTYPES[which], min(cores(), MOST) - 1) as count:
+            if count > 0:
+                _compile_unclaimed(which)
+
+
+def _all() -> list[_Compiled]:
+    """What every network needs, the longest to compile first."""
+    return [*_loops, *(entry for entry in _bodies if not entry.bf16)]
+
+
+def _compile_unclaimed(which: int) -> None:
+    """Compile what no other process has compiled, or is compiling."""
+    for entry in _all():
+        if entry.unclaimed(which):
+            entry.compile(which)
+
+
+def help_out(dtype: str, directory: str) -> None:
+    """What a helper does; nothing where its cache is another, as its settings are then."""
+    if str(cache_directory()) == directory:
+        _compile_unclaimed(0 if np.dtype(dtype).itemsize == 4 else 1)
+        bind_tiles(dtype)
 
 
 def bind_bodies_of_bf16() -> None:
