@@ -147,6 +147,7 @@ class Workspace:
         self._known: tuple[Array | None, ...] = (None, None, None)
         self._compiled: set[Any] = set()
         self._scratches: Array = np.zeros((0, 0), dtype)
+        self._unfit: Array = np.zeros(0, np.int64)
 
     def scratches(self, count: int) -> Array:
         """One row of scratch memory a thread."""
@@ -154,6 +155,7 @@ class Workspace:
             packing = max(SCRATCH_BYTES, BF16_LEARN_BYTES if self.half else 0)
             size = packing // self.dtype.itemsize + loop.SCRATCH_TAIL
             self._scratches = aligned(count * size, self.dtype).reshape(count, size)
+            self._unfit = np.zeros(count, np.int64)
         return self._scratches
 
     def run(
@@ -216,7 +218,7 @@ class Workspace:
         columns: Array = NO_COLUMNS,
         starts: Array = NO_STARTS,
     ) -> int:
-        """Outputs of all rows of X into `out`; the number of thread 0's rows that held NaN or inf.
+        """Outputs of all rows of X into `out`; the number of rows that held NaN or inf.
 
         logits: what goes into the last activation, where the loss is computed from it.
         columns, starts: as for `Batch`.
@@ -227,7 +229,7 @@ class Workspace:
             self._bind()
             arrays = [
                 self.plan.ints, self.plan.reals, parameters, running, self.arena, self.masks,
-                scratches, self.sync, self.asked,
+                scratches, self.sync, self.asked, self._unfit,
             ]  # fmt: skip
             table = self._table = address_table(arrays, inference.NUMBERS)
             table[inference.BLOCK] = self.plan.rows
@@ -235,7 +237,9 @@ class Workspace:
         table[inference.LOGITS] = logits and self.from_logits
         if n_threads == 1:
             return _infer(0, 1, X, out, columns, starts, table)
-        return self._together(_infer, n_threads, (X, out, columns, starts, table))
+        self._unfit[:] = 0  # fewer threads may come than are asked for
+        self._together(_infer, n_threads, (X, out, columns, starts, table))
+        return int(self._unfit.sum())
 
     def _bind(self) -> None:
         """Make the compiled bodies ready."""

@@ -96,8 +96,7 @@ class Passes:
                 part, results, self._parameters, self._running, logits=logits, n_threads=threads
             )
         self._give_back(work)
-        # Thread 0 counts its own rows alone.
-        if (bad or threads > 1) and (message := unfit(matrix, "X")):
+        if bad and (message := unfit(matrix, "X")):
             raise ValueError(message)
         return out
 

@@ -418,3 +418,28 @@ def test_outputs_after_a_workspace_has_grown_for_more_threads() -> None:
     assert work._table is not first
     assert work._known[2] is grown
     assert outs[0].tobytes() == outs[1].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_inference_counts_rows_that_are_not_finite_in_every_thread_s_share(
+    dtype: str, threads: int
+) -> None:
+    """The edges of vectors, of shares and of blocks; a row with two of them counts once."""
+    rows, m = 40, 37
+    net = fastbp.Network(m, [fastbp.Dense(5, "relu"), fastbp.Dense(3)], seed=2, dtype=dtype)
+    out, work = np.empty((rows, 3), dtype), net._workspace(16)
+
+    def count(*places: tuple[int, int, float]) -> int:
+        X = np.random.default_rng(0).normal(size=(rows, m)).astype(dtype)
+        for i, j, value in places:
+            X[i, j] = value
+        return work.infer(X, out, net.parameters, net._running, logits=False, n_threads=threads)
+
+    assert count() == 0
+    for i in range(rows):
+        assert count((i, i % m, np.inf)) == 1
+    for j in range(m):
+        assert count((7, j, -np.inf), (31, m - 1 - j, np.nan), (31, j, np.inf)) == 2
+    assert count((0, 0, np.finfo(dtype).max), (0, 1, -np.finfo(dtype).max), (0, 2, -0.0)) == 0
+    assert count(*((i, 3, np.nan) for i in range(rows))) == rows

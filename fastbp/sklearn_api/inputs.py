@@ -9,7 +9,6 @@ import numpy as np
 
 from ..canonical import as_floats
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
-from ..kernels.cpu.screen import first_not_finite
 from ..network import Network
 from ..sparse import Sparse, is_sparse, parts
 from ..threads import WORK_A_CALL, choose_threads
@@ -102,6 +101,4 @@ def outputs(
         columns=inputs.columns, starts=inputs.starts,
     )  # fmt: skip
     net._give_back(work)
-    # Each thread counts its own rows, and the first one's count comes back.
-    unfit = bad or (threads > 1 and screen and first_not_finite(inputs.X) is not None)
-    return None if screen and unfit else out
+    return None if screen and bad else out

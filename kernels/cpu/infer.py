@@ -21,8 +21,8 @@ from .table import loop
 # The table: two numbers, then the arrays in this order.
 BLOCK, LOGITS = range(2)
 NUMBERS: Final = 2
-PLAN, REALS, PARAMETERS, RUNNING, ARENA, MASKS, SCRATCHES, SYNC, ASKED = (
-    NUMBERS + CELLS * i for i in range(9)
+PLAN, REALS, PARAMETERS, RUNNING, ARENA, MASKS, SCRATCHES, SYNC, ASKED, UNFIT = (
+    NUMBERS + CELLS * i for i in range(10)
 )
 AHEAD: Final = 48
 """Rows by which X is asked for ahead of the first product: 150 KB of 784 float32, within the L2."""
@@ -33,7 +33,7 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
     """Thread t's share of the outputs (or logits) of X's rows into `out`, in blocks of rows.
 
     X, columns and starts as in `epoch.run_steps`; `table` as `memory.address_table` makes it.
-    Returns how many of the thread's rows held NaN or inf.
+    Returns how many of the thread's rows held NaN or inf, and leaves it in the table's unfit[t].
     """
     mode = flush_denormals()
     plan, reals = memory.int_matrix(table, PLAN, X), memory.float_matrix(table, REALS, X)
@@ -48,7 +48,7 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
     last = row_of(plan, plan.shape[0] - 1)
     m, n, ld = plan[0, M], last[N], last[LD]
     final = last[Z] if to_logits else last[O]
-    unfit = 0
+    count = 0
     for start in range(0, out.shape[0], most):
         rows = min(most, out.shape[0] - start)
         if start > 0 and rows != most:
@@ -71,9 +71,10 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
             result, target = segment(arena, final + i * ld, n), segment(out, (start + i) * n, n)
             for j in range(n):
                 target[j] = result[j]
-            unfit += 0 if finite_row(source, i, m) else 1
+            count += 0 if finite_row(source, i, m) else 1
+    memory.int_vector(table, UNFIT, X)[t] = count
     restore_mode(mode)
-    return unfit
+    return count
 
 
 loop(infer, "ii MM cII")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .jit import inline
 from .memory import segment, window
 from .prefetch import prefetch
@@ -34,13 +36,15 @@ def ask_for(X: Any, sample: int, m: int) -> None:
 
 @inline
 def finite_row(X: Any, i: int, n: int) -> bool:
-    """No NaN or inf in X[i, :n]: 0 times any of them is NaN."""
+    """No NaN or inf in X[i, :n]: 0 times any of them is NaN.
+
+    Flags of integers may be gathered in any order, so many at once; a sum of floats may not.
+    """
     row = segment(X, i * X.shape[1], n)
-    nought = X.dtype.type(0)
-    total = nought
+    nought, bad = X.dtype.type(0), np.uint32(0)
     for j in range(n):
-        total += row[j] * nought
-    return total == nought
+        bad |= np.uint32(row[j] * nought != nought)
+    return bad == 0
 
 
 @inline
