@@ -86,14 +86,10 @@ def run_steps(
     """
     mode = flush_denormals()
     scratch = segment(scratches, t * scratches.shape[1], scratches.shape[1])
-    constants = segment(scratch, scratch.size - CONSTANTS, CONSTANTS)
-    room = segment(scratch, scratch.size - CONSTANTS - learn.ROOM, learn.ROOM)
     training = settings[TRAINING] != 0
     from_logits = settings[FROM_LOGITS] != 0
     train = settings[MODE] == TRAIN
-    code = settings[CODE]
     steps = bounds.size - 1
-    m = plan[0, M]
     for s in range(steps):
         whole = bounds[s + 1] - bounds[s]
         first, last = own_rows(world, whole)
@@ -115,10 +111,7 @@ def run_steps(
             losses, lo, hi,
         )  # fmt: skip
         if settings[SCREEN] != 0:
-            source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
-            for i in range(lo, hi):
-                if not finite_row(source, i, m):
-                    losses[i] = np.nan
+            screen(row_of(plan, 0), rows, arena, losses, lo, hi)
         if settings[MODE] != LOSS:
             backward_rows(
                 t, T, rows, lo, hi, plan, reals, parameters, gradient, arena, masks, sync,
@@ -148,25 +141,10 @@ def run_steps(
             results[ROWS_LOSS] += rows * (loss * scale)
             results[ROWS_SQUARES] += rows * (ordered_sum(partial, blocks) * scale)
         if train:
-            forward.follow_statistics(t, T, whole, plan, reals, running, arena)
-            prepare_rates(
-                code, segment(factors, HYPER, 4), rates[s], settings[FIRST_UPDATE] + s + 1,
-                constants,
+            improve(
+                t, T, s, steps, rows, whole, plan, reals, settings, factors, rates[s], parameters,
+                gradient, state, running, arena, figures, partial, scratch, sync, scale, together,
             )  # fmt: skip
-            l2 = factors[L2] + factors[SHARED_L2] * scale
-            shrink = 1.0 - rates[s] * factors[DECOUPLED]
-            record = settings[RECORD] != 0 and s == steps - 1
-            if record or factors[CLIP_NORM] > 0 or together:
-                learn_whole(
-                    t, T, rows, plan, parameters, gradient, state, arena, code, constants,
-                    l2, shrink, factors[CLIP_VALUE], factors[CLIP_NORM], record, figures,
-                    partial, sync, scratch, together,
-                )  # fmt: skip
-            else:
-                learn_fused(
-                    t, T, rows, plan, parameters, gradient, state, arena, code, constants,
-                    l2, shrink, factors[CLIP_VALUE], scratch, room,
-                )  # fmt: skip
         elif settings[MODE] == GRADIENT:
             whole_gradient(t, T, rows, plan, gradient, arena, scratch)
         barrier(sync, T)
@@ -270,6 +248,47 @@ def measure(
     loss_rows(settings[LOSS_CODE], output, wanted, weights, losses, lo, hi, n)
     if settings[MODE] != LOSS:
         loss_gradient_rows(settings[LOSS_CODE], output, wanted, weights, scale, delta, lo, hi, n)
+
+
+@inline
+def screen(p: Any, rows: int, arena: Any, losses: Any, lo: int, hi: int) -> None:
+    """NaN for the loss of a row [lo, hi) of the batch that holds NaN or inf."""
+    source = window(arena, p[IN], rows, p[IN_LD])
+    for i in range(lo, hi):
+        if not finite_row(source, i, p[M]):
+            losses[i] = np.nan
+
+
+@inline
+def improve(
+    t: int, T: int, s: int, steps: int, rows: int, whole: int, plan: Any, reals: Any,
+    settings: Any, factors: Any, rate: float, parameters: Any, gradient: Any, state: Any,
+    running: Any, arena: Any, figures: Any, partial: Any, scratch: Any, sync: Any, scale: float,
+    formed: bool,
+) -> None:  # fmt: skip
+    """What training does with a batch whose loss is finite: statistics, gradient, update.
+
+    formed: the gradient of the batch is there already, summed over the ranks.
+    """
+    constants = segment(scratch, scratch.size - CONSTANTS, CONSTANTS)
+    room = segment(scratch, scratch.size - CONSTANTS - learn.ROOM, learn.ROOM)
+    code = settings[CODE]
+    forward.follow_statistics(t, T, whole, plan, reals, running, arena)
+    step = settings[FIRST_UPDATE] + s + 1
+    prepare_rates(code, segment(factors, HYPER, 4), rate, step, constants)
+    l2, shrink = factors[L2] + factors[SHARED_L2] * scale, 1.0 - rate * factors[DECOUPLED]
+    record = settings[RECORD] != 0 and s == steps - 1
+    if record or factors[CLIP_NORM] > 0 or formed:
+        learn_whole(
+            t, T, rows, plan, parameters, gradient, state, arena, code, constants, l2, shrink,
+            factors[CLIP_VALUE], factors[CLIP_NORM], record, figures, partial, sync, scratch,
+            formed,
+        )  # fmt: skip
+    else:
+        learn_fused(
+            t, T, rows, plan, parameters, gradient, state, arena, code, constants, l2, shrink,
+            factors[CLIP_VALUE], scratch, room,
+        )  # fmt: skip
 
 
 @inline
