@@ -172,10 +172,9 @@ def share_of(rows: int, part: int, parts: int) -> tuple[int, int]:
     return (lo if lo < rows else rows), (hi if hi < rows else rows)
 
 
-def make(real: Any) -> Any:
-    """The kernel of one dtype."""
-    forward_rows, backward_rows = forward.passes[real], backward.passes[real]
-    weight_phase, loss_rows = learn.phases[real], families[real][3]
+def measure_of(real: Any) -> Any:
+    """`measure` of one dtype."""
+    loss_rows = families[real][3]
 
     @device
     def measure(
@@ -193,6 +192,13 @@ def make(real: Any) -> Any:
             part, parts, shared,
         )  # fmt: skip
 
+    return measure
+
+
+def backpropagate_of(real: Any) -> Any:
+    """`backpropagate` of one dtype."""
+    backward_rows = backward.passes[real]
+
     @device
     def backpropagate(
         settings: Any, net: Any, gradient: Any, lo: int, hi: int, rows: int, training: bool,
@@ -207,6 +213,13 @@ def make(real: Any) -> Any:
             net, gradient, lo, hi, rows, training, settings[FROM_LOGITS] != 0, by_rows, alone, part,
             parts, shared,
         )  # fmt: skip
+
+    return backpropagate
+
+
+def improve_of(real: Any) -> Any:
+    """`improve` of one dtype."""
+    weight_phase = learn.phases[real]
 
     @device
     def improve(
@@ -234,6 +247,16 @@ def make(real: Any) -> Any:
                 plan, arena, gradient, how, numbers, rows, factors[CLIP_NORM], record, partial,
                 figures, part, parts, doubles,
             )  # fmt: skip
+
+    return improve
+
+
+def make(real: Any) -> Any:
+    """The kernel of one dtype."""
+    forward_rows, weight_phase = forward.passes[real], learn.phases[real]
+    measure, backpropagate, improve = (
+        of(real) for of in (measure_of, backpropagate_of, improve_of)
+    )
 
     @kernel
     def run_steps(

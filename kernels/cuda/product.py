@@ -33,16 +33,9 @@ from .tiles import LARGE, LARGE_TILES, SMALL, THREADS, Tile
 EVERY: Final = 1 << 30
 
 
-def _make(tile: Tile) -> Any:
-    """`product` with tiles of one size."""
-    side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
-    micro, slices = tile.micro, tile.slices
-    across = side // micro  # threads along a side
-    team = across * across  # threads of a slice
-    group = side // (micro // 4)
-    stage = depth * pitch
-    terms = depth // slices
-    area = side * side
+def _staging(tile: Tile) -> Any:
+    """`fetch` and `put`: a thread's part of a stage, into its registers and into shared memory."""
+    loads = tile.loads
 
     @device
     def fetch(
@@ -62,15 +55,15 @@ def _make(tile: Tile) -> Any:
         for u in range(loads):
             poke(shared, first + u * step, values[u])
 
-    @device
-    def accumulate(shared: Any, at_a: int, at_b: int, k: int, sums: Any) -> Any:
-        """One stage's terms of a thread's results."""
-        for q in range(terms):
-            a, b = at_a + (k + q * slices) * pitch, at_b + (k + q * slices) * pitch
-            sums = fragment(shared, a, b, sums)
-        return sums
+    return fetch, put
 
-    if micro == 8:
+
+def _accumulation(tile: Tile) -> Any:
+    """`blank` and `accumulate`: a thread's results at their start, and after one more stage."""
+    group, pitch, slices = tile.group, tile.pitch, tile.slices
+    terms = tile.depth // slices
+
+    if tile.micro == 8:
         blank = blank64
 
         @device
@@ -85,6 +78,22 @@ def _make(tile: Tile) -> Any:
             return outer(sums, four(shared, a), four(shared, b))
 
     @device
+    def accumulate(shared: Any, at_a: int, at_b: int, k: int, sums: Any) -> Any:
+        """One stage's terms of a thread's results."""
+        for q in range(terms):
+            a, b = at_a + (k + q * slices) * pitch, at_b + (k + q * slices) * pitch
+            sums = fragment(shared, a, b, sums)
+        return sums
+
+    return blank, accumulate
+
+
+def _collection(tile: Tile) -> Any:
+    """`gather_slices`: the results of a tile whose terms were summed in slices."""
+    side, slices = tile.side, tile.slices
+    area = side * side
+
+    @device
     def gather_slices(
         shared: Any, C: Any, c0: int, ldc: int, rows: int, columns: int, t: int
     ) -> None:
@@ -96,6 +105,19 @@ def _make(tile: Tile) -> Any:
                 for s in range(1, slices):
                     total += peek(shared, s * area + e)
                 C[c0 + i * ldc + j] = total
+
+    return gather_slices
+
+
+def _make(tile: Tile) -> Any:
+    """`product` with tiles of one size."""
+    side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
+    group, slices, across = tile.group, tile.slices, tile.across
+    team = across * across  # threads of a slice
+    stage, area = depth * pitch, side * side
+    fetch, put = _staging(tile)
+    blank, accumulate = _accumulation(tile)
+    gather_slices = _collection(tile)
 
     @device
     def product(

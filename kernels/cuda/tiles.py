@@ -40,6 +40,16 @@ class Tile:
         assert self.slices * (self.side // self.micro) ** 2 == THREADS
 
     @property
+    def across(self) -> int:
+        """Threads along a side."""
+        return self.side // self.micro
+
+    @property
+    def group(self) -> int:
+        """Elements from a thread's first four rows or columns to its next four."""
+        return 4 * self.across
+
+    @property
     def pitch(self) -> int:
         """Elements from one row in shared memory to the next: whole vectors, other banks."""
         return self.side + 4
