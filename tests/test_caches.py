@@ -235,7 +235,7 @@ def test_no_helper_outlives_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> Non
     with contextlib.suppress(KeyboardInterrupt), cold.helpers("float32", 2):
         assert [process.poll() for process in started] == [None, None]
         raise KeyboardInterrupt
-    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
+    assert [process.returncode for process in started] == [-signal.SIGTERM] * 2
 
 
 def test_where_no_process_can_be_started_there_is_no_help(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def helpers(dtype: Any, count: int) -> Iterator[int]:
         yield len(started)
     finally:
         for process in started:  # all is compiled, or the caller was interrupted
-            process.kill()
+            process.terminate()
             process.wait()
 
 
