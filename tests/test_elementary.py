@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.cpu import elementary
-from fastbp.kernels.cpu.arith import HAS_FMA
+from fastbp.kernels.cpu.host import HAS_FMA
 from fastbp.kernels.cpu.jit import FASTMATH, JIT_DISABLED
 from fastbp.kernels.cpu.memory import flush_denormals, restore_mode
 from fastbp.kernels.cpu.spans import span

@@ -10,6 +10,9 @@ import pytest
 from llvmlite import ir
 from numba.core.registry import cpu_target
 
+from fastbp.kernels.cpu.amx_tiles import build_amx, build_configure, build_release
+from fastbp.kernels.cpu.bf16_packing import GROUP
+from fastbp.kernels.cpu.bf16_tiles import HEIGHTS, build_dots
 from fastbp.kernels.cpu.packing import build_copy, build_turn
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tiles import TILE_SETS, build_panel
@@ -29,32 +32,48 @@ def assembled(
     name: str, itemsize: int, builders: list[Any], cpu: str = "", features: str | None = None
 ) -> str:
     """Assembly of these functions for every width of a tile set, by LLVM's cross compiler."""
+    triple, own = TARGETS[name]
+    module = ir.Module()
+    for build in builders:
+        for vectors in TILE_SETS[name].heights:
+            build(module, TILE_SETS[name], itemsize, vectors).linkage = "external"
+    return assembly_of(module, triple, own if features is None else features, cpu)
+
+
+def assembly_of(module: ir.Module, triple: str, features: str, cpu: str = "") -> str:
+    """The module assembled for another machine, if this LLVM can."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
-    triple, own = TARGETS[name]
     try:
         target = llvm.Target.from_triple(triple)
     except RuntimeError as error:  # an LLVM built for its own machine alone
         pytest.skip(str(error))
-    module = ir.Module()
     module.triple = triple
-    for build in builders:
-        for vectors in TILE_SETS[name].heights:
-            build(module, TILE_SETS[name], itemsize, vectors).linkage = "external"
     parsed = llvm.parse_assembly(str(module))
     parsed.verify()
-    features = own if features is None else features
     machine = target.create_target_machine(cpu=cpu, features=features, opt=3)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(parsed, builder)
     return str(machine.emit_assembly(parsed))
+
+
+def cells(name: str) -> int:
+    """Accumulators of all tiles of a set."""
+    heights = TILE_SETS[name].heights
+    return sum(height * width for width, tall in heights.items() for height in tall)
+
+
+def copies(name: str) -> int:
+    """Where masks cost, there are tiles that read B whole beside those that mask it."""
+    return 1 if TILE_SETS[name].free_masks else 2
 
 
 @pytest.mark.parametrize(("name", "itemsize"), CASES)
 def test_every_accumulator_is_one_vector_fma(name: str, itemsize: int) -> None:
     """height x width fused multiply-adds a tile, on whole vectors, none of them on scalars."""
     text = assembled(name, itemsize, [build_panel])
-    heights = TILE_SETS[name].heights
-    wanted = sum(height * width for width, tall in heights.items() for height in tall)
-    assert len(re.findall(FMA[name], text)) == wanted
+    assert len(re.findall(FMA[name], text)) == copies(name) * cells(name)
     assert not re.search(r"vfmadd\S*s[sd]\b|\bfmadd\b|\bfmaf?\b", text)  # scalars, or libm
 
 
@@ -64,7 +83,12 @@ def test_accumulators_stay_in_registers(name: str, itemsize: int) -> None:
     text = assembled(name, itemsize, [build_panel])
     blocks = re.split(r"\n(?=\.LBB)", text)
     loops = [block for block in blocks if re.search(FMA[name], block)]
-    assert len(loops) == sum(len(tall) for tall in TILE_SETS[name].heights.values())
+    tiles = sum(len(tall) for tall in TILE_SETS[name].heights.values())
+    assert len(loops) == copies(name) * tiles
+    masked = [
+        loop for loop in loops if re.search(r"vmaskmov|\btbn?z\b|\bld1\s+\{v\d+\.[sd]\}\[", loop)
+    ]
+    assert len(masked) <= tiles * (copies(name) - 1)  # where B is read whole, none is
     for loop in loops:
         # What follows the loop's own jump back belongs to the code after it.
         body = re.split(r"\n\s+(?:j\w+|b\.\w+|b|cbn?z)\s", loop)[0]
@@ -90,5 +114,42 @@ def test_this_machine_runs_its_tiles_on_whole_vectors(itemsize: int) -> None:
         tiles.name, itemsize, [build_panel], codegen._get_host_cpu_name(),
         codegen._get_host_cpu_features(),
     )  # fmt: skip
-    wanted = sum(height * width for width, tall in tiles.heights.items() for height in tall)
-    assert len(re.findall(FMA[tiles.name], text)) == wanted
+    assert len(re.findall(FMA[tiles.name], text)) == copies(tiles.name) * cells(tiles.name)
+
+
+def bf16_assembly(build: Any, features: str, *others: Any) -> str:
+    """Assembly of the block functions of one and of two vectors, and of others."""
+    module = ir.Module()
+    for function in (build(module, 1), build(module, 2), *(other(module) for other in others)):
+        function.linkage = "external"
+    return assembly_of(module, X86, features)
+
+
+def test_amx_tiles_are_one_product_a_register() -> None:
+    """Of 16 x 16: two groups of rows, then one, by one and by two vectors of columns."""
+    features = "+avx512f,+avx512bw,+avx512vl,+amx-tile,+amx-bf16"
+    text = bf16_assembly(build_amx, features, build_configure, build_release)
+    products = 3 * 1 + 3 * 2
+    assert len(re.findall(r"\stdpbf16ps\s+%tmm[67], %tmm[45], %tmm[0-3]\n", text)) == products
+    # Sums go straight into C, or through the scratch tile and its epilogue.
+    assert len(re.findall(r"\ststilestored\s|\stilestored\s+%tmm[0-3]", text)) == 2 * products
+    assert len(re.findall(r"\stilezero\s", text)) == products
+    # Of the bias, C and the scratch tile; of both operands: (groups + vectors) a tile.
+    loads = 3 * products + (2 + 1) + (1 + 1) + (2 + 2) + (1 + 2)
+    assert len(re.findall(r"\stileloadd\s", text)) == loads
+    assert len(re.findall(r"\sldtilecfg\s", text)) == 1
+    assert len(re.findall(r"\stilerelease\b", text)) == 1
+    # Palette 1, then 64 bytes a row and 16 rows of each register.
+    assert re.search(r"fastbp_amx_palette:\n\s+\.asciz?\s", text)
+
+
+def test_dots_of_bfloat16_stay_in_registers() -> None:
+    """height x vectors products a pair of the depth, on whole vectors, 16 pairs a step."""
+    text = bf16_assembly(build_dots, "+avx512f,+avx512bw,+avx512vl,+avx512bf16")
+    assert len(re.findall(r"\svdpbf16ps\s.*%zmm", text)) == GROUP * sum(HEIGHTS) * (1 + 2)
+    blocks = re.split(r"\n(?=\.LBB)", text)
+    loops = [block for block in blocks if "vdpbf16ps" in block]
+    assert len(loops) == 2 * len(HEIGHTS)
+    for loop in loops:
+        body = re.split(r"\n\s+j\w+\s", loop)[0]
+        assert not re.search(SPILL[X86], body), loop

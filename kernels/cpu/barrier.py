@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .host import ARM, X86
 from .jit import JIT_DISABLED, inline
-from .memory import _ARM, _X86
 
 SYNC_SIZE: Final = 16  # int64 elements of the shared vector
 _PASSED: Final = 8  # index of the second counter
@@ -62,11 +62,11 @@ def _atomic_add(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 @intrinsic
 def _pause(typingctx: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if _X86:
+        if X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             name = "llvm.x86.sse2.pause"
             builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
-        elif _ARM:
+        elif ARM:
             builder.asm(ir.FunctionType(ir.VoidType(), []), "yield", "", [], True)
         return context.get_dummy_value()
 

@@ -18,8 +18,8 @@ from typing import Any, Final
 
 import llvmlite.binding as llvm
 import numpy as np
-from numba.core import config
 
+from .host import FEATURES, X86
 from .jit import JIT_DISABLED
 
 BFLOAT16: Final = "bfloat16"
@@ -27,8 +27,8 @@ AMX: Final = "amx"
 AVX512_BF16: Final = "avx512_bf16"
 
 _NEEDS: Final = {
-    AMX: ("avx512f", "avx512bw", "avx512bf16", "amx-tile", "amx-bf16"),
-    AVX512_BF16: ("avx512f", "avx512bw", "avx512bf16"),
+    AMX: {"avx512f", "avx512bw", "avx512bf16", "amx-tile", "amx-bf16"},
+    AVX512_BF16: {"avx512f", "avx512bw", "avx512bf16"},
 }
 # Linux lends the 8 KB of tile state to a process that asks:
 # arch_prctl(ARCH_REQ_XCOMP_PERM, XTILEDATA).
@@ -37,29 +37,10 @@ _ARCH_REQ_XCOMP_PERM: Final = 0x1023
 _XTILEDATA: Final = 18
 
 
-def _compiler_features() -> str | None:
-    """The features Numba was told to use, None where it takes the host's."""
-    if not config.ENABLE_AVX:
-        return ""
-    features = config.CPU_FEATURES
-    return None if features is None else str(features)
-
-
-def _has(instruction: str) -> bool:
-    host, told = llvm.get_host_cpu_features(), _compiler_features()
-    return all(
-        host.get(name, False) and (told is None or f"+{name}" in told.split(","))
-        for name in _NEEDS[instruction]
-    )
-
-
 @functools.cache
 def tiles_granted() -> bool:
     """Ask the system, once a process, for the tiles' registers; threads and forks share them."""
-    if not sys.platform.startswith("linux") or platform.machine().lower() not in {
-        "x86_64",
-        "amd64",
-    }:
+    if not (X86 and sys.platform.startswith("linux")):
         return False
     try:
         call = ctypes.CDLL(None, use_errno=True).syscall
@@ -75,7 +56,7 @@ def instructions() -> tuple[str, ...]:
     """What this process may multiply bfloat16 with, the fastest first; empty where nothing."""
     if JIT_DISABLED:
         return ()
-    offered = [name for name in _NEEDS if _has(name)]
+    offered = [name for name, needed in _NEEDS.items() if needed <= FEATURES]
     return tuple(name for name in offered if name != AMX or tiles_granted())
 
 
@@ -83,9 +64,9 @@ def missing() -> str:
     """Why `instructions` is empty, as the end of a sentence."""
     if JIT_DISABLED:
         return "NUMBA_DISABLE_JIT is set"
-    if platform.machine().lower() not in {"x86_64", "amd64"}:
+    if not X86:
         return f"this processor ({platform.machine()}) is no x86"
-    if (told := _compiler_features()) is not None and "+avx512bf16" not in told.split(","):
+    if llvm.get_host_cpu_features().get("avx512bf16"):
         return "NUMBA_CPU_FEATURES, NUMBA_CPU_NAME or NUMBA_ENABLE_AVX leaves avx512bf16 out"
     return "this processor has no AVX512_BF16"
 

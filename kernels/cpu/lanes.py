@@ -21,7 +21,7 @@ from numba import types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from .arith import HAS_FMA
+from .host import HAS_FMA
 from .jit import JIT_DISABLED
 
 _ORDERED = {"<", "<=", ">", ">=", "=="}

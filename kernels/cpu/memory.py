@@ -8,7 +8,6 @@ cost more than a small layer's arithmetic. Whoever calls the loop keeps the vect
 from __future__ import annotations
 
 import functools
-import platform
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,11 @@ from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
+from .host import ARM, X86
 from .jit import BOUNDS_CHECKED, JIT_DISABLED
 
 CELLS = 3
 """Numbers of an array in an address table: its address and up to two extents."""
-
-_MACHINE = platform.machine().lower()
-_X86 = _MACHINE in {"x86_64", "amd64"}
-_ARM = _MACHINE in {"aarch64", "arm64"}
 
 
 def _view(context: Any, builder: Any, sig: Any, args: Any, shape: list[Any]) -> Any:
@@ -200,7 +196,7 @@ address: Any = _address_python if JIT_DISABLED else _address
 def _mode_register(builder: Any, value: Any = None) -> Any:
     """Read the floating-point control register, or write `value` into it."""
     module, i32, i64 = builder.module, ir.IntType(32), ir.IntType(64)
-    if _X86:
+    if X86:
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer])
         slot = cgutils.alloca_once(builder, i32)
@@ -210,7 +206,7 @@ def _mode_register(builder: Any, value: Any = None) -> Any:
         function = cgutils.get_or_insert_function(module, kind, name)
         builder.call(function, [builder.bitcast(slot, pointer)])
         return builder.zext(builder.load(slot), i64)
-    if _ARM:
+    if ARM:
         if value is None:
             kind = ir.FunctionType(i64, [])
             function = cgutils.get_or_insert_function(module, kind, "llvm.aarch64.get.fpcr")
@@ -222,7 +218,7 @@ def _mode_register(builder: Any, value: Any = None) -> Any:
 
 
 # x86: FTZ is bit 15 and DAZ bit 6 of MXCSR; ARM: FZ is bit 24 of FPCR.
-_FLUSH_BITS = (1 << 15 | 1 << 6) if _X86 else 1 << 24
+_FLUSH_BITS = (1 << 15 | 1 << 6) if X86 else 1 << 24
 
 
 @intrinsic

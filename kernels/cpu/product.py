@@ -12,9 +12,8 @@ switching the JIT off) selects the plain loops.
 from __future__ import annotations
 
 import functools
-import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import llvmlite.binding as llvm
@@ -25,6 +24,7 @@ from numba.core import cgutils
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
+from .host import ARM, FEATURES
 from .jit import JIT_DISABLED, cached, inline, serial
 from .memory import address
 from .packing import build_copy, build_turn
@@ -44,13 +44,12 @@ from .tiles import (
 
 
 def host_tiles() -> TileSet | None:
-    """The tiles this CPU can run; None where only plain loops are left."""
-    features = llvm.get_host_cpu_features()
-    if features.get("avx512f"):
+    """The tiles that may be run here; None where only plain loops are left."""
+    if "avx512f" in FEATURES:
         return TILE_SETS["avx512"]
-    if features.get("avx2") and features.get("fma"):
+    if {"avx2", "fma"} <= FEATURES:
         return TILE_SETS["avx2"]
-    if platform.machine().lower() in {"aarch64", "arm64"}:
+    if ARM:
         return TILE_SETS["neon"]
     return None
 
@@ -60,14 +59,15 @@ _TILES: Final = host_tiles()
 DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
 PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed ...
 PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy
-A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows, whole tiles of 12, 8 and 6
-A_PANELS: Final = 4  # at most so many at once: 192 rows, 384 KB, beside one panel of B in the L2
+A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows (24 of AVX2), tiles of 12, 8 or 6
+A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in the L2
 A_COLUMNS: Final = 128  # columns of the result that share the copy
+EDGE_ROWS: Final = 8  # rows that share a copy of B's last columns, where masked loads are dear
 NARROW_BYTES: Final = 0 if _TILES is None else _TILES.vector_bytes  # so few columns of A^T dZ ...
 NARROW_BATCH: Final = 24  # ... over at least so many samples are formed as (dZ^T A)^T ...
 NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which share one set
 _PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
-SCRATCH_BYTES: Final = _PANEL_BYTES * (1 + A_PANELS)  # of one thread
+SCRATCH_BYTES: Final = _PANEL_BYTES + DEPTH_BLOCK_BYTES * A_ROWS  # of one thread
 
 
 # --- the tiles, as one C function a dtype -----------------------------------------------------
@@ -79,10 +79,16 @@ _ARGUMENTS: Final = (
 PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
 
 
-def _by_width(build: Callable[..., Any], tiles: TileSet, itemsize: int, pointers: int) -> Any:
+def _by_width(
+    build: Callable[..., Any],
+    tiles: TileSet,
+    itemsize: int,
+    pointers: int,
+    widths: Iterable[int] | None = None,
+) -> Any:
     """An intrinsic f(vectors, arguments...) that calls the function `build` emits for the width.
 
-    The first `pointers` arguments are addresses.
+    The first `pointers` arguments are addresses. Widths: those of the tiles, or as given.
     """
 
     @intrinsic
@@ -94,7 +100,7 @@ def _by_width(build: Callable[..., Any], tiles: TileSet, itemsize: int, pointers
             ]
             done = builder.append_basic_block("chosen")
             choice = builder.switch(args[0], done)
-            for width in sorted(tiles.heights):
+            for width in sorted(tiles.heights if widths is None else widths):
                 function = build(builder.module, tiles, itemsize, width)
                 block = builder.append_basic_block(f"width{width}")
                 choice.add_case(ir.Constant(I64, width), block)
@@ -117,10 +123,12 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     are brought into the L2 meanwhile.
     """
     panel = _by_width(build_panel, tiles, itemsize, 5)
-    copy = _by_width(build_copy, tiles, itemsize, 2)
+    copied = {*tiles.heights, *range(1, A_VECTORS + 1)}
+    copy = _by_width(build_copy, tiles, itemsize, 2, copied)
     turn = _by_width(build_turn, tiles, itemsize, 2)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
-    tall = A_VECTORS * lanes if A_VECTORS in tiles.heights else 0
+    tall = A_VECTORS * lanes
+    dear_masks = not tiles.free_masks
     depth_block = DEPTH_BLOCK_BYTES // itemsize
     far = PACK_STRIDE_BYTES // itemsize
 
@@ -130,10 +138,12 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack = turned != 0 or (b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes)
         pack_a = (
-            tall > 0 and a_row == 1 and a_step >= far and columns >= A_COLUMNS
-            and rows <= A_PANELS * tall and depth >= 2 * lanes
+            a_row == 1 and a_step >= far and columns >= A_COLUMNS and rows <= A_ROWS
+            and depth >= 2 * lanes and across == 0
         )  # fmt: skip
-        block = depth_block if pack or pack_a else max(depth, 1)
+        pack_edge = dear_masks and rows >= EDGE_ROWS and columns % lanes != 0
+        block = depth_block if pack or pack_a or pack_edge else max(depth, 1)
+        room = scratch if across == 0 else scratch + _PANEL_BYTES  # C may lie in scratch, then
         done = 0
         while done < depth or done == 0:
             part = min(block, depth - done)
@@ -152,15 +162,17 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                 vectors = min(widest, (columns - column + lanes - 1) // lanes)
                 here = min(columns - column, vectors * lanes)
                 at, step = b + (done * b_row + column) * itemsize, b_row
-                if pack:
-                    at = scratch
+                whole = here == vectors * lanes
+                if pack or (pack_edge and not whole):
+                    at = room
                     step = vectors * lanes
+                    whole = True
                     if turned != 0:
                         source = b + (column * b_row + done) * itemsize
-                        turn(vectors, (scratch, source, b_row, part, here, step, step))
+                        turn(vectors, (room, source, b_row, part, here, step, step))
                     else:
                         source = b + (done * b_row + column) * itemsize
-                        copy(vectors, (scratch, source, b_row, part, here))
+                        copy(vectors, (room, source, b_row, part, here))
                 for row in range(0, rows, tall if pack_a else max(rows, 1)):
                     width = (min(tall, rows - row) + lanes - 1) // lanes * lanes
                     panel(
@@ -175,7 +187,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             part, a_row, width if pack_a else a_step, step, c_row, judge_row,
                             here - (vectors - 1) * lanes,
                             asked + row * 8 if asked != 0 and column == 0 else 0, done * itemsize,
-                            begin, end,
+                            1 if whole else 0, begin, end,
                         ),
                     )  # fmt: skip
                 column += here

@@ -22,24 +22,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .host import vector_bytes
 from .jit import JIT_DISABLED
 from .lanes import Lanes, select
 
-
-def _register_bytes() -> int:
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64
-    return 32 if features.get("avx") else 16
-
-
-BYTES: Final = _register_bytes()
-"""Bytes of a vector register of this CPU."""
+BYTES: Final = vector_bytes()
 
 CHAINS: Final = 4
 """Vectors that a map takes at a time."""

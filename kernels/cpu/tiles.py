@@ -32,11 +32,19 @@ I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType(
 
 @dataclass(frozen=True)
 class TileSet:
-    """The tiles of one kind of CPU: bytes of a vector and, by width, the heights from tall to 1."""
+    """The tiles of one kind of CPU.
+
+    Attributes:
+        vector_bytes: of a register.
+        heights: by width in vectors, from tall to 1.
+        free_masks: a masked load costs what a whole one does. AVX2's takes a second slot, and NEON
+            has none: lane by lane. There B is read whole wherever it may be.
+    """
 
     name: str
     vector_bytes: int
     heights: dict[int, tuple[int, ...]]
+    free_masks: bool
 
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
@@ -49,9 +57,9 @@ class TileSet:
 _WIDE: Final = {4: (6, 4, 2, 1), 3: (8, 4, 2, 1), 2: (12, 8, 4, 2, 1), 1: (12, 8, 4, 2, 1)}
 
 TILE_SETS: Final = {
-    "avx512": TileSet("avx512", 64, _WIDE),
-    "avx2": TileSet("avx2", 32, {2: (6, 4, 2, 1), 1: (10, 4, 2, 1)}),
-    "neon": TileSet("neon", 16, _WIDE),
+    "avx512": TileSet("avx512", 64, _WIDE, free_masks=True),
+    "avx2": TileSet("avx2", 32, {2: (6, 4, 2, 1), 1: (10, 4, 2, 1)}, free_masks=False),
+    "neon": TileSet("neon", 16, _WIDE, free_masks=False),
 }
 
 
@@ -91,10 +99,19 @@ class Vectors:
         return self.splat(self.builder.load(pointer, typ=self.element, align=self.itemsize))
 
     def first(self, count: Any) -> Any:
-        """Mask of the lanes below `count` (an i64); none where it is negative."""
-        kind = ir.VectorType(I64, self.lanes)
+        """Mask of the lanes below `count` (an i64); none where it is negative.
+
+        Compared in integers as wide as the elements: AVX2 keeps wider ones in two registers, and
+        makes the mask of them anew at every load.
+        """
+        whole = I64(self.lanes)
+        few = self.builder.icmp_signed("<", count, whole)
+        number = self.builder.select(few, count, whole)
+        if self.itemsize == 4:
+            number = self.builder.trunc(number, I32)
+        kind = ir.VectorType(number.type, self.lanes)
         numbers = ir.Constant(kind, list(range(self.lanes)))
-        return self.builder.icmp_signed("<", numbers, self.splat(count, kind))
+        return self.builder.icmp_signed("<", numbers, self.splat(number, kind))
 
     def load(self, pointer: Any, mask: Any = None) -> Any:
         if mask is None:
@@ -138,6 +155,7 @@ class Vectors:
 _POINTERS = ("a", "b", "c", "bias", "judge")
 _NUMBERS = (
     "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "asked", "asked_at",
+    "whole",
 )  # fmt: skip
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
 PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2))
@@ -159,12 +177,16 @@ class _Tile:
     vectors: int
     arg: dict[str, Any]
     mask: Any
+    whole: bool
 
     def cells(self) -> list[tuple[int, int]]:
         return [(i, v) for i in range(self.height) for v in range(self.vectors)]
 
     def guard(self, v: int) -> Any:
         return self.mask if v == self.vectors - 1 else None
+
+    def guard_of_b(self, v: int) -> Any:
+        return None if self.whole else self.guard(v)
 
     def row(self, pointer: Any, stride: Any, i: int) -> Any:
         return self.simd.at(pointer, self.simd.builder.mul(stride, ir.Constant(I64, i)))
@@ -182,9 +204,21 @@ def build_panel(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) 
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
     arg = dict(zip(PANEL_ARGUMENTS, function.args, strict=True))
     mask = simd.first(arg["rest"])
-    row: Any = ir.Constant(I64, 0)
-    for height in tiles.heights[vectors]:
-        row = _row_loop(function, _Tile(simd, height, vectors, arg, mask), row)
+
+    def loops(whole: bool) -> None:
+        row: Any = ir.Constant(I64, 0)
+        for height in tiles.heights[vectors]:
+            row = _row_loop(function, _Tile(simd, height, vectors, arg, mask, whole), row)
+
+    if tiles.free_masks:
+        loops(False)
+    else:
+        whole = builder.icmp_signed("!=", arg["whole"], ir.Constant(I64, 0))
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                loops(True)
+            with otherwise:
+                loops(False)
     builder.ret_void()
     return function
 
@@ -280,7 +314,9 @@ def _depth_loop(
     due = builder.icmp_signed("==", builder.or_(within, never), ir.Constant(I64, 0))
     with builder.if_then(due, likely=False):
         _ask(tile, row, p)
-    row_b = [simd.load(simd.at(b_here, v * simd.lanes), tile.guard(v)) for v in range(tile.vectors)]
+    row_b = [
+        simd.load(simd.at(b_here, v * simd.lanes), tile.guard_of_b(v)) for v in range(tile.vectors)
+    ]
     column_a = [
         simd.broadcast(tile.row(a_here[i // ROWS_A_LEADER], arg["a_row"], i % ROWS_A_LEADER))
         for i in range(tile.height)
