@@ -213,6 +213,21 @@ def test_a_cold_cache_is_filled_by_two_cores(tmp_path: Path) -> None:
     assert done.stderr.count("fastbp: compiling its kernels for float32, once") == 1
 
 
+def test_of_several_processes_one_speaks_and_calls_helpers(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", COLD]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    crew = [
+        subprocess.Popen(
+            command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        for _ in range(3)
+    ]
+    said = b"".join(process.communicate(timeout=200)[1] for process in crew)
+    assert [process.returncode for process in crew] == [0, 0, 0]
+    assert said.count(b"\n") == 1
+    assert said.startswith(b"fastbp: compiling its kernels for float32, once")
+
+
 @pytest.mark.parametrize(
     ("executable", "frozen"),
     [("/usr/bin/blender", False), ("", False), (None, False), (sys.executable, True)],

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from .entries import LOCKS
+from .entries import LOCKS, open_lock, take
 from .jit import cache_directory
 
 MOST: Final = 4
@@ -32,6 +33,18 @@ for name in ("epoch", "infer"):
     import_module(home + "." + name)
 import_module(home + ".table").help_out(sys.argv[3], sys.argv[4])
 """
+
+
+@contextlib.contextmanager
+def leading(dtype: Any) -> Iterator[bool]:
+    """Whether this is the process to speak and to call helpers, of those that find a cold cache."""
+    directory = cache_directory()
+    lock = None if directory is None else open_lock(directory / f"cold-{dtype}.lock")
+    try:
+        yield lock is None or take(lock)
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 @contextlib.contextmanager

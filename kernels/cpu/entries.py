@@ -96,11 +96,11 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
         """Whether nobody has compiled this, and nobody is at it."""
         if self._cache_file.path(self._index_key(sig, target_context.codegen())).exists():
             return False
-        lock = self._open_lock()
+        lock = open_lock(self._lock_path())
         if lock is None:
             return True
         try:
-            return _take(lock)
+            return take(lock)
         finally:
             os.close(lock)
 
@@ -132,19 +132,13 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
         """Hold the function's lock, or give up on it after a while."""
         if self._lock is not None:
             return
-        self._lock = self._open_lock()
+        self._lock = open_lock(self._lock_path())
         end = time.monotonic() + _PATIENCE
-        while self._lock is not None and not _take(self._lock) and time.monotonic() < end:
+        while self._lock is not None and not take(self._lock) and time.monotonic() < end:
             time.sleep(0.05)
 
-    def _open_lock(self) -> int | None:
-        if fcntl is None:
-            return None
-        path = self._cache_file.directory / f"{self._cache_file.base}.lock"
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError:
-            return None
+    def _lock_path(self) -> Path:
+        return self._cache_file.directory / f"{self._cache_file.base}.lock"
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -152,7 +146,17 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
             self._lock = None
 
 
-def _take(lock: int) -> bool:
+def open_lock(path: Path) -> int | None:
+    """A file to lock; None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        return None
+
+
+def take(lock: int) -> bool:
     """Whether an open lock is ours now; where files cannot be locked it is everyone's."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

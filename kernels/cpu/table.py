@@ -27,7 +27,7 @@ from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
-from .cold import MOST, helpers
+from .cold import MOST, helpers, leading
 from .entries import EntriesCache
 from .jit import BOUNDS_CHECKED, JIT_DISABLED, body, cache_directory
 from .product import bind_tiles
@@ -197,12 +197,13 @@ def bind(dtype: Any, cores: Callable[[], int] = lambda: 1) -> None:
 
 def _compile_missing(which: int, cores: Callable[[], int]) -> None:
     """With the other cores' help, where more is missing than starting them takes."""
-    missing = sum(entry.unclaimed(which) for entry in _all())
-    if cache_directory() is None:
-        _announce(_DTYPES[which])
-    elif missing > _FEW:
-        _announce(_DTYPES[which])
-        with helpers(_DTYPES[which], min(cores(), MOST) - 1) as count:
+    dtype, kept = _DTYPES[which], cache_directory() is not None
+    if kept and sum(entry.unclaimed(which) for entry in _all()) <= _FEW:
+        return
+    with leading(dtype) as first:
+        if first:
+            _announce(dtype)
+        with helpers(dtype, min(cores(), MOST) - 1 if first and kept else 0) as count:
             if count > 0:
                 _compile_unclaimed(which)
 
