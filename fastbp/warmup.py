@@ -22,7 +22,7 @@ def warmup(dtypes: Sequence[Any] = ("float32",)) -> float:
         dtypes: the networks' dtypes to prepare for.
 
     Returns:
-        Seconds: about 0.5 a dtype from a warm cache, some 15 on a machine that has none.
+        Seconds: about 0.5 a dtype from a warm cache; else some 16 on one core, 10 on two.
 
     >>> warmup() > 0.0
     True

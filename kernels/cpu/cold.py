@@ -2,7 +2,7 @@
 
 Numba and LLVM compile one function at a time in a process. The bodies do not know each other, so
 several processes walk their list and meet in the cache: who compiles an entry holds its lock
-(`entries.py`), the others pass by. On two cores the first fit ever waits for 9 s in place of 16.
+(`entries.py`), the others pass by. On two cores the first fit ever waits for 10 s in place of 16.
 
 A helper is this Python with this process's paths. What it cannot do, this process does.
 """
