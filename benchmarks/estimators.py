@@ -26,13 +26,19 @@ import fastbp
 
 PAIR = (theirs.MLPClassifier, fastbp.MLPClassifier)
 TRAIN = 0.8
+REST = 0.2  # seconds
 
 
 def medians(calls: list[Callable[[], Any]], turns: int, count: int = 1) -> list[float]:
-    """Seconds of each call, the calls taking turns of `count` in a row."""
+    """Seconds of each call, the calls taking turns of `count` in a row.
+
+    Each begins at rest: threads of OpenBLAS spin for some 0.1 s after a call of NumPy's, on the
+    cores that the next one is to use.
+    """
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(turns):
         for call, found in zip(calls, times, strict=True):
+            time.sleep(REST)
             started = time.perf_counter()
             for _ in range(count):
                 call()
