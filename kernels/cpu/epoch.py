@@ -129,7 +129,7 @@ def run_steps(
             if t == 0:
                 sum_gradient(world, plan, gradient, loss)
             barrier(sync, T)
-            loss += segment(gradient, gradient.size, 1)[0]
+            loss += gradient[parameters.size]
         if t == 0:
             results[LAST_LOSS] = loss * scale
         if train and settings[HEEDLESS] == 0 and not np.isfinite(loss):

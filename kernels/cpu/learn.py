@@ -174,7 +174,7 @@ def learn_whole(
     if not formed:
         gradient_of_batch(t, T, rows, plan, gradient, arena, scratch)
         barrier(sync, T)
-    size = gradient.size
+    size = parameters.size
     if clip_norm > 0:
         blocked_square_sums(gradient, 0, size, partial, t, T)
         barrier(sync, T)

@@ -104,8 +104,9 @@ def sum_gradient(world: Any, plan: Any, gradient: Any, loss: float) -> float:
     """The gradient becomes that of the whole batch. Returns 0, or NaN where a rank's loss is not
     finite: then all ranks stop at this step.
 
-    The element behind the gradient travels along for that. The gradients of gamma and beta are the
-    whole batch's already, as the backward pass needed them; they are taken from rank 0.
+    The gradient's last element, beyond those of the parameters, travels along for that. Those of
+    gamma and beta are the whole batch's already, as the backward pass needed them; they are taken
+    from rank 0.
     """
     if world[RANK] > 0:
         for layer in range(plan.shape[0]):
@@ -115,10 +116,9 @@ def sum_gradient(world: Any, plan: Any, gradient: Any, loss: float) -> float:
                     ready = segment(gradient, at, p[N])
                     for j in range(p[N]):
                         ready[j] = 0
-    size = gradient.size
-    flag = segment(gradient, size, 1)
+    flag = segment(gradient, gradient.size - 1, 1)
     flag[0] = 0 if np.isfinite(loss) else np.nan
-    add_up(world, gradient, 0, size + 1)
+    add_up(world, gradient, 0, gradient.size)
     if world[ERROR] != 0:
         flag[0] = np.nan
     return flag[0]
