@@ -16,7 +16,8 @@ import pytest
 import fastbp
 from fastbp import SGD, Adam, Dense, Network, Trainer
 from fastbp.commands.info import collect
-from fastbp.kernels.cpu import bf16, table
+from fastbp.kernels.cpu import bf16
+from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 here = pytest.mark.skipif(not bf16.instructions(), reason=f"no bfloat16: {bf16.missing()}")
 RNG = np.random.default_rng(0)
@@ -179,7 +180,7 @@ def test_what_the_compiler_may_not_use_is_not_used() -> None:
     assert run(script, NUMBA_DISABLE_JIT="1") == "() NUMBA_DISABLE_JIT is set"
 
 
-@pytest.mark.skipif(table.JIT_DISABLED, reason="nothing is compiled")
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
 def test_float32_compiles_nothing_of_it() -> None:
     script = """
 import fastbp

@@ -11,6 +11,7 @@ import pytest
 
 import fastbp
 from fastbp.kernels.cpu import epoch as loop
+from fastbp.kernels.cpu import table
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
@@ -124,3 +125,17 @@ def test_one_signature_a_dtype() -> None:
         trainer.fit(X, y, epochs=2)
     dtypes = [str(signature[6].dtype) for signature in loop.run_steps.signatures]
     assert sorted(dtypes) == ["float32", "float64"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_loops_are_compiled_ahead_for_what_they_are_called_with(dtype: str) -> None:
+    """A signature that Python's call does not have would be compiled in vain, beside its own."""
+    net = fastbp.Network(INPUTS, [fastbp.Dense(CLASSES)], dtype=dtype)
+    X = np.ones((ROWS, INPUTS), dtype)
+    fastbp.Trainer(net, progress=False).fit(X, np.zeros((ROWS, CLASSES), dtype), epochs=1)
+    net.forward(X)
+    which = ["float32", "float64"].index(dtype)
+    assert len(table._loops) == 2
+    for entry in table._loops:
+        assert entry.arguments(which) in entry.dispatcher.overloads
+        assert set(entry.dispatcher.overloads) <= {entry.arguments(0), entry.arguments(1)}

@@ -35,8 +35,7 @@ class Together(Run):
         self.vector = self.world.vector(trainer.network.dtype)
         super()._begin(trainer, held, rules)
         # One element more: what the ranks say of their losses goes with the gradient.
-        size = self.net.parameters.size
-        self.gradient = aligned(size + 1, self.net.dtype)
+        self.gradient = aligned(self.net.parameters.size + 1, self.net.dtype)
         self._summed = np.zeros(loop.RESULTS)
         if not self.world.leads:
             self.progress = False

@@ -36,10 +36,9 @@ import_module(home + ".table").help_out(sys.argv[3], sys.argv[4])
 
 
 @contextlib.contextmanager
-def leading(dtype: Any) -> Iterator[bool]:
+def leading(path: Path) -> Iterator[bool]:
     """Whether this is the process to speak and to call helpers, of those that find a cold cache."""
-    directory = cache_directory()
-    lock = None if directory is None else open_lock(directory / f"cold-{dtype}.lock")
+    lock = open_lock(path)
     try:
         yield lock is None or take(lock)
     finally:

@@ -58,7 +58,7 @@ _bodies: list[_Body] = []
 _loops: list[_Compiled] = []
 _lock = threading.Lock()
 _bound: set[int] = set()
-_FEW: Final = 4  # entries: some 1.5 s of compiling, and a helper starts in 0.7
+_FEW: Final = 4  # entries: some 1.5 s of compiling, and a helper starts in 0.6
 _BF16: Final = 2  # in `_bound`: the bodies of networks of float32 with products of bfloat16
 
 
@@ -115,11 +115,10 @@ class _Body(_Compiled):
         return int(compiled.library.get_pointer_to_function(name))
 
 
-def loop(dispatcher: Any, letters: str) -> Any:
-    """`dispatcher`, whose callers are in Python, to be compiled with the bodies that it calls."""
+def loop(dispatcher: Any, letters: str) -> None:
+    """Have `dispatcher`, whose callers are in Python, compiled with the bodies that it calls."""
     if not JIT_DISABLED:
         _loops.append(_Compiled(dispatcher, letters))
-    return dispatcher
 
 
 def reached(dispatcher: Any, letters: str, result: Any = types.void, *, bf16: bool = False) -> Any:
@@ -179,7 +178,7 @@ def _load(builder: Any, slot: int) -> Any:
     return builder.load(place, typ=_I64)
 
 
-def bind(dtype: Any, cores: Callable[[], int] = lambda: 1) -> None:
+def bind(dtype: Any, cores: Callable[[], int]) -> None:
     """Fill the table for float32 or float64: every body is compiled or loaded, once a process.
 
     cores: how many may be used, asked where there is much to compile.
@@ -197,19 +196,23 @@ def bind(dtype: Any, cores: Callable[[], int] = lambda: 1) -> None:
 
 def _compile_missing(which: int, cores: Callable[[], int]) -> None:
     """With the other cores' help, where more is missing than starting them takes."""
-    dtype, kept = _DTYPES[which], cache_directory() is not None
-    if kept and sum(entry.unclaimed(which) for entry in _all()) <= _FEW:
+    dtype, directory = _DTYPES[which], cache_directory()
+    if directory is None:  # nothing that a helper compiled could be had
+        _announce(dtype)
         return
-    with leading(dtype) as first:
-        if first:
-            _announce(dtype)
-        with helpers(dtype, min(cores(), MOST) - 1 if first and kept else 0) as count:
+    if sum(entry.unclaimed(which) for entry in _all()) <= _FEW:
+        return
+    with leading(directory / f"cold-{dtype}.lock") as first:
+        if not first:
+            return
+        _announce(dtype)
+        with helpers(dtype, min(cores(), MOST) - 1) as count:
             if count > 0:
                 _compile_unclaimed(which)
 
 
 def _all() -> list[_Compiled]:
-    """What every network needs, the longest to compile first."""
+    """What every network needs; first the training loop, the longest to compile by far."""
     return [*_loops, *(entry for entry in _bodies if not entry.bf16)]
 
 
