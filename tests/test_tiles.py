@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 import pytest
 from llvmlite import ir
 from numba.core.registry import cpu_target
@@ -85,10 +86,8 @@ def test_accumulators_stay_in_registers(name: str, itemsize: int) -> None:
     loops = [block for block in blocks if re.search(FMA[name], block)]
     tiles = sum(len(tall) for tall in TILE_SETS[name].heights.values())
     assert len(loops) == copies(name) * tiles
-    masked = [
-        loop for loop in loops if re.search(r"vmaskmov|\btbn?z\b|\bld1\s+\{v\d+\.[sd]\}\[", loop)
-    ]
-    assert len(masked) <= tiles * (copies(name) - 1)  # where B is read whole, none is
+    if name == "avx2":  # half of them read B whole (NEON's masks are blocks of their own)
+        assert sum("vmaskmov" in loop for loop in loops) == tiles
     for loop in loops:
         # What follows the loop's own jump back belongs to the code after it.
         body = re.split(r"\n\s+(?:j\w+|b\.\w+|b|cbn?z)\s", loop)[0]
@@ -139,8 +138,16 @@ def test_amx_tiles_are_one_product_a_register() -> None:
     assert len(re.findall(r"\stileloadd\s", text)) == loads
     assert len(re.findall(r"\sldtilecfg\s", text)) == 1
     assert len(re.findall(r"\stilerelease\b", text)) == 1
-    # Palette 1, then 64 bytes a row and 16 rows of each register.
-    assert re.search(r"fastbp_amx_palette:\n\s+\.asciz?\s", text)
+
+
+def test_amx_registers_are_laid_out_as_the_manual_says() -> None:
+    """Palette 1; 64 bytes a row (16 bits each from byte 16), 16 rows (from byte 48), of all 8."""
+    module = ir.Module()
+    build_configure(module)
+    palette = np.zeros(64, np.uint8)
+    palette[0], palette[48:56] = 1, 16
+    palette[16:32].view(np.uint16)[:] = 64
+    assert bytes(module.globals["fastbp_amx_palette"].initializer.constant) == palette.tobytes()
 
 
 def test_dots_of_bfloat16_stay_in_registers() -> None:
