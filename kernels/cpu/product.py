@@ -58,11 +58,10 @@ _TILES: Final = host_tiles()
 
 DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
 PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed ...
-PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy
+PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy; last columns likewise
 A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows (24 of AVX2), tiles of 12, 8 or 6
 A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in the L2
 A_COLUMNS: Final = 128  # columns of the result that share the copy
-EDGE_ROWS: Final = 8  # rows that share a copy of B's last columns, where masked loads are dear
 NARROW_BYTES: Final = 0 if _TILES is None else _TILES.vector_bytes  # so few columns of A^T dZ ...
 NARROW_BATCH: Final = 24  # ... over at least so many samples are formed as (dZ^T A)^T ...
 NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which share one set
@@ -141,7 +140,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
             a_row == 1 and a_step >= far and columns >= A_COLUMNS and rows <= A_ROWS
             and depth >= 2 * lanes and across == 0
         )  # fmt: skip
-        pack_edge = dear_masks and rows >= EDGE_ROWS and columns % lanes != 0
+        pack_edge = dear_masks and rows >= PACK_ROWS and columns % lanes != 0
         block = depth_block if pack or pack_a or pack_edge else max(depth, 1)
         room = scratch if across == 0 else scratch + _PANEL_BYTES  # C may lie in scratch, then
         done = 0
