@@ -55,7 +55,7 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
 
     def gradient() -> None:
         for lo in range(0, m, tall):
-            gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch)
+            gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch, G[0, :0])
 
     return [
         lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch, NO_ASK),

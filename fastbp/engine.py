@@ -24,7 +24,7 @@ from .kernels.cpu.product import SCRATCH_BYTES
 from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind, bind_bodies_of_bf16
-from .kernels.layout import LD, LayerSpec, O, build_plan
+from .kernels.layout import IN, LD, LayerSpec, O, build_plan
 from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
@@ -135,7 +135,9 @@ class Workspace:
         self.arena = aligned(self.plan.arena, dtype)
         self.masks = aligned(max(self.plan.masks, 1), np.uint8)
         self.losses = np.zeros(rows)
-        self.asked = np.zeros(rows, np.int64)
+        self.asked = np.zeros(2 * rows, np.int64)
+        self.plans = np.vstack([self.plan.ints, self.plan.ints])  # inputs lie elsewhere by turns
+        self.plans[len(layers), IN] = self.plan.other
         self.unit = np.ones(2 * rows, dtype)
         self.figures = np.zeros((len(layers), FIGURES))
         self.partial = np.zeros(parameters // FLAT + len(layers))
@@ -192,7 +194,7 @@ class Workspace:
         f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
         self._bind()
         args = (
-            self.plan.ints, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
+            self.plans, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
             batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
             running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
             self.results, self.scratches(n_threads), self.sync, batch.columns,

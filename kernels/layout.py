@@ -118,6 +118,7 @@ class Plan:
         arena: elements of the network's dtype that one batch needs.
         masks: bytes of the dropout masks.
         targets, targets_ld: offset and columns of the batch's targets in the arena.
+        other: offset of a second window for a batch's inputs, by turns with that of `ints`.
         rows: largest batch.
     """
 
@@ -127,6 +128,7 @@ class Plan:
     masks: int
     targets: int
     targets_ld: int
+    other: int
     rows: int
 
 
@@ -167,4 +169,5 @@ def build_plan(layers: list[LayerSpec], rows: int, itemsize: int, *, half: bool 
         source, source_ld = int(row[O]), ld
     targets_ld = leading_dimension(layers[-1].units, itemsize)
     targets = take(rows * targets_ld)
-    return Plan(ints, reals, free, masks, targets, targets_ld, rows)
+    other = take(rows * int(ints[0, IN_LD]))
+    return Plan(ints, reals, free, masks, targets, targets_ld, other, rows)

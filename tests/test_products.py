@@ -73,23 +73,49 @@ def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
-    """Addresses of rows to be read soon: sensible ones, none at all, and where no memory is."""
+    """Addresses of rows to be read soon: sensible ones, none at all, and where no memory is.
+
+    Their places are claimed: each keeps what it holds.
+    """
     rng = np.random.default_rng(4)
     rows, m, n = 29, 70, 90
     A, W, b = (integers(rng, dtype, *shape) for shape in ((rows, m), (m, n), (n,)))
     wanted = forward(A, W, b)
-    for address in (A.ctypes.data, 0, 8, 2**62):
-        C, asked = np.empty_like(wanted), np.full(rows, address)
-        for lo, hi in ((0, 13), (13, rows)):
-            linear_rows(A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked)
-        assert same(C, wanted)
+    places = np.frombuffer(rng.bytes(rows * m * A.itemsize), A.dtype).reshape(rows, m).copy()
+    before = places.tobytes()
+    for claimed in (False, True):
+        for address in (A.ctypes.data, 0, 8, 2**62):
+            C, asked = np.empty_like(wanted), np.full((rows, 2), address)
+            asked[:, 1] = [places[i].ctypes.data if claimed else 0 for i in range(rows)]
+            for lo, hi in ((0, 13), (13, rows)):
+                linear_rows(A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked.ravel())
+            assert same(C, wanted)
+            assert places.tobytes() == before
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [5, 40])
+@pytest.mark.parametrize("n", [1, 7, 10, 16, 23, 70])
+def test_claimed_weights_keep_what_they_hold(dtype: str, batch: int, n: int) -> None:
+    """NaN payloads and all, and nothing around them; what is formed meanwhile is the same."""
+    rng = np.random.default_rng(5)
+    m, lo, hi = 60, 9, 52
+    A, D = integers(rng, dtype, batch, m), integers(rng, dtype, batch, n)
+    around = np.frombuffer(rng.bytes((m * n + 32) * A.itemsize), A.dtype).copy()
+    before = around.tobytes()
+    W = around[16 : 16 + m * n]
+    wanted, found = (np.full((hi - lo, n), np.nan, dtype) for _ in range(2))
+    gradient_rows(A, D, wanted, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[:0])
+    gradient_rows(A, D, found, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[lo * n : hi * n])
+    assert same(found, wanted)
+    assert around.tobytes() == before
 
 
 def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
     G = np.full((A.shape[1], D.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(G)]
     for lo, hi in itertools.pairwise(edges):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name])
+        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name], G[0, :0])
     return G
 
 
@@ -197,7 +223,7 @@ def test_packed_panels_are_exact(dtype: str, loops: str) -> None:
         for lo, hi in [(0, m), (m - 90, m), (3, 56), (m - 7, m)]:
             if lo >= 0 and hi <= m:
                 G = np.full((hi - lo, k), np.nan, dtype)
-                gradient_rows(A, D, G, lo, lo, hi, n, k, 0, SCRATCH[dtype])
+                gradient_rows(A, D, G, lo, lo, hi, n, k, 0, SCRATCH[dtype], G[0, :0])
                 assert same(G, reference.weight_gradient(A, D)[0][lo:hi])
         # The batch is the depth of the weight gradient: here it takes several blocks.
         turned = integers(rng, dtype, m, k)
@@ -297,7 +323,7 @@ def test_padding_is_neither_read_nor_written(dtype: str, loops: str) -> None:
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, dtype)
-            gradient_rows(a, d, g, 0, 0, m, n, k, 0, scratch)
+            gradient_rows(a, d, g, 0, 0, m, n, k, 0, scratch, g[0, :0])
             assert same(g, A.T @ D)
             c = window(A, pad, -77)
             input_rows(d, W, a, c, 0, n, k, m, FINISH_MASK, 0, scratch)
@@ -311,7 +337,7 @@ def test_gradient_rows_into_a_block_of_its_own(dtype: str, loops: str) -> None:
     rng = np.random.default_rng(8)
     A, D = integers(rng, dtype, 19, 41), integers(rng, dtype, 19, 23)
     G = np.full((13, 23), np.nan, dtype)
-    gradient_rows(A, D, G, 17, 17, 30, 19, 23, 0, SCRATCH[dtype])
+    gradient_rows(A, D, G, 17, 17, 30, 19, 23, 0, SCRATCH[dtype], G[0, :0])
     assert same(G, (A.T @ D)[17:30])
 
 
@@ -437,7 +463,7 @@ for dtype in ("float32", "float64"):
     A, D = guarded((40, 517), dtype), guarded((40, 131), dtype)
     for lo in (390, 427, 467, 510):  # rows of A^T that are packed, and fewer than a panel has
         G, scratch = guarded((517 - lo, 131), dtype), np.empty(SCRATCH_BYTES, np.uint8).view(dtype)
-        gradient_rows(A, D, G, lo, lo, 517, 40, 131, 0, scratch)
+        gradient_rows(A, D, G, lo, lo, 517, 40, 131, 0, scratch, G[0, :0])
         assert (G == 40).all()
 import os
 os._exit(0)  # the guarded pages are still looked at: no tidy end

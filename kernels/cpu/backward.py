@@ -125,9 +125,12 @@ def normalize_backward(
 @inline
 def layer_gradient(
     p: Any, rows: int, arena: Any, gradient: Any, lo: int, hi: int, first: int, last: int,
-    scratch: Any,
+    scratch: Any, claimed: Any,
 ) -> None:  # fmt: skip
-    """dL/dW rows [lo, hi) and dL/db columns [first, last) of one layer into the flat gradient."""
+    """dL/dW rows [lo, hi) and dL/db columns [first, last) of one layer into the flat gradient.
+
+    `claimed` is empty, or the parameters: those rows of W are about to be written.
+    """
     m, n = p[M], p[N]
     delta = window(arena, p[D], rows, p[LD])
     if hi > lo:
@@ -135,6 +138,7 @@ def layer_gradient(
         into = window(gradient, p[W], m, n)
         for start in range(lo, hi, TALL):
             stop = min(start + TALL, hi)
-            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch)
+            own = segment(claimed, p[W] + start * n, (stop - start) * n if claimed.size > 0 else 0)
+            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch, own)
     if p[B] >= 0 and last > first:
         column_sums(delta, segment(gradient, p[B], n), rows, first, last)

@@ -61,7 +61,7 @@ BATCH_GRAIN: Final = 4
 
 @serial
 def run_steps(
-    t: int, T: int, plan: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any,
+    t: int, T: int, plans: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any,
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, unit: Any,
     figures: Any, partial: Any, results: Any, scratches: Any, sync: Any, columns: Any, starts: Any,
@@ -75,7 +75,11 @@ def run_steps(
     X holds a sample a row; where `starts` is not empty, it holds the values of a sparse matrix
     (CSR): sample i has values starts[i]:starts[i + 1], in these `columns`.
 
-    `asked` is room for an address a row of the batch: what lies there is brought near meanwhile.
+    `plans` is the plan twice, with two places for a batch's inputs. Several threads take them by
+    turns: each claims its rows of the next while it multiplies those of this one.
+
+    `asked` is room for two addresses a row of the batch: of what is brought near meanwhile, and of
+    the place that it will be copied to, if that is claimed.
 
     With SCREEN a row that holds NaN or inf makes its batch's loss NaN.
 
@@ -90,7 +94,12 @@ def run_steps(
     from_logits = settings[FROM_LOGITS] != 0
     train = settings[MODE] == TRAIN
     steps = bounds.size - 1
+    layers, fields = plans.shape[0] // 2, plans.shape[1]
+    by_turns = T > 1 and starts.size == 0 and plans[0, HALF] == 0
     for s in range(steps):
+        turn = s % 2 if by_turns else 0
+        plan = window(plans, turn * layers * fields, layers, fields)
+        other = plans[(1 - turn) * layers, IN] if by_turns else -1
         whole = bounds[s + 1] - bounds[s]
         first, last = own_rows(world, whole)
         start, rows = bounds[s] + first, last - first
@@ -98,13 +107,13 @@ def run_steps(
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
             arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts, first, whole,
-            asked,
+            asked, other,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
             parameters, running, arena, masks, sync, settings[SEED], settings[EPOCH],
             settings[FIRST_STEP] + s, training, from_logits, scratch, first, whole, world,
-            segment(asked, 0, rows if starts.size == 0 else 0),
+            segment(asked, 0, 2 * rows if starts.size == 0 else 0),
         )  # fmt: skip
         measure(
             settings, factors, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale,
@@ -124,7 +133,8 @@ def run_steps(
         loss = ordered_sum(losses, rows)
         together = world[RANKS] > 1
         if together:
-            whole_gradient(t, T, rows, plan, gradient, arena, scratch)
+            own = segment(parameters, 0, parameters.size if train and T > 1 else 0)
+            whole_gradient(t, T, rows, plan, gradient, arena, scratch, own)
             barrier(sync, T)
             if t == 0:
                 sum_gradient(world, plan, gradient, loss)
@@ -146,7 +156,7 @@ def run_steps(
                 gradient, state, running, arena, figures, partial, scratch, sync, scale, together,
             )  # fmt: skip
         elif settings[MODE] == GRADIENT:
-            whole_gradient(t, T, rows, plan, gradient, arena, scratch)
+            whole_gradient(t, T, rows, plan, gradient, arena, scratch, segment(parameters, 0, 0))
         barrier(sync, T)
         if t == 0:
             results[STEPS] += 1  # the caller reads it where an interrupt took the return value
@@ -175,12 +185,13 @@ def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> i
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
     order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
-    hi: int, columns: Any, starts: Any, first: int, whole: int, asked: Any,
+    hi: int, columns: Any, starts: Any, first: int, whole: int, asked: Any, other: int,
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
     Those in their places of the next batch, which lie anywhere in memory, are asked for: by the
-    first layer's product, which finds them in `asked`; here, where that is of bfloat16.
+    first layer's product, which finds them in `asked`; here, where that is of bfloat16. If `other`
+    is not negative, their rows there in the arena are claimed.
 
     `unit` holds ones, then room for a batch of gathered weights. scale is what the sum of weighted
     losses is multiplied by: 1 / sum of the weights for the mean, 1 for the sum. They are the rows
@@ -197,7 +208,8 @@ def gather(
             ahead = start + i + whole
             following = order[ahead] if ahead < order.size else sample
             prefetch(labels, following)
-            asked[i] = address(X, following * m)
+            asked[2 * i] = address(X, following * m)
+            asked[2 * i + 1] = address(arena, other + i * p[IN_LD]) if other >= 0 else 0
             if p[HALF] != 0:
                 ask_for(X, following, m)
             copy_row(X, sample, into, i, m)

@@ -61,11 +61,12 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
         else:
             source = window(X, start * m, rows, m)
             for i in range(lo, hi):
-                asked[i] = address(X, min(start + i + AHEAD, out.shape[0] - 1) * m)
+                asked[2 * i] = address(X, min(start + i + AHEAD, out.shape[0] - 1) * m)
+                asked[2 * i + 1] = 0
         forward_rows(
             t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0,
             0, 0, False, to_logits, scratch, 0, rows, table,  # no ranks: nobody looks there
-            segment(asked, 0, rows if starts.size == 0 else 0),
+            segment(asked, 0, 2 * rows if starts.size == 0 else 0),
         )  # fmt: skip
         for i in range(lo, hi):
             result, target = segment(arena, final + i * ld, n), segment(out, (start + i) * n, n)

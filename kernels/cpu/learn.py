@@ -117,11 +117,14 @@ def learn_fused(
             inside = (stop - start) * n <= ROOM
             block = segment(room, 0, ROOM) if inside else segment(gradient, a, b - a)
             into = window(block, 0, stop - start, n)
-            gradient_rows(A, delta, into, start, start, stop, rows, n, p[HALF], scratch)
+            own = segment(parameters, a, b - a if T > 1 else 0)
+            gradient_rows(A, delta, into, start, start, stop, rows, n, p[HALF], scratch, own)
             if clip_value > 0:
                 clip_value_span(block, clip_value, 0, b - a)
             update_span(code, parameters, block, a, state, rates, l2, shrink, a, b)
-        layer_gradient(p, rows, arena, gradient, 0, 0, first, last, scratch)
+        layer_gradient(
+            p, rows, arena, gradient, 0, 0, first, last, scratch, segment(gradient, 0, 0)
+        )
         for at in (p[B], p[GAMMA], p[BETA]):
             if at >= 0 and last > first:
                 if clip_value > 0:
@@ -133,17 +136,17 @@ def learn_fused(
 
 @serial
 def whole_gradient(
-    t: int, T: int, rows: int, plan: Any, gradient: Any, arena: Any, scratch: Any
+    t: int, T: int, rows: int, plan: Any, gradient: Any, arena: Any, scratch: Any, claimed: Any
 ) -> None:
-    """Thread t's rows of every dL/dW and columns of every dL/db."""
+    """Thread t's rows of every dL/dW, columns of every dL/db; `claimed` as in `layer_gradient`."""
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         lo, hi = share_of_rows(p[M], t, T)
         first, last = share(p[N], COLUMNS, T - 1 - t, T)
-        layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch)
+        layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch, claimed)
 
 
-gradient_of_batch = reached(whole_gradient, "iii J VV V")
+gradient_of_batch = reached(whole_gradient, "iii J VV VV")
 
 
 @inline
@@ -172,7 +175,8 @@ def learn_whole(
 ) -> None:  # fmt: skip
     """The gradient completed (unless it is `formed`), clipped, recorded; the update in blocks."""
     if not formed:
-        gradient_of_batch(t, T, rows, plan, gradient, arena, scratch)
+        own = segment(parameters, 0, parameters.size if T > 1 else 0)
+        gradient_of_batch(t, T, rows, plan, gradient, arena, scratch, own)
         barrier(sync, T)
     size = parameters.size
     if clip_norm > 0:

@@ -95,7 +95,7 @@ def _weight_share(
     rows, n = dZ.shape
     lo, hi = share_of_rows(A.shape[1], part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
-    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch)
+    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch, segment(scratch, 0, 0))
     lo, hi = share(n, COLUMNS, part, parts)
     column_sums(dZ, bias, rows, lo, hi)
     restore_mode(mode)

@@ -29,6 +29,7 @@ from .jit import JIT_DISABLED, cached, inline, serial
 from .memory import address
 from .packing import build_copy, build_turn
 from .tiles import (
+    FINISH_CLAIM,
     FINISH_MASK,
     FINISH_NONE,
     FINISH_RELU,
@@ -118,8 +119,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`).
 
     Where `across` is not 0, it gets the transpose of C, of at most one vector of rows. Where
-    `asked` is not 0, it holds an address for each row of C; as many bytes there as a row of A has
-    are brought into the L2 meanwhile.
+    `asked` is not 0, it holds two addresses for each row of C: as many bytes as a row of A has are
+    brought into the L2 from the one, and claimed at the other, unless the first row's is 0.
     """
     panel = _by_width(build_panel, tiles, itemsize, 5)
     copied = {*tiles.heights, *range(1, A_VECTORS + 1)}
@@ -185,7 +186,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             min(tall, rows - row) if pack_a else rows,
                             part, a_row, width if pack_a else a_step, step, c_row, judge_row,
                             here - (vectors - 1) * lanes,
-                            asked + row * 8 if asked != 0 and column == 0 else 0, done * itemsize,
+                            asked + row * 16 if asked != 0 and column == 0 else 0, done * itemsize,
                             1 if whole else 0, begin, end,
                         ),
                     )  # fmt: skip
@@ -282,7 +283,8 @@ NO_ASK: Final = np.empty(0, np.int64)
 def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # type: ignore[no-untyped-def]
     """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty.
 
-    `asked` is empty or has an address a row of A: what lies there is read soon.
+    `asked` is empty or has two addresses a row of A: of what is read soon, and of where that will
+    be written, which is claimed unless it is 0.
     """
     biased = bias.size > 0
     tiles = _address_of_tiles(C, half)
@@ -293,7 +295,7 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # t
             (
                 hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
                 address(bias, 0), c, 0, START_BIAS if biased else START_ZERO, finish,
-                address(scratch, 0), 0, 0, address(asked, lo) if asked.size > 0 else 0,
+                address(scratch, 0), 0, 0, address(asked, 2 * lo) if asked.size > 0 else 0,
             ),
         )  # fmt: skip
         return
@@ -312,8 +314,11 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # t
 
 
 @serial
-def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch):  # type: ignore[no-untyped-def]
+def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed):  # type: ignore[no-untyped-def]
     """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n].
+
+    `claimed` is empty, or the rows of W, [lo, hi), that G is about to change: flat, so that any
+    cells that are a vector apart at most reach all of its lines.
 
     Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
     would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
@@ -322,6 +327,8 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch):  # type: ign
     if tiles != 0:
         g = address(G, (lo - first) * G.shape[1])
         rows = hi - lo
+        finish = FINISH_CLAIM if claimed.size > 0 else FINISH_NONE
+        w = address(claimed, 0) if claimed.size > 0 else g
         narrow = n <= NARROW_BYTES // G.itemsize and half == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
             c = address(scratch, 0)
@@ -329,7 +336,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch):  # type: ign
                 tiles,
                 (
                     n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
-                    c, NARROW_ROWS, c, c, 0, START_ZERO, FINISH_NONE, c, g, G.shape[1], 0,
+                    c, NARROW_ROWS, c, w, rows, START_ZERO, finish, c, g, G.shape[1], 0,
                 ),
             )  # fmt: skip
             return
@@ -337,7 +344,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch):  # type: ign
             tiles,
             (
                 hi - lo, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
-                g, G.shape[1], g, g, 0, START_ZERO, FINISH_NONE, address(scratch, 0), 0, 0, 0,
+                g, G.shape[1], g, w, n, START_ZERO, finish, address(scratch, 0), 0, 0, 0,
             ),
         )  # fmt: skip
         return

@@ -12,8 +12,8 @@ from .memory import segment
 COLUMNS = 16
 """Columns are cut at multiples of this: a cache line of float32."""
 
-WHOLE, EVEN = 16, 4
-"""Rows of a W are cut at multiples of the one or the other: every tile's height, or the small."""
+WHOLE, EVEN = 8, 4
+"""Rows of a W are cut at multiples of the one or the other: whole lines of a narrow W, or tiles."""
 
 MANY = 128
 """Rows of a W a thread from which a share of 16 more or less no longer matters."""

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ..layout import FIELDS, IN, IN_LD, P_DROP, LayerSpec, build_plan
+from ..layout import FIELDS, IN, P_DROP, LayerSpec, build_plan
 from .random import limit_of
 
 LIMIT: Final = FIELDS
@@ -57,7 +57,7 @@ def places(layers: list[LayerSpec], rows: int, itemsize: int) -> Places:
         free += -(-size // line) * line
         return start
 
-    inputs = int(plan.ints[0, IN]), take(rows * int(plan.ints[0, IN_LD]))
+    inputs = int(plan.ints[0, IN]), plan.other
     targets = plan.targets, take(rows * plan.targets_ld)
     weights = take(rows), take(rows)
     return Places(
