@@ -2,8 +2,9 @@
 
 Where a step is short, a second thread may gain a third or lose half, as other programs have it: a
 BLAS whose threads spin for 0.1 s after each call, cores that share no cache, a machine lent out
-twice. So short steps are timed on all threads that pay and on one, and the faster goes on; now and
-then the other is looked at again. Results do not depend on the number of threads.
+twice. So short steps are timed on all threads that pay and on one, shorter ones on one thread and
+on two, and the faster goes on; now and then the other is looked at again. Results do not depend on
+the number of threads.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from .threads import WORK_A_THREAD, choose_threads
 
 SURE: Final = 16 * WORK_A_THREAD
 """Operations of a step beyond which nothing is tried: a chunk on one thread would cost too much."""
-AGAIN: Final = 16
-"""Chunks after which the slower number is looked at again: 2% of the time if it takes 1.3 times."""
+TRIED_WORK, TRIED_ROWS = 4, 2
+"""A second thread is tried from a 4th of the work and half of the rows that surely pay for it."""
+AGAIN, SELDOM, COST = 16, 64, 0.03
+"""Chunks after which the slower number is looked at again: so many that it costs 3% of the time."""
 LOOKS: Final = 2
 """Last chunks by which a number is judged, by the faster of them: anything may disturb one."""
 
@@ -31,7 +34,7 @@ class Pace:
         grain: as for `choose_threads`.
 
     >>> pace = Pace(3 * WORK_A_THREAD, 100, asked=3)
-    >>> pace.took(9.0)
+    >>> pace.took(9.0)  # seconds
     >>> pace.threads
     3
     """
@@ -40,9 +43,14 @@ class Pace:
         self, work: int, rows: int, asked: int | None = None, grain: int = WORK_A_THREAD
     ) -> None:
         most = choose_threads(work, rows, asked, grain)
-        fixed = asked is not None or most == 1 or work > SURE
-        self.times = {n: deque[float](maxlen=LOOKS) for n in ([most] if fixed else [most, 1])}
-        self.chunks = 0
+        numbers = [most]  # the first one first
+        if asked is None and most > 1 and work <= SURE:
+            numbers = [most, 1]
+        if asked is None and most == 1:
+            tried = choose_threads(TRIED_WORK * work, TRIED_ROWS * rows, grain=grain)
+            numbers = [1, 2] if tried > 1 else [1]
+        self.times = {n: deque[float](maxlen=LOOKS) for n in numbers}
+        self.since = 0
         self.threads = most
 
     def took(self, seconds: float) -> None:
@@ -50,7 +58,14 @@ class Pace:
         if len(self.times) == 1:
             return
         self.times[self.threads].append(seconds)
-        self.chunks += 1
+        self.since += 1
         # What has not been tried counts as the faster.
-        faster, slower = sorted(self.times, key=lambda n: min(self.times[n], default=0.0))
-        self.threads = slower if self.chunks % AGAIN == 0 else faster
+        best = {n: min(times, default=0.0) for n, times in self.times.items()}
+        faster, slower = sorted(best, key=lambda n: best[n])
+        self.threads = faster
+        if best[faster] > 0:
+            wait = min(max((best[slower] / best[faster] - 1) / COST, AGAIN), SELDOM)
+            if len(self.times[slower]) < LOOKS:  # its only chunk may have loaded code
+                wait = AGAIN
+            if self.since >= wait:
+                self.since, self.threads = 0, slower
