@@ -23,7 +23,7 @@ MEETINGS = 20_000
 
 
 @serial
-def meet(t: int, T: int, sync: Any, count: int) -> None:
+def meet(t: int, T: int, sync: Any, count: int) -> None:  # noqa: ARG001 - `threads.run` gives it
     """Meet so many times."""
     for _ in range(count):
         barrier(sync, T)

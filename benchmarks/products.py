@@ -58,7 +58,7 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
             gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch, G[0, :0])
 
     return [
-        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch, NO_ASK),
+        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch, NO_ASK, C),
         lambda: np.matmul(a, W, out=c),
         gradient,
         lambda: np.matmul(a.T, d, out=g),

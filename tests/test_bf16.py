@@ -48,7 +48,7 @@ def instruction(request: pytest.FixtureRequest) -> Iterator[str]:
 def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -> np.ndarray:
     C = np.full((len(A), W.shape[1]), np.nan, np.float32)
     for lo, hi in itertools.pairwise([0, *cuts, len(A)]):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 1, SCRATCH, NO_ASK)
+        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 1, SCRATCH, NO_ASK, C)
     return C
 
 
@@ -213,7 +213,7 @@ def test_padding_is_neither_read_nor_written(instruction: str) -> None:
         A, W, D, b = (integers(rng, *s) for s in ((n, m), (m, k), (n, k), (k,)))
         for pad in (1, 16, 23):
             a, d, c = window(A, pad, np.nan), window(D, pad, np.nan), window(D, pad, -77)
-            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 1, SCRATCH, NO_ASK)
+            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 1, SCRATCH, NO_ASK, c)
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,7 +31,13 @@ from fastbp.kernels.cpu.product import (
     input_rows,
     linear_rows,
 )
-from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_NONE, FINISH_RELU
+from fastbp.kernels.cpu.tiles import (
+    CLAIM_C,
+    CLAIM_JUDGE,
+    FINISH_MASK,
+    FINISH_NONE,
+    FINISH_RELU,
+)
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="thousands of shapes need compiled loops")
 
@@ -60,6 +67,8 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
         bind_tiles(dtype)
 
 
+FAR = {d: PACK_STRIDE_BYTES // np.dtype(d).itemsize for d in DTYPES}
+DEEP = {d: DEPTH_BLOCK_BYTES // np.dtype(d).itemsize for d in DTYPES}
 SCRATCH = {d: np.empty(SCRATCH_BYTES // np.dtype(d).itemsize, d) for d in DTYPES}
 
 
@@ -67,7 +76,7 @@ def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -
     C = np.full((len(A), W.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(A)]
     for lo, hi in itertools.pairwise(edges):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name], NO_ASK)
+        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name], NO_ASK, C)
     return C
 
 
@@ -88,9 +97,65 @@ def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
             C, asked = np.empty_like(wanted), np.full((rows, 2), address)
             asked[:, 1] = [places[i].ctypes.data if claimed else 0 for i in range(rows)]
             for lo, hi in ((0, 13), (13, rows)):
-                linear_rows(A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked.ravel())
+                linear_rows(
+                    A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked.ravel(), C
+                )  # fmt: skip
             assert same(C, wanted)
             assert places.tobytes() == before
+
+
+CLAIMS_READ_ONLY = """
+import ctypes, mmap, sys
+import numpy as np
+from fastbp.kernels.cpu.product import SCRATCH_BYTES, bind_tiles, gradient_rows
+
+bind_tiles("float32")
+A, D, G = (np.ones(shape, np.float32) for shape in ((40, 64), (40, 16), (64, 16)))
+pages = mmap.mmap(-1, G.nbytes)
+W = np.frombuffer(pages, np.float32)
+scratch = np.empty(SCRATCH_BYTES // 4, np.float32)
+gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:0])
+print("compiled", flush=True)
+address, size = ctypes.c_void_p(W.ctypes.data), ctypes.c_size_t(G.nbytes)
+assert ctypes.CDLL(None).mprotect(address, size, mmap.PROT_READ) == 0
+gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:int(sys.argv[1])])
+print("done", flush=True)
+"""
+
+
+@pytest.mark.skipif(host_tiles() is None, reason="plain loops claim nothing")
+@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by mprotect")
+def test_a_claim_is_a_store() -> None:
+    """Into pages that cannot be written it kills the process: no compiler has left it out."""
+    ends = [
+        subprocess.run(
+            [sys.executable, "-c", CLAIMS_READ_ONLY, size], capture_output=True, text=True,
+            check=False,
+        )
+        for size in ("0", "1024")
+    ]  # fmt: skip
+    assert [(end.returncode, end.stdout.split()) for end in ends] == [
+        (0, ["compiled", "done"]), (-signal.SIGSEGV, ["compiled"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("finish", [FINISH_NONE, FINISH_RELU])
+def test_claims_of_the_forward_product_change_nothing(dtype: str, finish: int) -> None:
+    """What lies beside C keeps its bytes, and C is what it is without claims."""
+    rng = np.random.default_rng(6)
+    for rows, m, n in [(1, 1, 1), (13, 7, 17), (29, 70, 90), (33, DEEP[dtype] + 9, FAR[dtype] + 1)]:
+        A, W, b = (integers(rng, dtype, *shape) for shape in ((rows, m), (m, n), (n,)))
+        wanted, C = forward(A, W, b, finish), np.full((rows, n), np.nan, dtype)
+        beside = np.frombuffer(rng.bytes(C.nbytes), dtype).reshape(rows, n).copy()
+        before = beside.tobytes()
+        for lo, hi in ((0, rows // 2), (rows // 2, rows)):
+            linear_rows(
+                A, W, b, C, lo, hi, m, n, finish + CLAIM_C + CLAIM_JUDGE, 0, SCRATCH[dtype], NO_ASK,
+                beside,
+            )  # fmt: skip
+        assert same(C, wanted)
+        assert beside.tobytes() == before
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -195,8 +260,6 @@ def test_doors_are_exact_on_two_thousand_shapes(dtype: str) -> None:
 
 
 # Deep and wide enough to be packed, in several blocks of depth, with every kind of edge.
-FAR = {d: PACK_STRIDE_BYTES // np.dtype(d).itemsize for d in DTYPES}
-DEEP = {d: DEPTH_BLOCK_BYTES // np.dtype(d).itemsize for d in DTYPES}
 
 
 def packed(dtype: str) -> list[tuple[int, int, int]]:
@@ -319,7 +382,7 @@ def test_padding_is_neither_read_nor_written(dtype: str, loops: str) -> None:
         A, W, D, b = (integers(rng, dtype, *s) for s in ((n, m), (m, k), (n, k), (k,)))
         for pad in (1, 16, 23):
             a, d, c = window(A, pad, np.nan), window(D, pad, np.nan), window(D, pad, -77)
-            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch, NO_ASK)
+            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch, NO_ASK, c)
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, dtype)

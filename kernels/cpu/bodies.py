@@ -7,7 +7,7 @@ from numba import types
 from . import activation, batchnorm, loss, product, random, sums, update
 from .table import reached
 
-linear_rows = reached(product.linear_rows, "MMVM iiiiii VI")
+linear_rows = reached(product.linear_rows, "MMVM iiiiii VIM")
 gradient_rows = reached(product.gradient_rows, "MMM iiiiii VV")
 input_rows = reached(product.input_rows, "MMMM iiiiii V")
 column_sums = reached(sums.column_sums, "MV iii")

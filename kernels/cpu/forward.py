@@ -35,6 +35,7 @@ from ..layout import (
     STATS,
     VARIANCE,
     B,
+    D,
     F,
     H,
     M,
@@ -58,7 +59,7 @@ from .jit import inline, serial
 from .memory import segment, window
 from .ranks import RANKS, pool_statistics
 from .shares import COLUMNS, row_of, share
-from .tiles import FINISH_NONE, FINISH_RELU
+from .tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
 
 RELU: Final = ACTIVATIONS["relu"].code
 IDENTITY: Final = ACTIVATIONS["identity"].code
@@ -91,8 +92,13 @@ def forward_rows(
         final = window(arena, p[O], rows, ld)
         fused = p[ACT] == RELU and p[BN] != BN_BEFORE
         finish = FINISH_RELU if fused else FINISH_NONE
+        if training and T > 1 and p[HALF] == 0:
+            finish += CLAIM_C + CLAIM_JUDGE
         ahead = asked if layer == 0 else segment(asked, 0, 0)
-        linear_rows(A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch, ahead)
+        linear_rows(
+            A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch, ahead,
+            window(arena, p[D], rows, ld),
+        )  # fmt: skip
         if p[BN] == BN_BEFORE:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,

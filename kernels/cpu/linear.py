@@ -68,12 +68,12 @@ def _linear_share(
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     keep = Z.size > 0
     if keep:
-        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK)
+        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK, Z)
         activate_rows(code, Z, out, lo, hi, n)
     elif code == RELU:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, half, scratch, NO_ASK)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, half, scratch, NO_ASK, out)
     else:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK, out)
         if code != IDENTITY:
             activate_rows(code, out, out, lo, hi, n)
     restore_mode(mode)

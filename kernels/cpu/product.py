@@ -29,7 +29,8 @@ from .jit import JIT_DISABLED, cached, inline, serial
 from .memory import address
 from .packing import build_copy, build_turn
 from .tiles import (
-    FINISH_CLAIM,
+    CLAIM_JUDGE,
+    FINISH_ALONE,
     FINISH_MASK,
     FINISH_NONE,
     FINISH_RELU,
@@ -280,8 +281,10 @@ NO_ASK: Final = np.empty(0, np.int64)
 
 
 @serial
-def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # type: ignore[no-untyped-def]
+def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claimed):  # type: ignore[no-untyped-def]
     """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty.
+
+    With claims in `finish`, `claimed` is like C: what is about to be written beside it.
 
     `asked` is empty or has two addresses a row of A: of what is read soon, and of where that will
     be written, which is claimed unless it is 0.
@@ -294,7 +297,8 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # t
             tiles,
             (
                 hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
-                address(bias, 0), c, 0, START_BIAS if biased else START_ZERO, finish,
+                address(bias, 0), address(claimed, lo * claimed.shape[1]), claimed.shape[1],
+                START_BIAS if biased else START_ZERO, finish,
                 address(scratch, 0), 0, 0, address(asked, 2 * lo) if asked.size > 0 else 0,
             ),
         )  # fmt: skip
@@ -307,7 +311,7 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked):  # t
             a_ip = A[i, p]
             for j in range(n):
                 C[i, j] += a_ip * W[p, j]
-        if finish == FINISH_RELU:
+        if finish & FINISH_ALONE == FINISH_RELU:
             for j in range(n):
                 if C[i, j] <= zero:
                     C[i, j] = zero
@@ -327,7 +331,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed):  # 
     if tiles != 0:
         g = address(G, (lo - first) * G.shape[1])
         rows = hi - lo
-        finish = FINISH_CLAIM if claimed.size > 0 else FINISH_NONE
+        finish = FINISH_NONE + (CLAIM_JUDGE if claimed.size > 0 else 0)
         w = address(claimed, 0) if claimed.size > 0 else g
         narrow = n <= NARROW_BYTES // G.itemsize and half == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:

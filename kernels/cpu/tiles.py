@@ -22,10 +22,14 @@ from llvmlite import ir
 
 from .prefetch import request
 
-# How a tile's accumulators start, and what is done to them before they are stored. FINISH_CLAIM
-# stores them as they are and claims the lines of `judge`, which are about to be written.
+# How a tile's accumulators start, and what is done to them before they are stored.
 START_ZERO, START_BIAS, START_C = range(3)
-FINISH_NONE, FINISH_RELU, FINISH_MASK, FINISH_CLAIM = range(4)
+FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
+# Added to how they finish: lines that other cores have read and this one will write are claimed,
+# those of C before the tile's multiplications, and those of `judge` (no mask's then) after.
+CLAIM_C, CLAIM_JUDGE = 4, 8
+FINISH_ALONE: Final = 3
+"""What is left of `finish` without claims."""
 
 POINTER: Final = ir.PointerType()
 I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
@@ -267,16 +271,25 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
     a = simd.at(arg["a"], builder.mul(row, arg["a_row"]))
     c = simd.at(arg["c"], builder.mul(row, arg["c_row"]))
     judge = simd.at(arg["judge"], builder.mul(row, arg["judge_row"]))
-    claims = builder.icmp_signed("==", arg["finish"], ir.Constant(I64, FINISH_CLAIM))
-    with builder.if_then(claims, likely=False):  # fetched by the time that they are claimed
+    with _where(tile, CLAIM_C):
+        for i, v in tile.cells():
+            simd.claim(tile.cell(c, arg["c_row"], i, v))
+    with _where(tile, CLAIM_JUDGE):  # fetched by the time that they are claimed
         for i, v in tile.cells():
             request(builder, tile.cell(judge, arg["judge_row"], i, v), write=True)
     starts = _start(function, tile, c)
     totals = _depth_loop(function, tile, a, row, starts)
     _finish(function, tile, c, judge, totals)
-    with builder.if_then(claims, likely=False):
+    with _where(tile, CLAIM_JUDGE):
         for i, v in tile.cells():
             simd.claim(tile.cell(judge, arg["judge_row"], i, v))
+
+
+def _where(tile: _Tile, claim: int) -> Any:
+    """The block that is run where `finish` has this claim."""
+    builder = tile.simd.builder
+    asked = builder.and_(tile.arg["finish"], ir.Constant(I64, claim))
+    return builder.if_then(builder.icmp_signed("!=", asked, ir.Constant(I64, 0)), likely=False)
 
 
 def _start(function: ir.Function, tile: _Tile, c: Any) -> list[Any]:
@@ -398,7 +411,7 @@ def _finish(function: ir.Function, tile: _Tile, c: Any, judge: Any, totals: list
     plain, relu, mask, done = (
         function.append_basic_block(n) for n in ("plain", "relu", "mask", "done")
     )
-    choice = builder.switch(arg["finish"], plain)
+    choice = builder.switch(builder.and_(arg["finish"], ir.Constant(I64, FINISH_ALONE)), plain)
     choice.add_case(FINISH_RELU, relu)
     choice.add_case(FINISH_MASK, mask)
     for block in (plain, relu, mask):
