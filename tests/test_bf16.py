@@ -23,7 +23,7 @@ from fastbp.kernels.cpu.bf16_product import (
     SLICE,
     bind_bf16,
 )
-from fastbp.kernels.cpu.product import NO_ASK, gradient_rows, input_rows, linear_rows
+from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_NONE, FINISH_RELU
 from fastbp.kernels.reference.bf16 import rounded
 

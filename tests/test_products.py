@@ -18,18 +18,15 @@ from fastbp.kernels import input_gradient, linear_forward, reference, weight_gra
 from fastbp.kernels.cpu import doors
 from fastbp.kernels.cpu import linear as bodies
 from fastbp.kernels.cpu.jit import JIT_DISABLED
+from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.product import (
     DEPTH_BLOCK_BYTES,
-    NO_ASK,
     PACK_ROWS,
     PACK_STRIDE_BYTES,
     SCRATCH_BYTES,
     TILE_TABLE,
     bind_tiles,
-    gradient_rows,
     host_tiles,
-    input_rows,
-    linear_rows,
 )
 from fastbp.kernels.cpu.tiles import (
     CLAIM_C,
@@ -107,7 +104,8 @@ def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
 CLAIMS_READ_ONLY = """
 import ctypes, mmap, sys
 import numpy as np
-from fastbp.kernels.cpu.product import SCRATCH_BYTES, bind_tiles, gradient_rows
+from fastbp.kernels.cpu.layer_products import gradient_rows
+from fastbp.kernels.cpu.product import SCRATCH_BYTES, bind_tiles
 
 bind_tiles("float32")
 A, D, G = (np.ones(shape, np.float32) for shape in ((40, 64), (40, 16), (64, 16)))
@@ -495,7 +493,8 @@ OVERRUN = """
 import ctypes, mmap
 import numpy as np
 from fastbp.kernels import linear_forward, weight_gradient, input_gradient
-from fastbp.kernels.cpu.product import SCRATCH_BYTES, gradient_rows
+from fastbp.kernels.cpu.layer_products import gradient_rows
+from fastbp.kernels.cpu.product import SCRATCH_BYTES
 
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE

@@ -17,7 +17,8 @@ from llvmlite import ir
 from .bf16_packing import GROUP, TILE_BYTES, Halves, number
 from .bf16_tiles import BLOCK_ARGUMENTS, BLOCK_TYPE, finished, finishes, panel_masks
 from .packing import _begin, _Loop
-from .tiles import FINISH_NONE, POINTER, START_BIAS, START_C, VOID
+from .tiles import FINISH_NONE, START_BIAS, START_C
+from .vectors import POINTER, VOID
 
 I8: Final = ir.IntType(8)
 ROOM_ROW: Final = 2 * GROUP  # floats of a row of the scratch tile

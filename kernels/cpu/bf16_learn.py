@@ -30,7 +30,7 @@ def learn_bf16(
 ) -> None:  # fmt: skip
     """Update rows [lo, hi) of the W (m, n) at parameters[at] by those of A^T delta.
 
-    The sums are those of `product.gradient_rows`: the depth is cut alike.
+    The sums are those of `layer_products.gradient_rows`: the depth is cut alike.
     """
     block = segment(scratch, BF16_SCRATCH_BYTES // 4, BLOCK)
     product, g, room = _tile_address(BF16_SLOT), address(block, 0), address(scratch, 0)

@@ -20,7 +20,7 @@ from llvmlite import ir
 
 from .packing import _begin, _Loop, turned
 from .prefetch import request
-from .tiles import I32, I64, POINTER, VOID, Vectors
+from .vectors import I32, I64, POINTER, VOID, Vectors
 
 GROUP: Final = 16  # units of a group, and pairs of a step
 STEP: Final = 32  # depth of a step

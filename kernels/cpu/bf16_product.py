@@ -27,7 +27,8 @@ from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TIL
 from .bf16_tiles import BLOCK_POINTERS, build_dots
 from .jit import cached
 from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
-from .tiles import FINISH_NONE, I64, POINTER, START_C
+from .tiles import FINISH_NONE, START_C
+from .vectors import I64, POINTER
 
 ROWS: Final = 256  # of A packed at once ...
 DEEP: Final = 2048  # ... over so much of the depth: 1 MB, half of an L2

@@ -15,7 +15,8 @@ from llvmlite import ir
 
 from .bf16_packing import GROUP, TILE_BYTES, Halves, number
 from .packing import _begin, _Loop
-from .tiles import FINISH_MASK, FINISH_RELU, I64, POINTER, START_BIAS, START_C, VOID
+from .tiles import FINISH_MASK, FINISH_RELU, START_BIAS, START_C
+from .vectors import I64, POINTER, VOID
 
 HEIGHTS: Final = (8, 4, 2, 1)  # 16 accumulators: more than a multiplication's latency of 6 needs
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from numba import types
 
-from . import activation, batchnorm, loss, product, random, sums, update
+from . import activation, batchnorm, layer_products, loss, random, sums, update
 from .table import reached
 
-linear_rows = reached(product.linear_rows, "MMVM iiiiii VIM")
-gradient_rows = reached(product.gradient_rows, "MMM iiiiii VV")
-input_rows = reached(product.input_rows, "MMMM iiiiii V")
+linear_rows = reached(layer_products.linear_rows, "MMVM iiiiii VIM")
+gradient_rows = reached(layer_products.gradient_rows, "MMM iiiiii VV")
+input_rows = reached(layer_products.input_rows, "MMMM iiiiii V")
 column_sums = reached(sums.column_sums, "MV iii")
 
 activate_rows = reached(activation.activate_rows, "iMM iii")

@@ -19,8 +19,9 @@ from .bf16 import is_bf16
 from .bf16_product import BF16_SCRATCH_BYTES, bind_bf16
 from .doors import launch
 from .jit import parallel, serial
+from .layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from .memory import flush_denormals, restore_mode, segment
-from .product import NO_ASK, SCRATCH_BYTES, bind_tiles, gradient_rows, input_rows, linear_rows
+from .product import SCRATCH_BYTES, bind_tiles
 from .shares import COLUMNS, share, share_of_rows
 from .sums import column_sums
 from .tiles import FINISH_NONE, FINISH_RELU

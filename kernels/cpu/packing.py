@@ -11,7 +11,8 @@ from typing import Any
 from llvmlite import ir
 
 from .prefetch import request
-from .tiles import I32, I64, POINTER, VOID, TileSet, Vectors
+from .tiles import TileSet
+from .vectors import I32, I64, POINTER, VOID, Vectors
 
 AHEAD = 12
 """Rows a copy asks for in advance: rows lie pages apart, where no hardware prefetcher follows."""

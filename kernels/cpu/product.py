@@ -25,24 +25,16 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from .host import ARM, FEATURES
-from .jit import JIT_DISABLED, cached, inline, serial
-from .memory import address
+from .jit import JIT_DISABLED, cached
 from .packing import build_copy, build_turn
 from .tiles import (
-    CLAIM_JUDGE,
-    FINISH_ALONE,
-    FINISH_MASK,
     FINISH_NONE,
-    FINISH_RELU,
-    I64,
-    POINTER,
-    START_BIAS,
     START_C,
-    START_ZERO,
     TILE_SETS,
     TileSet,
     build_panel,
 )
+from .vectors import I64, POINTER
 
 
 def host_tiles() -> TileSet | None:
@@ -264,127 +256,3 @@ def _no_tiles(slot: int) -> int:
 
 
 _tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled
-
-
-# --- the three products of a layer, rows lo..hi of the result -----------------------------------
-
-
-@inline
-def _address_of_tiles(array, half):  # type: ignore[no-untyped-def]
-    if half != 0:
-        return _tile_address(BF16_SLOT)
-    return _tile_address(0 if array.itemsize == 4 else 1)
-
-
-NO_ASK: Final = np.empty(0, np.int64)
-"""For `linear_rows`, where nothing is read soon."""
-
-
-@serial
-def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claimed):  # type: ignore[no-untyped-def]
-    """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty.
-
-    With claims in `finish`, `claimed` is like C: what is about to be written beside it.
-
-    `asked` is empty or has two addresses a row of A: of what is read soon, and of where that will
-    be written, which is claimed unless it is 0.
-    """
-    biased = bias.size > 0
-    tiles = _address_of_tiles(C, half)
-    if tiles != 0:
-        a, c = address(A, lo * A.shape[1]), address(C, lo * C.shape[1])
-        _call_product(
-            tiles,
-            (
-                hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
-                address(bias, 0), address(claimed, lo * claimed.shape[1]), claimed.shape[1],
-                START_BIAS if biased else START_ZERO, finish,
-                address(scratch, 0), 0, 0, address(asked, 2 * lo) if asked.size > 0 else 0,
-            ),
-        )  # fmt: skip
-        return
-    zero = C.dtype.type(0)
-    for i in range(lo, hi):
-        for j in range(n):
-            C[i, j] = bias[j] if biased else zero
-        for p in range(m):
-            a_ip = A[i, p]
-            for j in range(n):
-                C[i, j] += a_ip * W[p, j]
-        if finish & FINISH_ALONE == FINISH_RELU:
-            for j in range(n):
-                if C[i, j] <= zero:
-                    C[i, j] = zero
-
-
-@serial
-def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed):  # type: ignore[no-untyped-def]
-    """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n].
-
-    `claimed` is empty, or the rows of W, [lo, hi), that G is about to change: flat, so that any
-    cells that are a vector apart at most reach all of its lines.
-
-    Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
-    would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
-    """
-    tiles = _address_of_tiles(G, half)
-    if tiles != 0:
-        g = address(G, (lo - first) * G.shape[1])
-        rows = hi - lo
-        finish = FINISH_NONE + (CLAIM_JUDGE if claimed.size > 0 else 0)
-        w = address(claimed, 0) if claimed.size > 0 else g
-        narrow = n <= NARROW_BYTES // G.itemsize and half == 0
-        if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
-            c = address(scratch, 0)
-            _call_product(
-                tiles,
-                (
-                    n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
-                    c, NARROW_ROWS, c, w, rows, START_ZERO, finish, c, g, G.shape[1], 0,
-                ),
-            )  # fmt: skip
-            return
-        _call_product(
-            tiles,
-            (
-                hi - lo, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
-                g, G.shape[1], g, w, n, START_ZERO, finish, address(scratch, 0), 0, 0, 0,
-            ),
-        )  # fmt: skip
-        return
-    zero = G.dtype.type(0)
-    for i in range(lo, hi):
-        for j in range(n):
-            G[i - first, j] = zero
-        for p in range(batch):
-            a_pi = A[p, i]
-            for j in range(n):
-                G[i - first, j] += a_pi * D[p, j]
-
-
-@serial
-def input_rows(D, W, judge, C, lo, hi, n, m, finish, half, scratch):  # type: ignore[no-untyped-def]
-    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0 if asked."""
-    tiles = _address_of_tiles(C, half)
-    if tiles != 0:
-        _call_product(
-            tiles,
-            (
-                hi - lo, m, n, address(D, lo * D.shape[1]), D.shape[1], 1, address(W, 0),
-                W.shape[1], 1, address(C, lo * C.shape[1]), C.shape[1], address(W, 0),
-                address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
-                address(scratch, 0), 0, 0, 0,
-            ),
-        )  # fmt: skip
-        return
-    zero = C.dtype.type(0)
-    for i in range(lo, hi):
-        for k in range(m):
-            total = zero
-            for j in range(n):
-                total += D[i, j] * W[k, j]
-            C[i, k] = total
-        if finish == FINISH_MASK:
-            for k in range(m):
-                if judge[i, k] <= zero:
-                    C[i, k] = zero

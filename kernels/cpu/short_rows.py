@@ -22,7 +22,7 @@ from .lanes import Lanes, select
 from .loss_terms import held, softmax_cross_end, softmax_cross_start
 from .packing import turned
 from .spans import BYTES
-from .tiles import I64, POINTER, Vectors
+from .vectors import I64, POINTER, Vectors
 
 SHORT_BYTES: Final = 0 if JIT_DISABLED else BYTES
 """Bytes of the longest row that is taken so: one vector."""

@@ -1,0 +1,110 @@
+"""A vector of a register and what the emitted kernels do with it, as LLVM IR."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llvmlite import ir
+
+POINTER: Final = ir.PointerType()
+I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
+
+
+def element_type(itemsize: int) -> ir.Type:
+    return ir.FloatType() if itemsize == 4 else ir.DoubleType()
+
+
+class Vectors:
+    """One vector type and the few operations a tile needs of it."""
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int, itemsize: int) -> None:
+        self.builder, self.lanes, self.itemsize = builder, lanes, itemsize
+        self.element = element_type(itemsize)
+        self.type = ir.VectorType(self.element, lanes)
+        self.suffix = f"v{lanes}f{8 * itemsize}"
+        self.zero = ir.Constant(self.type, [ir.Constant(self.element, 0.0)] * lanes)
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
+        module = self.builder.module
+        found = module.globals.get(name)
+        return found or ir.Function(module, ir.FunctionType(result, arguments), name)
+
+    def at(self, pointer: Any, index: Any) -> Any:
+        """Address of element `index` behind `pointer`."""
+        if isinstance(index, int):
+            index = ir.Constant(I64, index)
+        return self.builder.gep(pointer, [index], source_etype=self.element)
+
+    def splat(self, scalar: Any, kind: ir.Type | None = None) -> Any:
+        kind = kind or self.type
+        undefined = ir.Constant(kind, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        order = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(first, undefined, order)
+
+    def broadcast(self, pointer: Any) -> Any:
+        return self.splat(self.builder.load(pointer, typ=self.element, align=self.itemsize))
+
+    def first(self, count: Any) -> Any:
+        """Mask of the lanes below `count` (an i64); none where it is negative.
+
+        Compared in integers as wide as the elements: AVX2 keeps wider ones in two registers, and
+        makes the mask of them anew at every load.
+        """
+        whole = I64(self.lanes)
+        few = self.builder.icmp_signed("<", count, whole)
+        number = self.builder.select(few, count, whole)
+        if self.itemsize == 4:
+            number = self.builder.trunc(number, I32)
+        kind = ir.VectorType(number.type, self.lanes)
+        numbers = ir.Constant(kind, list(range(self.lanes)))
+        return self.builder.icmp_signed("<", numbers, self.splat(number, kind))
+
+    def load(self, pointer: Any, mask: Any = None) -> Any:
+        if mask is None:
+            return self.builder.load(pointer, typ=self.type, align=self.itemsize)
+        function = self.intrinsic(
+            f"llvm.masked.load.{self.suffix}.p0", self.type, [POINTER, I32, mask.type, self.type]
+        )
+        align = ir.Constant(I32, self.itemsize)
+        return self.builder.call(function, [pointer, align, mask, self.zero])
+
+    def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
+        if mask is None:
+            self.builder.store(value, pointer, align=self.itemsize)
+            return
+        function = self.intrinsic(
+            f"llvm.masked.store.{self.suffix}.p0", VOID, [self.type, POINTER, I32, mask.type]
+        )
+        align = ir.Constant(I32, self.itemsize)
+        self.builder.call(function, [value, pointer, align, mask])
+
+    def claim(self, pointer: Any) -> None:
+        """Write the number at `pointer` back as it is: its line then belongs to this core.
+
+        A line that others have read is written only when they have given up their copies. Stores
+        wait for that in their order, 15 ns a line between cores of one L3 and 90 between two, and
+        what follows waits for them (momentum on half of 784 x 128: 37 and 148 us instead of 6).
+        Stores of claims wait behind the tiles' multiplications, where nothing else is stored. A
+        request for writing (`prefetchw`) fetches a line, but does not claim one that is there.
+        """
+        value = self.builder.load(pointer, typ=I32, align=4)
+        self.builder.store(self.hidden(value), pointer, align=4)
+
+    def hidden(self, value: Any) -> Any:
+        """A pointer or number, about which LLVM then knows nothing: it derives nothing from it.
+
+        Left alone LLVM chains the addresses of a tile's rows, one addition waiting for another: 12
+        cycles a depth step where 12 x 16 needs 6.
+        """
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        function = self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3)
+        return self.builder.call(function, [a, b, c])
+
+    def unless_at_most_zero(self, judge: Any, value: Any) -> Any:
+        """value where judge > 0 or judge is NaN, else 0 (an ordered max would swallow NaN)."""
+        low = self.builder.fcmp_ordered("<=", judge, self.zero)
+        return self.builder.select(low, self.zero, value)
