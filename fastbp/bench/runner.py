@@ -12,6 +12,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from .peers import PEERS
 from .shapes import Shape
 
 CHECKED_STEPS = 20
+REST = 0.2
+"""Seconds before each timing: threads of a BLAS spin for 0.1 s after what the last peer did."""
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -134,8 +137,10 @@ def _measure(
     for turn in range(repeats):
         say(f"{shape.name}: round {turn + 1} of {repeats}")
         for worker, _, times in ready:
+            time.sleep(REST)
             times.append(worker.ask("time")["us"])
             if worker.peer == "numpy":
+                time.sleep(REST)
                 roofs[worker.threads].append(worker.ask("roof")["gflops"])
     for worker, loss, times in ready:
         rows.append(
