@@ -135,21 +135,14 @@ def run_steps(
         if together:
             own = segment(parameters, 0, parameters.size if train and T > 1 else 0)
             whole_gradient(t, T, rows, plan, gradient, arena, scratch, own)
-            barrier(sync, T)
-            if t == 0:
-                sum_gradient(world, plan, gradient, loss)
-            barrier(sync, T)
-            loss += gradient[parameters.size]
+            loss += over_ranks(t, T, world, plan, gradient, loss, sync)
         if t == 0:
             results[LAST_LOSS] = loss * scale
         if train and settings[HEEDLESS] == 0 and not np.isfinite(loss):
             restore_mode(mode)
             return s
         if t == 0:
-            results[LOSS_SUM] += loss
-            results[WEIGHT_SUM] += ordered_sum(batch_weights, rows)
-            results[ROWS_LOSS] += rows * (loss * scale)
-            results[ROWS_SQUARES] += rows * (ordered_sum(partial, blocks) * scale)
+            tally(results, rows, loss, scale, batch_weights, partial, blocks)
         if train:
             improve(
                 t, T, s, steps, rows, whole, plan, reals, settings, factors, rates[s], parameters,
@@ -165,6 +158,29 @@ def run_steps(
 
 
 loop(run_steps, "ii JG IF MIMV II F VVMV V u F V G FF M I cI II")
+
+
+@inline
+def over_ranks(
+    t: int, T: int, world: Any, plan: Any, gradient: Any, loss: float, sync: Any
+) -> float:  # fmt: skip
+    """What the threads have formed becomes the gradient of all ranks; `sum_gradient`'s flag."""
+    barrier(sync, T)
+    if t == 0:
+        sum_gradient(world, plan, gradient, loss)
+    barrier(sync, T)
+    return gradient[gradient.size - 1]
+
+
+@inline
+def tally(
+    results: Any, rows: int, loss: float, scale: float, weights: Any, partial: Any, blocks: int
+) -> None:
+    """Add a batch to `results`: its losses and weights, and by rows its mean and its squares."""
+    results[LOSS_SUM] += loss
+    results[WEIGHT_SUM] += ordered_sum(weights, rows)
+    results[ROWS_LOSS] += rows * (loss * scale)
+    results[ROWS_SQUARES] += rows * (ordered_sum(partial, blocks) * scale)
 
 
 @inline
