@@ -2,6 +2,7 @@
 
     python -m benchmarks.many                  # tabular, 16 networks, 20 epochs of 600 steps
     python -m benchmarks.many notes --networks 8
+    python -m benchmarks.many --threads 1      # those one after the other on one thread each
 
 Both train the same networks to the same bits (checked), in turns; the ratio is of each turn.
 """
@@ -9,6 +10,7 @@ Both train the same networks to the same bits (checked), in turns; the ratio is 
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from statistics import median
 from typing import Any
@@ -22,12 +24,14 @@ from .common import make_task, network, trainer
 EPOCHS = 20
 
 
-def after_another(shape: Any, task: Any, count: int) -> list[Any]:
-    """Fits one after the other, each on as many threads as pay."""
+def after_another(shape: Any, task: Any, count: int, threads: int | None) -> list[Any]:
+    """Fits one after the other, each on as many threads; None: as many as pay."""
     nets = [network(shape) for _ in range(count)]
     for seed, net in enumerate(nets):
         net.initialize(seed)
-        trainer(shape, net).fit(task.X, task.y, epochs=EPOCHS)
+        one = trainer(shape, net)
+        one.n_threads = threads
+        one.fit(task.X, task.y, epochs=EPOCHS)
     return nets
 
 
@@ -46,14 +50,16 @@ def main() -> None:
     parser.add_argument("shape", nargs="?", default="tabular", choices=list(SHAPES))
     parser.add_argument("--networks", type=int, default=16)
     parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=None)
     options = parser.parse_args()
     shape = SHAPES[options.shape]
     task = make_task(shape)
-    after_another(shape, task, 1)  # compiled
+    one_by_one = functools.partial(after_another, threads=options.threads)
+    one_by_one(shape, task, 1)  # compiled
     ratios = []
     for _ in range(options.turns):
         seconds, found = [], []
-        for run in (after_another, side_by_side):
+        for run in (one_by_one, side_by_side):
             start = time.perf_counter()
             found.append(run(shape, task, options.networks))
             seconds.append(time.perf_counter() - start)
