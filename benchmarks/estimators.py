@@ -18,13 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn import neural_network as theirs
-from sklearn.datasets import load_digits, make_classification
-from sklearn.exceptions import ConvergenceWarning
 
 import fastbp
 
-PAIR = (theirs.MLPClassifier, fastbp.MLPClassifier)
 TRAIN = 0.8
 REST = 0.2  # seconds
 
@@ -46,8 +42,17 @@ def medians(calls: list[Callable[[], Any]], turns: int, count: int = 1) -> list[
     return [float(np.median(found)) for found in times]
 
 
+def pair() -> tuple[Any, Any]:
+    """scikit-learn's class and ours. asv imports this file where scikit-learn is not installed."""
+    from sklearn import neural_network as theirs
+
+    return theirs.MLPClassifier, fastbp.MLPClassifier
+
+
 def tables(mnist: Path | None) -> dict[str, tuple[np.ndarray, np.ndarray, dict[str, Any]]]:
     """Data and parameters by name; the epochs are fixed, so that both make the same steps."""
+    from sklearn.datasets import load_digits, make_classification
+
     X, y = make_classification(10_000, 20, n_informative=10, random_state=0)
     found = {"tabular (64, 64)": (X, y, {"hidden_layer_sizes": (64, 64), "max_iter": 10})}
     if mnist is None:
@@ -69,7 +74,7 @@ def fit_and_predict(turns: int, mnist: Path | None) -> None:
         given = {**parameters, "tol": 0.0, "n_iter_no_change": 10_000, "random_state": 0}
         for dtype in ("float32", "float64"):
             rows = X.astype(dtype)
-            models = [cls(**given).fit(rows, y) for cls in PAIR]
+            models = [cls(**given).fit(rows, y) for cls in pair()]
             one = rows[:1].copy()
             fits = medians([partial(m.fit, rows, y) for m in models], turns)
             ones = medians([partial(m.predict, one) for m in models], 4 * turns, 100)
@@ -88,7 +93,7 @@ def accuracies(seeds: int, mnist: Path | None) -> None:
     for name, (X, y, parameters) in tables(mnist).items():
         cut = int(TRAIN * len(X))
         rows = X.astype(np.float32)
-        for who, cls in zip(("scikit-learn", "fastbp"), PAIR, strict=True):
+        for who, cls in zip(("scikit-learn", "fastbp"), pair(), strict=True):
             found = [
                 100 * cls(**parameters, random_state=seed).fit(rows[:cut], y[:cut])
                 .score(rows[cut:], y[cut:]) for seed in range(seeds)
@@ -104,6 +109,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--mnist", type=Path, help="npz file with x (n, 28, 28) uint8 and y (n,)")
     options = parser.parse_args()
+    from sklearn.exceptions import ConvergenceWarning
+
     warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are meant to run out
     fit_and_predict(options.turns, options.mnist)
     accuracies(options.seeds, options.mnist)

@@ -3,6 +3,10 @@
 pytest tests/test_benchmarks.py --benchmark-enable --benchmark-group-by=param:size,func
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -93,3 +97,20 @@ def test_batch_statistics(benchmark, who, size):
     # Two passes: the mean is off by at most n eps 10, the variance by n eps times itself (about 1).
     for actual, expected in zip(result, numpy_statistics(Z.astype(float)), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=n * np.finfo(np.float32).eps)
+
+
+BARE = """
+import importlib, sys
+for name in ("sklearn", "scipy", "pandas", "torch", "jax", "matplotlib", "mpi4py", "onnx"):
+    sys.modules[name] = None
+for name in sys.argv[1:]:
+    importlib.import_module(f"benchmarks.{name}")
+"""
+
+
+def test_asv_can_import_them_with_the_core_alone():
+    """asv imports every file in an environment that has what the wheel needs, and no more."""
+    root = Path(__file__).parent.parent
+    names = [path.stem for path in sorted((root / "benchmarks").glob("*.py"))]
+    assert "training" in names
+    subprocess.run([sys.executable, "-c", BARE, *names], cwd=root, check=True)
