@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import fastbp
 from fastbp.bench.scaling import launcher
+from fastbp.distributed import sentinel
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 MPIEXEC = launcher()
@@ -100,6 +102,17 @@ def test_a_stream_a_rank_is_a_stream_of_what_they_give_together(tmp_path: Path) 
     for name, numbers in program().stream(tmp_path, ranks=2).items():
         assert (ours[name] == theirs[name]).all(), name
         assert abs(ours[name] - numbers).max() <= 1e-12 * abs(numbers).max(), name
+
+
+def test_what_a_rank_says_with_its_greeting_is_heard() -> None:
+    """A sentinel that starts slowly finds both at once; that the rank is in a fit is not lost."""
+    command = [sys.executable, "-S", "-E", sentinel.__file__, "127.0.0.1", "word", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        with socket.create_connection(("127.0.0.1", int(process.stdout.readline()))) as rank:
+            rank.sendall(b"word 0 123 here\n" + sentinel.FITTING)
+        _, said = process.communicate(timeout=30)
+    assert b"fastbp: rank 0 of 1 (process 123 on here) died in the middle of a fit" in said
 
 
 def test_a_killed_rank_is_named_and_the_training_resumes_to_the_same_end(tmp_path: Path) -> None:

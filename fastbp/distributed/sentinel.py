@@ -51,7 +51,9 @@ def welcome(server: socket.socket, token: str, count: int) -> dict[int, Rank]:
         server.settimeout(max(end - time.monotonic(), 0.01))
         connection, _ = server.accept()
         connection.settimeout(5.0)
-        words = connection.makefile("r", encoding="utf-8", newline="\n").readline(500).split()
+        # Unbuffered: what it says after its greeting may have come as well, and is for `watch`.
+        greeting = connection.makefile("rb", buffering=0).readline(500)
+        words = greeting.decode("utf-8", "replace").split()
         if len(words) != 4 or words[0] != token:
             connection.close()
             continue
