@@ -64,6 +64,7 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
         bind_tiles(dtype)
 
 
+# From here on B's rows are packed; deeper than this, in several blocks.
 FAR = {d: PACK_STRIDE_BYTES // np.dtype(d).itemsize for d in DTYPES}
 DEEP = {d: DEPTH_BLOCK_BYTES // np.dtype(d).itemsize for d in DTYPES}
 SCRATCH = {d: np.empty(SCRATCH_BYTES // np.dtype(d).itemsize, d) for d in DTYPES}
@@ -258,9 +259,6 @@ def test_doors_are_exact_on_two_thousand_shapes(dtype: str) -> None:
         for got, want in zip(weight_gradient(A, dZ), reference.weight_gradient(A, dZ), strict=True):
             assert same(got, want), shape
         assert same(input_gradient(dZ, W), reference.input_gradient(dZ, W)), shape
-
-
-# Deep and wide enough to be packed, in several blocks of depth, with every kind of edge.
 
 
 def packed(dtype: str) -> list[tuple[int, int, int]]:
