@@ -16,7 +16,7 @@ WHOLE, EVEN = 8, 4
 """Rows of a W are cut at multiples of the one or the other: whole lines of a narrow W, or tiles."""
 
 MANY = 128
-"""Rows of a W a thread from which a share of 16 more or less no longer matters."""
+"""Rows of a W a thread from which a share of 8 more or less no longer matters."""
 
 FLAT = 4096
 """Flat vectors are cut at multiples of this: 16 KB of float32, and `square_sum`'s block."""
