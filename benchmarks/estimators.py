@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 import fastbp
+from fastbp.bench.runner import REST
 
 TRAIN = 0.8
-REST = 0.2  # seconds
 
 
 def medians(calls: list[Callable[[], Any]], turns: int, count: int = 1) -> list[float]:
