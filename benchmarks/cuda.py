@@ -1,6 +1,10 @@
 """Everything that the card has to reach, in one command on a machine that has one.
 
     python benchmarks/cuda.py [--json FILE] [--quick]
+    NUMBA_ENABLE_CUDASIM=1 python benchmarks/cuda.py --rehearse
+
+--rehearse runs every part on next to nothing, to see the command itself work before a card is paid
+for; the products need PyTorch's build for CUDA, and say so.
 
 1. The kernels' tests, on the card.
 2. `fastbp bench --device cuda`: the named shapes and 64-128-128-128-10:4096 beside PyTorch eager,
@@ -26,6 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -35,9 +40,25 @@ import numpy as np
 import fastbp
 from fastbp.devices import cuda_problem
 
-SHAPES = ["online", "notes", "tabular", "mnist", "wide", "large", "64-128-128-128-10:4096"]
 PRODUCTS = [(32, 784, 10), (128, 784, 128), (256, 784, 512), (256, 512, 512), (512, 2048, 2048)]
 REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured: shapes, steps of an epoch (None: by work), blocks, samples of a fit."""
+
+    shapes: list[str]
+    steps: int | None
+    repeats: int
+    blocks: list[int]
+    digits: tuple[int, int, int]  # samples, inputs, batch
+
+
+NAMED = ["online", "notes", "tabular", "mnist", "wide", "large", "64-128-128-128-10:4096"]
+WHOLE = Scale(NAMED, None, REPEATS, [1, 2, 4, 8, 16, 32, 64], (60_000, 784, 128))
+QUICK = replace(WHOLE, shapes=[shape for shape in NAMED if shape not in {"wide", "large"}])
+REHEARSED = Scale(["5-4-3:4"], 2, 1, [1], (24, 6, 8))
 
 
 def tests() -> str:
@@ -49,13 +70,15 @@ def tests() -> str:
     return (done.stdout.strip().splitlines() or [done.stderr[-300:]])[-1]
 
 
-def peers(shapes: list[str]) -> Any:
+def peers(scale: Scale) -> Any:
     """What `fastbp bench --device cuda --json` stores."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.json"
-        command = [sys.executable, "-m", "fastbp.cli", "bench", "--device", "cuda"]
-        command += [word for shape in shapes for word in ("--shape", shape)]
-        subprocess.run([*command, "--json", str(path)], check=True)
+        command = [sys.executable, "-m", "fastbp", "bench", "--device", "cuda"]
+        command += [word for shape in scale.shapes for word in ("--shape", shape)]
+        command += ["--steps", str(scale.steps)] if scale.steps else []
+        command += ["--repeats", str(scale.repeats), "--json", str(path)]
+        subprocess.run(command, check=True)
         return json.loads(path.read_text())
 
 
@@ -104,56 +127,58 @@ def products() -> list[dict[str, Any]]:
     return rows
 
 
-def digits_network() -> tuple[Any, Any, Any]:
-    """784-128-10 and 60,000 samples of MNIST's form."""
+def digits_network(scale: Scale) -> tuple[Any, Any, Any]:
+    """784-128-10 and 60,000 samples of MNIST's form, unless it is a rehearsal."""
+    samples, inputs, _ = scale.digits
     rng = np.random.default_rng(0)
-    X, y = rng.random((60_000, 784), dtype=np.float32), rng.integers(0, 10, 60_000)
-    layers = [fastbp.Dense(128, "relu"), fastbp.Dense(10, "softmax")]
-    net = fastbp.Network(784, layers, loss="cross_entropy", seed=0, device="cuda")
+    X, y = rng.random((samples, inputs), dtype=np.float32), rng.integers(0, 10, samples)
+    layers = [fastbp.Dense(128 if inputs == 784 else 5, "relu"), fastbp.Dense(10, "softmax")]
+    net = fastbp.Network(inputs, layers, loss="cross_entropy", seed=0, device="cuda")
     return net, X, y
 
 
-def whole_fit() -> float:
+def whole_fit(scale: Scale) -> float:
     """Seconds of ten epochs from arrays of the host, after a first one that compiled."""
-    net, X, y = digits_network()
-    trainer = fastbp.Trainer(net, fastbp.SGD(0.1, momentum=0.9), batch_size=128, progress=False)
-    trainer.fit(X[:1280], y[:1280])
+    net, X, y = digits_network(scale)
+    batch = scale.digits[2]
+    trainer = fastbp.Trainer(net, fastbp.SGD(0.1, momentum=0.9), batch, progress=False)
+    trainer.fit(X[: 2 * batch], y[: 2 * batch])
     start = time.perf_counter()
     trainer.fit(X, y, epochs=10)
     return time.perf_counter() - start
 
 
-def blocks_swept() -> dict[str, dict[int, float]]:
+def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
     """Microseconds a step by number of blocks, by shape."""
     from fastbp.bench.shapes import make_task, parse
     from fastbp.cuda import workspace
 
     chosen: dict[str, dict[int, float]] = {}
     before = workspace.CardWorkspace._blocks
-    for text in SHAPES:
-        task = make_task(parse(text))
+    for text in scale.shapes:
+        task = make_task(parse(text, scale.steps))
         *hidden, classes = task.shape.widths[1:]
         layers = [fastbp.Dense(units, "relu") for units in hidden]
         layers.append(fastbp.Dense(classes, "softmax"))
         net = fastbp.Network(task.shape.widths[0], layers, device="cuda", seed=0)
         trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
         times = {}
-        for count in (1, 2, 4, 8, 16, 32, 64, workspace.processors()):
+        for count in (*scale.blocks, workspace.processors()):
             workspace.CardWorkspace._blocks = lambda self, rows, count=count: count  # type: ignore[assignment, misc]
             trainer.fit(task.X, task.y)
-            history = trainer.fit(task.X, task.y, epochs=REPEATS)
+            history = trainer.fit(task.X, task.y, epochs=scale.repeats)
             times[count] = median(history.seconds) / task.shape.steps * 1e6
         chosen[text] = times
     workspace.CardWorkspace._blocks = before  # type: ignore[method-assign]
     return chosen
 
 
-def same_bits() -> bool:
+def same_bits(scale: Scale) -> bool:
     """Two fits end with the same weights."""
-    found = []
+    found, batch = [], scale.digits[2]
     for _ in range(2):
-        net, X, y = digits_network()
-        fastbp.Trainer(net, "adam", batch_size=128, progress=False).fit(X[:6400], y[:6400])
+        net, X, y = digits_network(scale)
+        fastbp.Trainer(net, "adam", batch, progress=False).fit(X[: 50 * batch], y[: 50 * batch])
         found.append(net.parameters.tobytes())
     return found[0] == found[1]
 
@@ -162,21 +187,23 @@ def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--quick", action="store_true", help="without tests, wide and large")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="without tests, wide and large")
+    size.add_argument("--rehearse", action="store_true", help="on next to nothing, without tests")
     given = parser.parse_args()
     if problem := cuda_problem():
         sys.exit(f"there is nothing to measure: {problem}")
     from fastbp.cuda.about import card
 
-    shapes = [s for s in SHAPES if not (given.quick and s in {"wide", "large"})]
+    scale = QUICK if given.quick else REHEARSED if given.rehearse else WHOLE
     parts = {
         "card": card,
-        "tests": (lambda: "left out") if given.quick else tests,
-        "same bits": same_bits,
-        "seconds of a fit": whole_fit,
+        "tests": tests if scale is WHOLE else (lambda: "left out"),
+        "same bits": lambda: same_bits(scale),
+        "seconds of a fit": lambda: whole_fit(scale),
         "products": products,
-        "blocks": blocks_swept,
-        "peers": lambda: peers(shapes),
+        "blocks": lambda: blocks_swept(scale),
+        "peers": lambda: peers(scale),
     }
     result = {}
     for name, part in parts.items():

@@ -24,6 +24,14 @@ def test_named_shapes_are_those_of_the_documents():
     }
 
 
+def test_steps_of_an_epoch_are_those_asked_for_or_as_many_as_the_work_of_one_allows():
+    assert parse("5-4-3:4", 7).steps == 7
+    assert len(make_task(parse("5-4-3:4", 7)).X) == 7 * 4
+    assert parse("5-4-3:4").steps == 600
+    assert SHAPES["large"].steps == 12
+    assert 12 < SHAPES["mnist"].steps < 600
+
+
 def test_flops_of_a_step():
     # 3-4-2, 5 samples: forward 2*5*(12+8), weights the same, inputs of the second layer 2*5*8.
     assert parse("3-4-2:5").flops == 200 + 200 + 80
@@ -118,14 +126,14 @@ def test_a_peer_that_computes_something_else_is_left_out(monkeypatch):
 
 
 def fake_remote(self, peer, threads, device="cpu"):
-    self.peer, self.threads = peer, threads
+    self.peer, self.threads, self.device = peer, threads, device
 
 
 def test_a_worker_says_what_went_wrong():
     with runner.Remote("numpy", 1) as worker:
         with pytest.raises(runner.Failure, match="ValueError: shape 'x' is neither"):
-            worker.ask("open", shape="x")
-        worker.ask("open", shape="3-2:1")
+            worker.ask("open", shape="x", steps=3)
+        worker.ask("open", shape="3-2:1", steps=3)
         worker._process.kill()
         with pytest.raises(runner.Failure, match="its process ended"):
             worker.ask("time")

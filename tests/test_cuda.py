@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import fastbp
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 HERE = Path(__file__).parent
+MEASURES = HERE.parent / "benchmarks" / "cuda.py"
 
 
 def python(*arguments: str, timeout: int = 280, **environment: str) -> subprocess.CompletedProcess:
@@ -42,6 +44,26 @@ def test_in_the_simulator():
         timeout=580, NUMBA_ENABLE_CUDASIM="1",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not MEASURES.is_file(), reason="the tests run outside the source tree")
+def test_what_measures_a_card_is_rehearsed(tmp_path):
+    """In the simulator, `fastbp bench --device cuda` and its check of the losses included."""
+    file = tmp_path / "card.json"
+    done = python(str(MEASURES), "--rehearse", "--json", str(file), NUMBA_ENABLE_CUDASIM="1")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert found["same bits"] is True
+    assert found["seconds of a fit"] > 0
+    assert all(us > 0 for us in found["blocks"]["5-4-3:4"].values())
+    assert found["peers"]["device"] == "cuda"
+    (entry,) = found["peers"]["shapes"]
+    losses = {row["peer"]: row["loss"] for row in entry["rows"]}
+    # float32, two steps: as for every peer (`bench.peers.Spec.tolerance`).
+    assert losses["fastbp"] == pytest.approx(losses["numpy"], rel=1e-4)
+    assert {out["peer"] for out in entry["left_out"]} <= {"torch", "torch.compile", "jax"}
+    assert "roof (cuBLAS, 2048 x 2048 x 2048, float32; threads): " in done.stdout
 
 
 @pytest.mark.gpu

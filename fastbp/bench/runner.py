@@ -26,6 +26,8 @@ from .shapes import Shape
 CHECKED_STEPS = 20
 REST = 0.2
 """Seconds before each timing: threads of a BLAS spin for 0.1 s after what the last peer did."""
+ROOF_OF = {"cpu": "numpy", "cuda": "torch"}
+"""The peer whose library says what the device multiplies at best."""
 _THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -37,7 +39,7 @@ class Remote:
     """A worker process, seen from the parent."""
 
     def __init__(self, peer: str, threads: int, device: str = "cpu") -> None:
-        self.peer, self.threads = peer, threads
+        self.peer, self.threads, self.device = peer, threads, device
         environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fastbp.bench.worker", peer, str(threads), device],
@@ -98,7 +100,7 @@ def run(
     Returns:
         What `fastbp bench --json` stores: {"date", "threads", "repeats", "roof": {threads:
         GFLOP/s}, "shapes": [{"name", "shape", "flops", "rows": [...], "left_out": [...]}]}; a row
-        has peer, threads, us (median), low, high, loss.
+        has peer, threads, us (median), low, high, loss. "roof" is empty where nobody could tell.
     """
     names = [*dict.fromkeys([*peers, "numpy"])]
     with ExitStack() as stack:
@@ -114,7 +116,7 @@ def run(
         "device": device,
         "threads": list(threads),
         "repeats": repeats,
-        "roof": {str(number): median(found) for number, found in roofs.items()},
+        "roof": {str(number): median(found) for number, found in roofs.items() if found},
         "shapes": results,
     }
 
@@ -139,7 +141,7 @@ def _measure(
         for worker, _, times in ready:
             time.sleep(REST)
             times.append(worker.ask("time")["us"])
-            if worker.peer == "numpy":
+            if worker.peer == ROOF_OF[worker.device]:
                 time.sleep(REST)
                 roofs[worker.threads].append(worker.ask("roof")["gflops"])
     for worker, loss, times in ready:
@@ -177,7 +179,7 @@ def _checked(
         say(f"{shape.name}: {worker.peer}, {worker.threads} threads: preparing")
         same = 1 if spec.two_classes_differ and shape.widths[-1] == 2 else CHECKED_STEPS
         try:
-            worker.ask("open", shape=str(shape))
+            worker.ask("open", shape=str(shape), steps=shape.steps)
             losses = {
                 steps: worker.ask("losses", steps=steps)["loss"]
                 for steps in sorted({1, min(same, shape.steps)})

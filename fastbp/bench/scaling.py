@@ -125,7 +125,8 @@ def run(
 
 
 def _measure(shape: Shape, ranks: int, threads: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "fastbp.bench.ranks", str(shape), "--threads", str(threads)]
+    command = [sys.executable, "-m", "fastbp.bench.ranks", str(shape)]
+    command += ["--threads", str(threads), "--steps", str(shape.steps)]
     if ranks > 1:  # bound: ranks that wander between cores lose a tenth
         command = [launcher() or "mpiexec", "-bind-to", "core", "-n", str(ranks), *command]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

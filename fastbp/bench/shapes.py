@@ -25,6 +25,8 @@ _PATTERN = re.compile(r"(\d+(?:-\d+)+):(\d+)")
 class Shape:
     """A network (widths from the inputs to the outputs) and the size of its batches.
 
+    epoch: training steps of an epoch; by default as many as its work asks for.
+
     Example:
         >>> SHAPES["mnist"].flops
         52363264
@@ -33,6 +35,7 @@ class Shape:
     name: str
     widths: tuple[int, ...]
     batch: int
+    epoch: int | None = None
 
     @cached_property
     def flops(self) -> int:
@@ -47,7 +50,7 @@ class Shape:
     @cached_property
     def steps(self) -> int:
         """Training steps of an epoch."""
-        return int(min(max(_WORK / self.flops, _LEAST), _MOST))
+        return self.epoch or int(min(max(_WORK / self.flops, _LEAST), _MOST))
 
     def __str__(self) -> str:
         """The widths and the batch, as `parse` reads them."""
@@ -64,15 +67,17 @@ _NAMED: Final = {
 }
 
 
-def parse(text: str) -> Shape:
+def parse(text: str, steps: int | None = None) -> Shape:
     """A named shape, or one written as `inputs-units-...-classes:batch`.
+
+    steps: of an epoch; None: see `Shape`.
 
     Raises:
         ValueError: neither a name nor such a text.
 
     Example:
         >>> parse("20-16-3:8")
-        Shape(name='20-16-3:8', widths=(20, 16, 3), batch=8)
+        Shape(name='20-16-3:8', widths=(20, 16, 3), batch=8, epoch=None)
     """
     found = _PATTERN.fullmatch(_NAMED.get(text, text))
     widths = tuple(map(int, found[1].split("-"))) if found else ()
@@ -81,7 +86,7 @@ def parse(text: str) -> Shape:
             f"shape {text!r} is neither one of {', '.join(_NAMED)} nor widths and batch such as "
             "784-128-10:128 (positive, with at least two classes)"
         )
-    return Shape(text, widths, int(found[2]))
+    return Shape(text, widths, int(found[2]), steps)
 
 
 SHAPES: Final = {name: parse(name) for name in _NAMED}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,8 +25,8 @@ def gflops(entry: dict[str, Any], row: Row) -> float:
 
 
 def share_of_roof(result: dict[str, Any], entry: dict[str, Any], row: Row) -> float:
-    """The same as a share of what OpenBLAS reached in the same run on as many threads."""
-    return gflops(entry, row) / float(result["roof"][str(row["threads"])])
+    """The same as a share of the roof of that run on as many threads; nan where it has none."""
+    return gflops(entry, row) / float(result["roof"].get(str(row["threads"]), math.nan))
 
 
 def ratio(rows: dict[str, Row], peer: str) -> float | None:
@@ -59,7 +60,8 @@ def cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         if ours := found.get("fastbp"):
             share = share_of_roof(result, entry, ours)
             speed = gflops(entry, ours)
-            row += [_number(ours["us"]), str(ours["threads"]), f"{speed:.1f}", f"{share:.0%}"]
+            row += [_number(ours["us"]), str(ours["threads"]), f"{speed:.1f}"]
+            row.append("-" if math.isnan(share) else f"{share:.0%}")
         else:
             row += ["-"] * 4
         for peer in others:
@@ -80,7 +82,8 @@ def render(result: dict[str, Any]) -> Iterator[Table | str]:
         table.add_row(*row)
     yield table
     roofs = ", ".join(f"{roof:.0f} GFLOP/s on {n}" for n, roof in result["roof"].items())
-    yield f"roof (OpenBLAS, 2048 x 2048 x 2048, float32; threads): {roofs}"
+    library = "OpenBLAS" if result["device"] == "cpu" else "cuBLAS"
+    yield f"roof ({library}, 2048 x 2048 x 2048, float32; threads): {roofs or 'not measured'}"
     yield f"medians of {result['repeats']} interleaved fits; (x): its time over fastbp's"
     for entry in result["shapes"]:
         for out in entry["left_out"]:

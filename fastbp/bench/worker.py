@@ -2,7 +2,7 @@
 
 Requests and replies are lines of JSON on standard input and output:
 
-    {"do": "open", "shape": "784-128-10:128"}   -> {}            built, compiled, warmed up
+    {"do": "open", "shape": "784-128-10:128", "steps": 76}   -> {}   built, compiled, warmed up
     {"do": "losses", "steps": 20}               -> {"loss": ...}
     {"do": "time"}                              -> {"us": ...}   microseconds a step, one repeat
     {"do": "roof"}                              -> {"gflops": ...}
@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,10 @@ class Worker:
         self._peer: Peer | None = None
         self._steps = 0
 
-    def open(self, shape: str) -> dict[str, Any]:
-        """Prepare a shape's task, instead of the one before."""
+    def open(self, shape: str, steps: int) -> dict[str, Any]:
+        """Prepare a shape's task, of so many steps an epoch, instead of the one before."""
         self._peer = None
-        task = make_task(parse(shape))
+        task = make_task(parse(shape, steps))
         self._steps = task.shape.steps
         self._peer = make(self._name, task, self._threads, self._device)
         return {}
@@ -55,14 +56,32 @@ class Worker:
         return {"us": (time.perf_counter() - start) / (EPOCHS * self._steps) * 1e6}
 
     def roof(self) -> dict[str, Any]:
-        """What the machine multiplies at best: NumPy's float32 product of two large squares."""
-        rng = np.random.default_rng(0)
-        A, B = (rng.random((ROOF_SIZE, ROOF_SIZE), dtype=np.float32) for _ in range(2))
-        out = np.empty_like(A)
-        np.matmul(A, B, out=out)
+        """What the device multiplies at best: a float32 product of two large squares."""
+        multiply = _numpy_product() if self._device == "cpu" else _card_product()
+        multiply()
         start = time.perf_counter()
-        np.matmul(A, B, out=out)
+        multiply()
         return {"gflops": 2 * ROOF_SIZE**3 / (time.perf_counter() - start) / 1e9}
+
+
+def _numpy_product() -> Callable[[], None]:
+    rng = np.random.default_rng(0)
+    A, B = (rng.random((ROOF_SIZE, ROOF_SIZE), dtype=np.float32) for _ in range(2))
+    out = np.empty_like(A)
+    return lambda: np.matmul(A, B, out=out)  # type: ignore[return-value]
+
+
+def _card_product() -> Callable[[], None]:
+    """cuBLAS by way of PyTorch, whose float32 products leave tensor cores alone by default."""
+    import torch
+
+    A, B = (torch.rand((ROOF_SIZE, ROOF_SIZE), device="cuda") for _ in range(2))
+
+    def multiply() -> None:
+        torch.mm(A, B)
+        torch.cuda.synchronize()
+
+    return multiply
 
 
 def main(peer: str, threads: int, device: str) -> None:

@@ -28,6 +28,10 @@ def bench(
         typer.Option(help="fastbp alone, on so many ranks under mpiexec, such as 1,2."),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, max=1000, help="Fits timed of each.")] = 5,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="Steps of an epoch; default 12 to 600, by work."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     output: Annotated[
         Path | None, typer.Option("--json", help="Write what was measured into this file.")
@@ -43,7 +47,7 @@ def bench(
     if output is not None:
         options.check_writable("--json", output)
     try:
-        chosen = [shapes.parse(text) for text in shape or shapes.SHAPES]
+        chosen = [shapes.parse(text, steps) for text in shape or shapes.SHAPES]
     except ValueError as error:
         raise options.refuse("--shape", str(error)) from None
     if ranks is not None:
@@ -70,7 +74,7 @@ def bench(
     # A file or a pipe has no width: room for every peer.
     printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for line in table.render(result):
-        printed.print(line, soft_wrap=isinstance(line, str))
+        printed.print(line, soft_wrap=isinstance(line, str), markup=False)
 
 
 def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | None) -> None:

@@ -55,7 +55,7 @@ def demo(
     if plot is not None:
         with options.writing("--plot", plot):
             history.plot(plot)
-        console.print(f"learning curve: {plot}", soft_wrap=True)
+        console.print(f"learning curve: {plot}", soft_wrap=True, markup=False)
 
 
 def _train(split: Split, epochs: int, seed: int, threads: int | None) -> tuple[Network, History]:

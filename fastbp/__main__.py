@@ -1,0 +1,5 @@
+"""`python -m fastbp` is the command `fastbp`."""
+
+from .cli import main
+
+main()
