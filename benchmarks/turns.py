@@ -1,12 +1,14 @@
 """Training steps by two or more versions of the package, in turns: did a change pay?
 
     python benchmarks/turns.py main~1 main [--shape mnist:2 --shape wide:1+adam] [--turns 9]
+                               [--rest 0.2]
 
 Each version is a commit (or `.`, the working tree), unpacked into a folder of its own and imported
 in a process of its own that lives through the run. A shape is `NAME:THREADS`, a name or widths and
 batch as `fastbp bench` takes them, and what the network has besides: adam, bn, dropout, float64, or
 an activation. Prints medians in microseconds a step and, in brackets, the median over the turns of
-the version's time over the first one's.
+the version's time over the first one's. `--rest`: seconds of sleep before each fit, after which
+threads and clocks must be woken.
 """
 
 from __future__ import annotations
@@ -100,6 +102,7 @@ def main() -> None:
     parser.add_argument("versions", nargs="+")
     parser.add_argument("--shape", action="append")
     parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--rest", type=float, default=0.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         processes = []
@@ -116,6 +119,7 @@ def main() -> None:
             )  # fmt: skip
 
         def ask(process: Any, shape: str) -> float:
+            time.sleep(asked.rest)
             process.stdin.write(shape + "\n")
             process.stdin.flush()
             return float(json.loads(process.stdout.readline()))

@@ -20,6 +20,7 @@ from typing import Any
 
 from numba.core import config
 
+from . import cores
 from .kernels.cpu.jit import JIT_DISABLED
 
 
@@ -29,12 +30,16 @@ class _Worker(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="fastbp-worker", daemon=True)
         self.tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.core = cores.UNKNOWN
+        self.mask: set[int] | None = None
         self.start()
 
     def run(self) -> None:
         while True:
+            self.core = cores.current_core()
             function, args, done = self.tasks.get()
             try:
+                cores.settle(self)
                 function(*args)
                 done.put(None)
             except BaseException as error:  # noqa: BLE001 - handed to the caller, who raises it
@@ -89,6 +94,7 @@ def run(function: Callable[..., Any], threads: int, args: tuple[Any, ...]) -> An
     returned: list[Any] = []
     failure: BaseException | None = None
     try:
+        cores.keep_apart(workers)
         # One call of C code, in which Python delivers no signal: an interrupt comes before any
         # share has begun or after the first has returned. In between, the others would wait for
         # the first at a meeting for ever.

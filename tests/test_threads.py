@@ -145,7 +145,7 @@ def test_an_interrupt_between_the_shares_comes_when_all_have_begun(
     trip = ctypes.PyDLL(None).PyErr_SetInterrupt  # what Ctrl-C does
     trip.argtypes, trip.restype = [ctypes.py_object], None
     worker = threads._Worker()
-    striker = SimpleNamespace(tasks=SimpleNamespace(put=trip))
+    striker = SimpleNamespace(tasks=SimpleNamespace(put=trip), core=-1, native_id=None)
     done: queue.SimpleQueue[Any] = queue.SimpleQueue()
     done.put(None)  # the striker's
     seen: dict[int, int] = {}
