@@ -25,8 +25,9 @@ from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from .host import ARM, FEATURES
-from .jit import JIT_DISABLED, cached
+from .jit import JIT_DISABLED, cached, inline
 from .packing import build_copy, build_turn
+from .prefetch import LINE
 from .tiles import (
     FINISH_NONE,
     START_C,
@@ -56,6 +57,7 @@ PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy; l
 A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows (24 of AVX2), tiles of 12, 8 or 6
 A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in the L2
 A_COLUMNS: Final = 128  # columns of the result that share the copy
+NEAR_BYTES: Final = 2 << 20  # an operand up to this is found in the L2, or nearly: not asked for
 NARROW_BYTES: Final = 0 if _TILES is None else _TILES.vector_bytes  # so few columns of A^T dZ ...
 NARROW_BATCH: Final = 24  # ... over at least so many samples are formed as (dZ^T A)^T ...
 NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which share one set
@@ -108,6 +110,37 @@ def _by_width(
     return call
 
 
+@inline
+def next_source(
+    rows: int, columns: int, depth: int, a: int, a_step: int, b: int, b_row: int, turned: int,
+    pack_a: bool, column: int, done: int, block: int, panel_columns: int, itemsize: int,
+) -> tuple[int, int, int, int, int]:  # fmt: skip
+    """What is read after a panel of B, for the tiles to ask for: their `next` to `next_tiles`.
+
+    B's panel at `column`, else the first of those `block` deeper; when B is done, the rows of A
+    after these, which a caller that forms dL/dW wants next. Nothing where few rows hide it.
+    """
+    if column >= columns:
+        column, done = 0, done + block
+    if rows >= PACK_ROWS and done < depth and depth * columns * itemsize > NEAR_BYTES:
+        at = b + ((column * b_row + done) if turned != 0 else (done * b_row + column)) * itemsize
+        deep = min(block, depth - done)
+        wide = min(columns - column, panel_columns)
+        if turned != 0:
+            return at, b_row * itemsize, 1, 4 * wide, pairs_of_lines(deep * itemsize)
+        return at, b_row * itemsize, 4, deep, 4 * pairs_of_lines(wide * itemsize)
+    if rows >= PACK_ROWS and done >= depth and pack_a and depth * a_step * itemsize > NEAR_BYTES:
+        tiles = 4 * pairs_of_lines(rows * itemsize)
+        return a + rows * itemsize, a_step * itemsize, 4, depth, tiles
+    return b, 0, 1, 0, 0
+
+
+@inline
+def pairs_of_lines(size: int) -> int:
+    """Pairs of cache lines that hold so many bytes."""
+    return (size + 2 * LINE - 1) // (2 * LINE)
+
+
 def make_product(tiles: TileSet, itemsize: int) -> Any:
     """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`).
 
@@ -120,8 +153,9 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     copy = _by_width(build_copy, tiles, itemsize, 2, copied)
     turn = _by_width(build_turn, tiles, itemsize, 2)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
-    tall = A_VECTORS * lanes
+    tall, height = A_VECTORS * lanes, max(tiles.heights[widest])
     dear_masks = not tiles.free_masks
+    panel_columns = widest * lanes
     depth_block = DEPTH_BLOCK_BYTES // itemsize
     far = PACK_STRIDE_BYTES // itemsize
 
@@ -154,6 +188,10 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
             while column < columns:
                 vectors = min(widest, (columns - column + lanes - 1) // lanes)
                 here = min(columns - column, vectors * lanes)
+                near, near_row, by, near_depth, near_tiles = next_source(
+                    rows, columns, depth, a, a_step, b, b_row, turned, pack_a, column + here, done,
+                    block, panel_columns, itemsize,
+                )  # fmt: skip
                 at, step = b + (done * b_row + column) * itemsize, b_row
                 whole = here == vectors * lanes
                 if pack or (pack_edge and not whole):
@@ -180,7 +218,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             part, a_row, width if pack_a else a_step, step, c_row, judge_row,
                             here - (vectors - 1) * lanes,
                             asked + row * 16 if asked != 0 and column == 0 else 0, done * itemsize,
-                            1 if whole else 0, begin, end,
+                            1 if whole else 0, near + row // height // by * 2 * LINE, near_row, by,
+                            near_depth, near_tiles - row // height, begin, end,
                         ),
                     )  # fmt: skip
                 column += here

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .prefetch import request
+from .prefetch import LINE, request
+from .tile_requests import ask_for_batch, ask_for_next, first_of_next
 from .vectors import I64, POINTER, VOID, Vectors
 
 # How a tile's accumulators start, and what is done to them before they are stored.
@@ -70,14 +71,11 @@ TILE_SETS: Final = {
 _POINTERS = ("a", "b", "c", "bias", "judge")
 _NUMBERS = (
     "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "asked", "asked_at",
-    "whole",
+    "whole", "next", "next_row", "next_by", "next_depth", "next_tiles",
 )  # fmt: skip
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
 PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2))
 
-
-LINE: Final = 64
-"""Bytes of a cache line."""
 
 ROWS_A_LEADER: Final = 3
 """Rows of A that one running pointer reaches, at 0, 1 and 2 strides, which x86 adds for nothing."""
@@ -85,7 +83,11 @@ ROWS_A_LEADER: Final = 3
 
 @dataclass
 class _Tile:
-    """What the pieces of one tile share while it is emitted."""
+    """What the pieces of one tile share while it is emitted.
+
+    largest: of its set; in it large products spend their time, and only it asks for what they read
+    next.
+    """
 
     simd: Vectors
     height: int
@@ -93,6 +95,7 @@ class _Tile:
     arg: dict[str, Any]
     mask: Any
     whole: bool
+    largest: bool
 
     def cells(self) -> list[tuple[int, int]]:
         return [(i, v) for i in range(self.height) for v in range(self.vectors)]
@@ -123,11 +126,13 @@ def build_panel(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) 
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
     arg = dict(zip(PANEL_ARGUMENTS, function.args, strict=True))
     mask = simd.first(arg["rest"])
+    largest = (max(tiles.heights[tiles.widest]), tiles.widest)
 
     def loops(whole: bool) -> None:
         row: Any = ir.Constant(I64, 0)
         for height in tiles.heights[vectors]:
-            row = _row_loop(function, _Tile(simd, height, vectors, arg, mask, whole), row)
+            tile = _Tile(simd, height, vectors, arg, mask, whole, (height, vectors) == largest)
+            row = _row_loop(function, tile, row)
 
     if tiles.free_masks:
         loops(False)
@@ -230,8 +235,11 @@ def _depth_loop(
     """for p in range(depth): accumulators += A[:, p] * B[p, :]."""
     simd, arg = tile.simd, tile.arg
     builder = simd.builder
-    never = builder.zext(builder.icmp_signed("==", arg["asked"], ir.Constant(I64, 0)), I64)
     leaders = [tile.row(a, arg["a_row"], i) for i in range(0, tile.height, ROWS_A_LEADER)]
+    zero = ir.Constant(I64, 0)
+    next_first, next_depth = first_of_next(tile, row) if tile.largest else (zero, zero)
+    wanted = builder.or_(arg["asked"], next_depth)
+    never = builder.zext(builder.icmp_signed("==", wanted, zero), I64)
     before = builder.block
     head, body, after = (function.append_basic_block(n) for n in ("depth", "multiply", "summed"))
     builder.branch(head)
@@ -246,9 +254,15 @@ def _depth_loop(
     builder.cbranch(builder.icmp_signed("<", p, arg["depth"]), body, after)
     builder.position_at_end(body)
     within = builder.and_(p, ir.Constant(I64, LINE // simd.itemsize - 1))
-    due = builder.icmp_signed("==", builder.or_(within, never), ir.Constant(I64, 0))
+    due = builder.icmp_signed("==", builder.or_(within, never), zero)
     with builder.if_then(due, likely=False):
-        _ask(tile, row, p)
+        if tile.largest:
+            with builder.if_then(builder.icmp_signed("<", p, next_depth)):
+                ask_for_next(tile, p, next_first)
+            with builder.if_then(builder.icmp_signed("!=", arg["asked"], zero)):
+                ask_for_batch(tile, row, p)
+        else:
+            ask_for_batch(tile, row, p)
     row_b = [
         simd.load(simd.at(b_here, v * simd.lanes), tile.guard_of_b(v)) for v in range(tile.vectors)
     ]
@@ -270,36 +284,6 @@ def _depth_loop(
     builder.branch(head)
     builder.position_at_end(after)
     return sums
-
-
-def _ask(tile: _Tile, row: Any, p: Any) -> None:
-    """Ask for one line of each row that the next batch has in these places, and claim its place.
-
-    `asked` says where from and, if that is to be claimed, where to. As many requests as a tile has
-    rows, once a line of A: spread so thin they cost nothing. All of a batch's at once wait for each
-    other, and 3 ns each (100 KB: 4.7 us).
-    """
-    simd, arg = tile.simd, tile.arg
-    builder = simd.builder
-    at = builder.add(arg["asked_at"], builder.mul(p, ir.Constant(I64, simd.itemsize)))
-    pairs = builder.inttoptr(arg["asked"], POINTER)
-    first = builder.shl(row, ir.Constant(I64, 1))
-
-    def number(i: int, which: int) -> Any:
-        index = builder.add(first, ir.Constant(I64, 2 * i + which))
-        return builder.load(builder.gep(pairs, [index], source_etype=I64), typ=I64, align=8)
-
-    def place(address: Any) -> Any:
-        return builder.inttoptr(builder.add(address, at), POINTER)
-
-    for i in range(tile.height):
-        request(builder, place(number(i, 0)), level=2)
-    with builder.if_then(builder.icmp_signed("!=", number(0, 1), ir.Constant(I64, 0))):
-        for i in range(tile.height):
-            there = place(number(i, 1))
-            following = builder.gep(there, [I64(LINE)], source_etype=ir.IntType(8))
-            request(builder, following, write=True)
-            simd.claim(there)
 
 
 def _finish(function: ir.Function, tile: _Tile, c: Any, judge: Any, totals: list[Any]) -> None:
