@@ -64,11 +64,11 @@ def all_finite(trainer: Trainer) -> bool:
 
     A row of squares that overflows would leave its weights where they are for ever.
     """
-    for numbers in (trainer.network.parameters, trainer.network._running, trainer.state):
-        with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        for numbers in (trainer.network.parameters, trainer.network._running, trainer.state):
             total = numbers.sum()  # one pass; it may overflow where every number is finite
-        if not np.isfinite(total) and not np.isfinite(numbers).all():
-            return False
+            if not np.isfinite(total) and not np.isfinite(numbers).all():
+                return False
     return True
 
 

@@ -304,6 +304,8 @@ class History:
 
 def _plain(value: Any) -> Any:
     """A float, or a list of floats for values by layer."""
+    if type(value) is float:  # nearly all are, and NumPy takes a microsecond to find out
+        return value
     if np.ndim(value) == 0:
         return float(value)
     return [float(item) for item in value]
