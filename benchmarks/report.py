@@ -68,7 +68,7 @@ def _circumstances(result: dict[str, Any]) -> str:
     roofs = ", ".join(f"{roof:.0f} GFLOP/s on {n}" for n, roof in result["roof"].items())
     return (
         f"{result['machine']['processor']}, {result['date'][:10]}; medians of {result['repeats']} "
-        f"interleaved epochs; (x) is a peer's time over fastbp's. Roof (OpenBLAS, 2048^3 float32, "
+        f"interleaved fits; (x) is a peer's time over fastbp's. Roof (OpenBLAS, 2048^3 float32, "
         f"by threads): {roofs}."
     )
 
