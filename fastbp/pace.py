@@ -52,7 +52,6 @@ class Pace:
         self.times = {n: deque[float](maxlen=LOOKS) for n in numbers}
         self.since = 0
         self.threads = most
-        self.first: int | None = most  # until it is known whether its first chunk is to be believed
 
     def took(self, seconds: float) -> None:
         """A step of the last chunk, on `threads`, took so long."""
@@ -64,11 +63,10 @@ class Pace:
         best = {n: min(times, default=0.0) for n, times in self.times.items()}
         faster, slower = sorted(best, key=lambda n: best[n])
         self.threads = faster
-        if best[faster] > 0 and self.first is not None:
-            first, self.first = self.first, None
-            if first == slower:  # it began with cold memory and threads asleep: look at once
-                self.threads = first
-                return
+        once = all(len(times) == 1 for times in self.times.values())
+        if once and slower == next(iter(self.times)):
+            self.threads = slower  # it began with cold memory and threads asleep: once more
+            return
         if best[faster] > 0:
             wait = min(max((best[slower] / best[faster] - 1) / COST, AGAIN), SELDOM)
             if len(self.times[slower]) < LOOKS:  # its only chunk may have loaded code
