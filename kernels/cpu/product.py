@@ -118,7 +118,8 @@ def next_source(
     """What is read after a panel of B, for the tiles to ask for: their `next` to `next_tiles`.
 
     B's panel at `column`, else the first of those `block` deeper; when B is done, the rows of A
-    after these, which a caller that forms dL/dW wants next. Nothing where few rows hide it.
+    after these, which a caller that forms dL/dW wants next (but after its last: in vain). Nothing
+    where the rows are too few to hide it.
     """
     if column >= columns:
         column, done = 0, done + block
