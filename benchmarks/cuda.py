@@ -38,6 +38,7 @@ from typing import Any
 import numpy as np
 
 import fastbp
+from fastbp.bench.shapes import Shape, make_task, parse
 from fastbp.devices import cuda_problem
 
 PRODUCTS = [(32, 784, 10), (128, 784, 128), (256, 784, 512), (256, 512, 512), (512, 2048, 2048)]
@@ -46,19 +47,23 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: shapes, steps of an epoch (None: by work), blocks, samples of a fit."""
+    """How much is measured.
+
+    steps: of an epoch; None: by the work of a step. fitted, samples: the shape of the whole fit.
+    """
 
     shapes: list[str]
     steps: int | None
     repeats: int
     blocks: list[int]
-    digits: tuple[int, int, int]  # samples, inputs, batch
+    fitted: str
+    samples: int
 
 
 NAMED = ["online", "notes", "tabular", "mnist", "wide", "large", "64-128-128-128-10:4096"]
-WHOLE = Scale(NAMED, None, REPEATS, [1, 2, 4, 8, 16, 32, 64], (60_000, 784, 128))
+WHOLE = Scale(NAMED, None, REPEATS, [1, 2, 4, 8, 16, 32, 64], "mnist", 60_000)
 QUICK = replace(WHOLE, shapes=[shape for shape in NAMED if shape not in {"wide", "large"}])
-REHEARSED = Scale(["5-4-3:4"], 2, 1, [1], (24, 6, 8))
+REHEARSED = Scale(["5-4-3:4"], 2, 1, [1], "6-5-10:8", 24)
 
 
 def tests() -> str:
@@ -127,22 +132,27 @@ def products() -> list[dict[str, Any]]:
     return rows
 
 
-def digits_network(scale: Scale) -> tuple[Any, Any, Any]:
+def network_of(shape: Shape) -> fastbp.Network:
+    """A new network of that shape, on the card."""
+    inputs, *hidden, classes = shape.widths
+    layers = [fastbp.Dense(units, "relu") for units in hidden]
+    layers.append(fastbp.Dense(classes, "softmax"))
+    return fastbp.Network(inputs, layers, loss="cross_entropy", seed=0, device="cuda")
+
+
+def whole_task(scale: Scale) -> tuple[Shape, Any, Any]:
     """784-128-10 and 60,000 samples of MNIST's form, unless it is a rehearsal."""
-    samples, inputs, _ = scale.digits
-    rng = np.random.default_rng(0)
-    X, y = rng.random((samples, inputs), dtype=np.float32), rng.integers(0, 10, samples)
-    layers = [fastbp.Dense(128 if inputs == 784 else 5, "relu"), fastbp.Dense(10, "softmax")]
-    net = fastbp.Network(inputs, layers, loss="cross_entropy", seed=0, device="cuda")
-    return net, X, y
+    shape, rng = parse(scale.fitted), np.random.default_rng(0)
+    X = rng.random((scale.samples, shape.widths[0]), dtype=np.float32)
+    return shape, X, rng.integers(shape.widths[-1], size=scale.samples)
 
 
 def whole_fit(scale: Scale) -> float:
     """Seconds of ten epochs from arrays of the host, after a first one that compiled."""
-    net, X, y = digits_network(scale)
-    batch = scale.digits[2]
-    trainer = fastbp.Trainer(net, fastbp.SGD(0.1, momentum=0.9), batch, progress=False)
-    trainer.fit(X[: 2 * batch], y[: 2 * batch])
+    shape, X, y = whole_task(scale)
+    rule, few = fastbp.SGD(0.1, momentum=0.9), 2 * shape.batch
+    trainer = fastbp.Trainer(network_of(shape), rule, shape.batch, progress=False)
+    trainer.fit(X[:few], y[:few])
     start = time.perf_counter()
     trainer.fit(X, y, epochs=10)
     return time.perf_counter() - start
@@ -150,17 +160,13 @@ def whole_fit(scale: Scale) -> float:
 
 def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
     """Microseconds a step by number of blocks, by shape."""
-    from fastbp.bench.shapes import make_task, parse
     from fastbp.cuda import workspace
 
     chosen: dict[str, dict[int, float]] = {}
     before = workspace.CardWorkspace._blocks
     for text in scale.shapes:
         task = make_task(parse(text, scale.steps))
-        *hidden, classes = task.shape.widths[1:]
-        layers = [fastbp.Dense(units, "relu") for units in hidden]
-        layers.append(fastbp.Dense(classes, "softmax"))
-        net = fastbp.Network(task.shape.widths[0], layers, device="cuda", seed=0)
+        net = network_of(task.shape)
         trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
         times = {}
         for count in (*scale.blocks, workspace.processors()):
@@ -175,10 +181,11 @@ def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
 
 def same_bits(scale: Scale) -> bool:
     """Two fits end with the same weights."""
-    found, batch = [], scale.digits[2]
+    shape, X, y = whole_task(scale)
+    some, found = 50 * shape.batch, []
     for _ in range(2):
-        net, X, y = digits_network(scale)
-        fastbp.Trainer(net, "adam", batch, progress=False).fit(X[: 50 * batch], y[: 50 * batch])
+        net = network_of(shape)
+        fastbp.Trainer(net, "adam", shape.batch, progress=False).fit(X[:some], y[:some])
         found.append(net.parameters.tobytes())
     return found[0] == found[1]
 
