@@ -65,11 +65,9 @@ def between_marks(text: str, content: str) -> str:
 
 
 def _circumstances(result: dict[str, Any]) -> str:
-    roofs = ", ".join(f"{roof:.0f} GFLOP/s on {n}" for n, roof in result["roof"].items())
     return (
         f"{result['machine']['processor']}, {result['date'][:10]}; medians of {result['repeats']} "
-        f"interleaved fits; (x) is a peer's time over fastbp's. Roof (OpenBLAS, 2048^3 float32, "
-        f"by threads): {roofs}."
+        f"interleaved fits; (x) is a peer's time over fastbp's; {table.roof(result)}."
     )
 
 

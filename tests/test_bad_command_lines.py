@@ -167,7 +167,8 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("bench", "--shape", ""), "shape ''"), (("bench", "--shape", "1-1:0"), "shape '1-1:0'"),
     (("bench", "--shape", "0-1:1"), "'0-1:1'"), (("bench", "--peer", ""), "peer=''"),
     (("bench", "--threads", ""), "'' is not a list"), (("bench", "--threads", "1,x"), "'1,x'"),
-    (("bench", "--repeats", "x"), "'--repeats'"), (("bench", "--json", ""), "'--json'"),
+    (("bench", "--repeats", "x"), "'--repeats'"), (("bench", "--steps", "0"), "'--steps'"),
+    (("bench", "--json", ""), "'--json'"),
 ]  # fmt: skip
 
 

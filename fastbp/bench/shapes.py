@@ -25,7 +25,7 @@ _PATTERN = re.compile(r"(\d+(?:-\d+)+):(\d+)")
 class Shape:
     """A network (widths from the inputs to the outputs) and the size of its batches.
 
-    epoch: training steps of an epoch; by default as many as its work asks for.
+    asked_steps: training steps of an epoch; by default as many as its work asks for.
 
     Example:
         >>> SHAPES["mnist"].flops
@@ -35,7 +35,7 @@ class Shape:
     name: str
     widths: tuple[int, ...]
     batch: int
-    epoch: int | None = None
+    asked_steps: int | None = None
 
     @cached_property
     def flops(self) -> int:
@@ -50,7 +50,7 @@ class Shape:
     @cached_property
     def steps(self) -> int:
         """Training steps of an epoch."""
-        return self.epoch or int(min(max(_WORK / self.flops, _LEAST), _MOST))
+        return self.asked_steps or int(min(max(_WORK / self.flops, _LEAST), _MOST))
 
     def __str__(self) -> str:
         """The widths and the batch, as `parse` reads them."""
@@ -77,7 +77,7 @@ def parse(text: str, steps: int | None = None) -> Shape:
 
     Example:
         >>> parse("20-16-3:8")
-        Shape(name='20-16-3:8', widths=(20, 16, 3), batch=8, epoch=None)
+        Shape(name='20-16-3:8', widths=(20, 16, 3), batch=8, asked_steps=None)
     """
     found = _PATTERN.fullmatch(_NAMED.get(text, text))
     widths = tuple(map(int, found[1].split("-"))) if found else ()

@@ -81,13 +81,18 @@ def render(result: dict[str, Any]) -> Iterator[Table | str]:
     for row in rows:
         table.add_row(*row)
     yield table
-    roofs = ", ".join(f"{roof:.0f} GFLOP/s on {n}" for n, roof in result["roof"].items())
-    library = "OpenBLAS" if result["device"] == "cpu" else "cuBLAS"
-    yield f"roof ({library}, 2048 x 2048 x 2048, float32; threads): {roofs or 'not measured'}"
+    yield roof(result)
     yield f"medians of {result['repeats']} interleaved fits; (x): its time over fastbp's"
     for entry in result["shapes"]:
         for out in entry["left_out"]:
             yield f"left out: {entry['name']}, {out['peer']} on {out['threads']}: {out['why']}"
+
+
+def roof(result: dict[str, Any]) -> str:
+    """What the shares of the roof are shares of, by threads."""
+    roofs = ", ".join(f"{roof:.0f} GFLOP/s on {n}" for n, roof in result["roof"].items())
+    library = "OpenBLAS" if result["device"] == "cpu" else "cuBLAS"
+    return f"roof ({library}, 2048 x 2048 x 2048, float32; threads): {roofs or 'not measured'}"
 
 
 def _number(us: float) -> str:
