@@ -49,7 +49,7 @@ REPEATS = 5
 class Scale:
     """How much is measured.
 
-    steps: of an epoch; None: by the work of a step. fitted, samples: the shape of the whole fit.
+    steps: of an epoch; None: see `Shape.on_a_card`. fitted, samples: the shape of the whole fit.
     """
 
     shapes: list[str]
@@ -165,7 +165,7 @@ def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
     chosen: dict[str, dict[int, float]] = {}
     before = workspace.CardWorkspace._blocks
     for text in scale.shapes:
-        task = make_task(parse(text, scale.steps))
+        task = make_task(parse(text, scale.steps).on_a_card())
         net = network_of(task.shape)
         trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
         times = {}

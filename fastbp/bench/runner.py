@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from statistics import median
@@ -91,7 +91,8 @@ def run(
 
     Args:
         shapes: what is trained.
-        peers: names of `PEERS`; the NumPy loop is added, as the one to check against.
+        peers: names of `PEERS`; the NumPy loop is added, as the one to check against, and timed
+            beside them but on a card.
         threads: numbers of threads that each peer is measured at.
         repeats: timed of each, in turns; one is a fit of `shapes.EPOCHS` epochs.
         say: told what is going on.
@@ -99,10 +100,12 @@ def run(
 
     Returns:
         What `fastbp bench --json` stores: {"date", "threads", "repeats", "roof": {threads:
-        GFLOP/s}, "shapes": [{"name", "shape", "flops", "rows": [...], "left_out": [...]}]}; a row
-        has peer, threads, us (median), low, high, loss. "roof" is empty where nobody could tell.
+        GFLOP/s}, "shapes": [{"name", "shape", "flops", "expected", "rows": [...], "left_out":
+        [...]}]}; "expected" is the NumPy loop's loss. A row has peer, threads, us (median), low,
+        high, loss. "roof" is empty where nobody could tell.
     """
-    names = [*dict.fromkeys([*peers, "numpy"])]
+    asked = [*dict.fromkeys(peers)]
+    names = [*dict.fromkeys([*asked, "numpy"])]
     with ExitStack() as stack:
         workers = [
             stack.enter_context(Remote(name, number, device))
@@ -110,7 +113,8 @@ def run(
             for name in names
         ]
         roofs: dict[int, list[float]] = {number: [] for number in threads}
-        results = [_measure(shape, workers, repeats, roofs, say) for shape in shapes]
+        timed = names if device == "cpu" else asked
+        results = [_measure(shape, workers, timed, repeats, roofs, say) for shape in shapes]
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device,
@@ -124,6 +128,7 @@ def run(
 def _measure(
     shape: Shape,
     workers: Sequence[Remote],
+    timed: Collection[str],
     repeats: int,
     roofs: dict[int, list[float]],
     say: Callable[[str], None],
@@ -131,10 +136,13 @@ def _measure(
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
     ready: list[tuple[Remote, float, list[float]]] = []
+    expected = math.nan
     for worker, loss, problem in _checked(shape, workers, say):
+        if worker.peer == "numpy":
+            expected = loss
         if problem:
             left_out.append({"peer": worker.peer, "threads": worker.threads, "why": problem})
-        else:
+        elif worker.peer in timed:
             ready.append((worker, loss, []))
     for turn in range(repeats):
         say(f"{shape.name}: round {turn + 1} of {repeats}")
@@ -159,6 +167,7 @@ def _measure(
         "name": shape.name,
         "shape": str(shape),
         "flops": shape.flops,
+        "expected": expected,
         "rows": rows,
         "left_out": left_out,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final
@@ -17,6 +17,8 @@ EPOCHS = 3
 # An epoch takes about this much arithmetic, within limits. With 12 steps at least, what the last
 # step of an epoch records for the history is a small part, and so is waking the threads.
 _WORK, _LEAST, _MOST = 4e9, 12, 600
+# A card takes tens of microseconds for any of them: so many bytes of samples, within limits.
+_BYTES, _MOST_ON_A_CARD = 2.5e8, 2000
 
 _PATTERN = re.compile(r"(\d+(?:-\d+)+):(\d+)")
 
@@ -51,6 +53,12 @@ class Shape:
     def steps(self) -> int:
         """Training steps of an epoch."""
         return self.asked_steps or int(min(max(_WORK / self.flops, _LEAST), _MOST))
+
+    def on_a_card(self) -> Shape:
+        """The same shape with the steps of an epoch on a card, unless others were asked for."""
+        many = int(_BYTES / (4 * self.batch * self.widths[0]))
+        steps = self.asked_steps or min(max(many, _LEAST), _MOST_ON_A_CARD)
+        return replace(self, asked_steps=steps)
 
     def __str__(self) -> str:
         """The widths and the batch, as `parse` reads them."""

@@ -89,7 +89,7 @@ def main(peer: str, threads: int, device: str) -> None:
     # Libraries print on standard output: theirs goes to standard error, ours to the parent.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    if PEERS[peer].by_affinity and hasattr(os, "sched_setaffinity"):
+    if device == "cpu" and PEERS[peer].by_affinity and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     worker = Worker(peer, threads, device)
     for line in sys.stdin:

@@ -57,6 +57,7 @@ def bench(
     if device != "cpu":
         _check_card(device)
         known = [name for name in known if name in peers.ON_A_CARD]
+        chosen = [one.on_a_card() for one in chosen]
         threads = threads or "1"
     names = _peers(peer, known, list(peers.PEERS))
     numbers = (

@@ -118,7 +118,7 @@ def cache_directory() -> Path | None:
     return path
 
 
-class _Locator(_CacheLocator):  # type: ignore[misc]
+class Locator(_CacheLocator):  # type: ignore[misc]
     """Where one function's cache lies, and the stamp that tells whether it is stale."""
 
     kind = ""
@@ -137,7 +137,7 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
         return hashlib.sha256(self._name.encode()).hexdigest()[:10]
 
     @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Locator | None:
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> Locator | None:
         path = cache_directory()
         return None if path is None else cls(py_func, path)
 
@@ -151,6 +151,6 @@ def cached(dispatcher: Any, py_func: Callable[..., Any], kind: str = "") -> Any:
 
 @functools.cache
 def _caches(kind: str) -> type[FunctionCache]:
-    locator = type("_KindLocator", (_Locator,), {"kind": kind})
+    locator = type("_KindLocator", (Locator,), {"kind": kind})
     impl = type("_Impl", (CompileResultCacheImpl,), {"_locator_classes": [locator]})
     return type("_Cache", (EntriesCache,), {"_impl_class": impl})

@@ -33,7 +33,7 @@ from ..layout import (
 from .activation import IDENTITY, SOFTMAX, needs_input, slope, softmax_slope_rows
 from .batchnorm import pulled_back, ratio_of, scale_of, sums_columns
 from .machine import device, like, thread
-from .product import sides, tiles
+from .product import cell, sides, tiles
 from .team import first_of, gather_team
 from .tiles import SMALL, THREADS
 
@@ -177,7 +177,7 @@ def _make(real: Any) -> Any:
                 if not simple:
                     continue
                 for e in range(thread(), s * s, THREADS):
-                    i, j = i0 + e // s, j0 + e % s
+                    i, j = cell(e, s, i0, j0)
                     if i < hi and j < m:
                         at = i * low_ld + j
                         d = undropped(net, below, at, arena[plan[below, D] + at], training)

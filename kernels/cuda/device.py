@@ -1,13 +1,14 @@
 """The machine as Numba's CUDA target has it, and what Numba has no words for in LLVM's.
 
-`outer` keeps a thread's results in registers: they are values, never an array, so no optimisation
-has to find that out. `four` is one load of 16 bytes (two for float64) from shared memory; that the
-memory is shared is said, not inferred. See docs/decisions/0045-cuda-by-one-kernel.md.
+A thread's results are in registers because they are values, never an array: no optimisation has to
+find that out. What is read of shared memory comes by 16 bytes; that the memory is shared, or the
+card's, is said, not inferred. See docs/decisions/0045-cuda-by-one-kernel.md.
 """
 
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,10 +18,13 @@ from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue
 from numba.extending import intrinsic
 
+from .cache import keep
 from .shim import cuda
 from .tiles import THREADS, room
 
-_SHARED: Final = 3  # NVVM's address space
+_GLOBAL: Final = 1  # NVVM's address spaces
+_SHARED: Final = 3
+_I32: Final = ir.IntType(32)
 _I64: Final = ir.IntType(64)
 _names = itertools.count()
 
@@ -30,12 +34,22 @@ class Kernel:
 
     def __init__(self, function: Callable[..., None]) -> None:
         self.function = function
-        self.dispatcher = cuda.jit(function)
+        self.dispatcher = keep(cuda.jit(function), function)
         self.__name__ = function.__name__
+        self._grids: dict[int, Any] = {}
 
     def launch(self, blocks: int, *args: Any) -> None:
         """Start it on the default stream. It may not have ended when this returns."""
-        self.dispatcher[int(blocks), THREADS](*args)
+        grid = self._grids.get(blocks)
+        if grid is None:
+            grid = self._grids[blocks] = self._grid(int(blocks))
+        grid(*args)
+
+    def _grid(self, blocks: int) -> Any:
+        """A launch of so many blocks; that few leave a card idle is known, and meant."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*Grid size")  # begins with a terminal's colours
+            return self.dispatcher[blocks, THREADS]
 
 
 def kernel(function: Callable[..., None]) -> Kernel:
@@ -173,22 +187,11 @@ def poke(typingctx: Any, shared: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
-def four(typingctx: Any, shared: Any, index: Any) -> Any:
-    result = types.UniTuple(shared.dtype, 4)
-
+def take(typingctx: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = _place(context, builder, sig.args[0], args[0], args[1], _SHARED)
-        element = place.type.pointee
-        lanes = 16 // (4 if isinstance(element, ir.FloatType) else 8)
-        vector = ir.VectorType(element, lanes)
-        first = builder.bitcast(place, ir.PointerType(vector, _SHARED))
-        values = []
-        for part in range(4 // lanes):
-            loaded = builder.load(builder.gep(first, [_I64(part)]), align=16)
-            values += [builder.extract_element(loaded, ir.IntType(32)(i)) for i in range(lanes)]
-        return context.make_tuple(builder, result, values)
+        return builder.load(_place(context, builder, sig.args[0], args[0], args[1], _GLOBAL))
 
-    return result(shared, types.int64), codegen
+    return array.dtype(array, types.int64), codegen
 
 
 def _blank(count: int) -> Any:
@@ -234,23 +237,79 @@ def registers(typingctx: Any, real: Any, count: Any) -> Any:
     return kind(real, count), codegen
 
 
-@intrinsic
-def outer(typingctx: Any, sums: Any, a: Any, b: Any) -> Any:
-    """sums[r, c] + a[r] b[c], fused."""
+def _lanes(place: Any) -> tuple[Any, int]:
+    """Vectors of 16 bytes from there on in shared memory, and how many elements each has."""
+    element = place.type.pointee
+    lanes = 16 // (4 if isinstance(element, ir.FloatType) else 8)
+    return ir.PointerType(ir.VectorType(element, lanes), _SHARED), lanes
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        rows, columns = sig.args[1].count, sig.args[2].count
-        fused = _fused(builder, context.get_value_type(sig.args[1].dtype))
-        values = []
-        for r in range(rows):
-            x = builder.extract_value(args[1], r)
-            for c in range(columns):
-                y = builder.extract_value(args[2], c)
-                old = builder.extract_value(args[0], r * columns + c)
-                values.append(builder.call(fused, [x, y, old]))
-        return context.make_tuple(builder, sig.return_type, values)
 
-    return sums(sums, a, b), codegen
+def _four(builder: Any, place: Any, offset: int) -> list[Any]:
+    """The four elements at place + offset, loaded by 16 bytes."""
+    pointer, lanes = _lanes(place)
+    values = []
+    for part in range(0, 4, lanes):
+        at = builder.bitcast(builder.gep(place, [_I64(offset + part)]), pointer)
+        loaded = builder.load(at, align=16)
+        values += [builder.extract_element(loaded, _I32(i)) for i in range(lanes)]
+    return values
+
+
+def accumulation(micro: int, group: int, step: int, terms: int) -> Any:
+    """`accumulate(shared, a, b, sums)`: sums + a stage's outer products, fused, by ascending k.
+
+    The k-th column's elements lie at a + k step, in groups of four that are `group` apart; the
+    row's at b + k step. All `terms` are one straight piece of code, for the assembler to order.
+    """
+
+    @intrinsic
+    def accumulate(typingctx: Any, shared: Any, a: Any, b: Any, sums: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kind = sig.args[0]
+            at_a, at_b = (
+                _place(context, builder, kind, args[0], index, _SHARED) for index in args[1:3]
+            )
+            fused = _fused(builder, at_a.type.pointee)
+            values = [builder.extract_value(args[3], i) for i in range(micro * micro)]
+            for k in range(terms):
+                offsets = [k * step + g * group for g in range(micro // 4)]
+                column, row = (
+                    [x for offset in offsets for x in _four(builder, place, offset)]
+                    for place in (at_a, at_b)
+                )
+                for i, old in enumerate(values):
+                    pair = [column[i // micro], row[i % micro]]
+                    values[i] = builder.call(fused, [*pair, old])
+            return context.make_tuple(builder, sig.return_type, values)
+
+        return sums(shared, types.int64, types.int64, sums), codegen
+
+    return accumulate
+
+
+def banding(micro: int, group: int, band: int) -> Any:
+    """`lay(sums, shared, base, ld)`: the band-th four rows of a thread's results, by vectors."""
+
+    @intrinsic
+    def lay(typingctx: Any, sums: Any, shared: Any, base: Any, ld: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            for r in range(4):
+                start = builder.add(args[2], builder.mul(_I64(r), args[3]))
+                place = _place(context, builder, sig.args[1], args[1], start, _SHARED)
+                pointer, lanes = _lanes(place)
+                for c in range(0, micro, lanes):
+                    first = (4 * band + r) * micro + c
+                    vector = ir.Constant(pointer.pointee, ir.Undefined)
+                    for i in range(lanes):
+                        value = builder.extract_value(args[0], first + i)
+                        vector = builder.insert_element(vector, value, _I32(i))
+                    at = builder.gep(place, [_I64(c // 4 * group + c % 4)])
+                    builder.store(vector, builder.bitcast(at, pointer), align=16)
+            return context.get_dummy_value()
+
+        return types.void(sums, shared, types.int64, types.int64), codegen
+
+    return lay
 
 
 @intrinsic
@@ -274,7 +333,7 @@ def spill(
                     j = along(c)
                     with builder.if_then(builder.icmp_signed("<", j, columns)):
                         at = builder.add(start, j)
-                        place = _place(context, builder, sig.args[1], into, at)
+                        place = _place(context, builder, sig.args[1], into, at, _GLOBAL)
                         builder.store(builder.extract_value(sums, r * micro + c), place)
         return context.get_dummy_value()
 

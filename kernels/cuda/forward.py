@@ -44,7 +44,7 @@ from .activation import SOFTMAX, softmax_rows, value
 from .batchnorm import scale_of, statistics_columns
 from .machine import device, fma, like, thread
 from .places import LIMIT
-from .product import sides, tiles
+from .product import cell, sides, tiles
 from .random import kept
 from .team import first_of, gather_team
 from .tiles import SMALL, THREADS
@@ -211,7 +211,7 @@ def _make(real: Any) -> Any:
                     1, n, arena, plan[layer, Z] + i0 * ld + j0, ld, hi - i0, n - j0, m, shared,
                 )  # fmt: skip
                 for e in range(thread(), s * s, THREADS):
-                    i, j = i0 + e // s, j0 + e % s
+                    i, j = cell(e, s, i0, j0)
                     if i < hi and j < n:
                         finish(net, layer, i, j, address, training, pair)
             after_product(

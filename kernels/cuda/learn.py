@@ -17,7 +17,7 @@ from .activation import RELU
 from .arith import root
 from .linear import COLUMNS, column_sums
 from .machine import device, like, thread
-from .product import sides, tiles
+from .product import cell, sides, tiles
 from .reduce import block_total
 from .team import everyone, first_of, turn
 from .tiles import THREADS
@@ -99,9 +99,10 @@ def _make(real: Any) -> Any:
                 if not fused:
                     continue
                 for e in range(thread(), s * s, THREADS):
-                    i, j = e // s, e % s
-                    if i0 + i < m and j0 + j < n:
-                        learn(how, numbers, corner + i * n + j, gradient[corner + i * n + j], True)
+                    i, j = cell(e, s, i0, j0)
+                    if i < m and j < n:
+                        at = plan[layer, W] + i * n + j
+                        learn(how, numbers, at, gradient[at], True)
             before += count
             if plan[layer, B] >= 0:
                 count = (n + COLUMNS - 1) // COLUMNS

@@ -11,7 +11,7 @@ from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
 from .doors import Door, grid_for
 from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
-from .product import sides, tiles
+from .product import cell, sides, tiles
 from .tiles import SMALL, THREADS
 
 COLUMNS = 32
@@ -62,7 +62,7 @@ def _make(real: Any) -> tuple[Any, Any, Any]:
             i0, j0 = index // across * s, index % across * s
             tile(s, A, i0 * m, m, 1, W, j0, 1, n, out, i0 * n + j0, n, rows - i0, n - j0, m, shared)
             for e in range(thread(), s * s, THREADS):
-                i, j = i0 + e // s, j0 + e % s
+                i, j = cell(e, s, i0, j0)
                 if i < rows and j < n:
                     z = out[i * n + j]
                     if biased:

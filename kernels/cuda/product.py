@@ -16,22 +16,20 @@ from typing import Any, Final
 import numpy as np
 
 from .machine import (
+    accumulation,
+    banding,
     blank16,
     blank64,
     device,
-    four,
     meet,
-    outer,
     peek,
     poke,
     registers,
     spill,
+    take,
     thread,
 )
-from .tiles import LARGE, LARGE_TILES, SMALL, THREADS, Tile
-
-EVERY: Final = 1 << 30
-
+from .tiles import LARGE, PROCESSORS, SMALL, THREADS, Tile
 
 def _staging(tile: Tile) -> Any:
     """`fetch` and `put`: a thread's part of a stage, into its registers and into shared memory."""
@@ -46,7 +44,7 @@ def _staging(tile: Tile) -> Any:
         for u in range(loads):
             value = A.dtype.type(0)
             if i + u * i_step < rows and k + u * k_step < terms_left:
-                value = A[first + u * step]
+                value = take(A, first + u * step)
             into[u] = value
 
     @device
@@ -58,47 +56,20 @@ def _staging(tile: Tile) -> Any:
     return fetch, put
 
 
-def _accumulation(tile: Tile) -> Any:
-    """`blank` and `accumulate`: a thread's results at their start, and after one more stage."""
-    group, pitch, slices = tile.group, tile.pitch, tile.slices
-    terms = tile.depth // slices
-
-    if tile.micro == 8:
-        blank = blank64
-
-        @device
-        def fragment(shared: Any, a: int, b: int, sums: Any) -> Any:
-            left = four(shared, a) + four(shared, a + group)
-            return outer(sums, left, four(shared, b) + four(shared, b + group))
-    else:
-        blank = blank16
-
-        @device
-        def fragment(shared: Any, a: int, b: int, sums: Any) -> Any:
-            return outer(sums, four(shared, a), four(shared, b))
-
-    @device
-    def accumulate(shared: Any, at_a: int, at_b: int, k: int, sums: Any) -> Any:
-        """One stage's terms of a thread's results."""
-        for q in range(terms):
-            a, b = at_a + (k + q * slices) * pitch, at_b + (k + q * slices) * pitch
-            sums = fragment(shared, a, b, sums)
-        return sums
-
-    return blank, accumulate
-
-
 def _collection(tile: Tile) -> Any:
-    """`gather_slices`: the results of a tile whose terms were summed in slices."""
-    side, slices = tile.side, tile.slices
-    area = side * side
+    """`collect(sums, ...)`: the results of a tile whose terms were summed in slices, into C.
+
+    By bands of four rows a thread, so that the slices' sums have room in shared memory.
+    """
+    side, slices, group, bands = tile.side, tile.slices, tile.group, tile.micro // 4
+    area = side * side // bands
+    lays = [banding(tile.micro, group, band) for band in range(bands)]
+    first, last = lays[0], lays[-1]
 
     @device
-    def gather_slices(
-        shared: Any, C: Any, c0: int, ldc: int, rows: int, columns: int, t: int
-    ) -> None:
-        """The slices' sums, added in order, into C."""
-        for e in range(t, area, THREADS):
+    def add_up(shared: Any, C: Any, c0: int, ldc: int, rows: int, columns: int) -> None:
+        """The slices' sums of a band, added in order."""
+        for e in range(thread(), area, THREADS):
             i, j = e // side, e % side
             if i < rows and j < columns:
                 total = peek(shared, e)
@@ -106,7 +77,22 @@ def _collection(tile: Tile) -> Any:
                     total += peek(shared, s * area + e)
                 C[c0 + i * ldc + j] = total
 
-    return gather_slices
+    @device
+    def collect(
+        sums: Any, shared: Any, s: int, y: int, x: int, C: Any, c0: int, ldc: int, rows: int,
+        columns: int,
+    ) -> None:  # fmt: skip
+        meet()
+        first(sums, shared, s * area + y * side + x, side)
+        meet()
+        add_up(shared, C, c0, ldc, rows, columns)
+        if bands > 1:
+            meet()
+            last(sums, shared, s * area + y * side + x, side)
+            meet()
+            add_up(shared, C, c0 + group * ldc, ldc, rows - group, columns)
+
+    return collect
 
 
 def _make(tile: Tile) -> Any:
@@ -114,10 +100,11 @@ def _make(tile: Tile) -> Any:
     side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
     group, slices, across = tile.group, tile.slices, tile.across
     team = across * across  # threads of a slice
-    stage, area = depth * pitch, side * side
+    stage = depth * pitch
     fetch, put = _staging(tile)
-    blank, accumulate = _accumulation(tile)
-    gather_slices = _collection(tile)
+    blank = blank64 if tile.micro == 8 else blank16
+    accumulate = accumulation(tile.micro, group, slices * pitch, depth // slices)
+    collect = _collection(tile)
 
     @device
     def product(
@@ -157,7 +144,8 @@ def _make(tile: Tile) -> Any:
                 from_b += depth * bk
                 fetch(A, from_a, step_a, i, i_step, k, k_step, rows, more, left)
                 fetch(B, from_b, step_b, j, j_step, l, l_step, columns, more, right)
-            sums = accumulate(shared, here + y, 2 * stage + here + x, s, sums)
+            first = here + s * pitch
+            sums = accumulate(shared, first + y, 2 * stage + first + x, sums)
             if more > 0:
                 here = stage - here
                 put(shared, to_a + here, put_a, left)
@@ -166,10 +154,7 @@ def _make(tile: Tile) -> Any:
         if slices == 1:
             spill(sums, C, c0 + y * ldc + x, ldc, group, rows - y, columns - x)
         else:
-            meet()
-            spill(sums, shared, s * area + y * side + x, side, group, EVERY, EVERY)
-            meet()
-            gather_slices(shared, C, c0, ldc, rows, columns, t)
+            collect(sums, shared, s, y, x, C, c0, ldc, rows, columns)
         meet()
 
     return product
@@ -178,16 +163,34 @@ def _make(tile: Tile) -> Any:
 small_product = _make(SMALL)
 large_product = {real: _make(tile) for real, tile in LARGE.items()}
 _SIDE: Final = SMALL.side
+_LARGE_SIDE: Final = LARGE[np.float32].side  # float64's, too
+_BITS, _LARGE_BITS = _SIDE.bit_length() - 1, _LARGE_SIDE.bit_length() - 1
+
+
+@device
+def cell(e: int, side: int, i0: int, j0: int) -> tuple[int, int]:
+    """Row and column of the e-th element of the tile at (i0, j0); sides are powers of two."""
+    if side == _SIDE:
+        return i0 + (e >> _BITS), j0 + (e & (_SIDE - 1))
+    return i0 + (e >> _LARGE_BITS), j0 + (e & (_LARGE_SIDE - 1))
 
 
 def side_of(real: Any) -> Any:
-    """`side(rows, columns)`: of the tiles that a product of this shape is cut into."""
-    large = LARGE[real].side
+    """`side(rows, columns)`: of the tiles that a product of this shape is cut into.
+
+    Whichever are done first where each multiprocessor takes one tile at a time.
+    """
+    large, costly, cheap = LARGE[real].side, LARGE[real].cost, SMALL.cost
+
+    @device
+    def waves(rows: int, columns: int, side: int) -> int:
+        tiles = ((rows + side - 1) // side) * ((columns + side - 1) // side)
+        return (tiles + PROCESSORS - 1) // PROCESSORS
 
     @device
     def side(rows: int, columns: int) -> int:
-        tiles = ((rows + large - 1) // large) * ((columns + large - 1) // large)
-        return large if tiles >= LARGE_TILES else _SIDE
+        few, many = waves(rows, columns, large), waves(rows, columns, _SIDE)
+        return large if few * costly < many * cheap else _SIDE
 
     return side
 

@@ -7,6 +7,7 @@ MLIR and takes no intrinsics in LLVM's terms, which the tiles are written in: it
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 from numba.core import config
@@ -20,7 +21,7 @@ except ImportError as error:
         f"says) ({error})"
     ) from error
 
-__all__ = ["SIMULATED", "cuda", "implementation", "problem"]
+__all__ = ["SIMULATED", "cuda", "implementation", "problem", "version"]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """NUMBA_ENABLE_CUDASIM=1: memory is Numba's simulator's, threads are `simulated.py`'s."""
@@ -32,6 +33,12 @@ def implementation() -> str:
         return "simulator"
     built_in = getattr(cuda, "implementation", "Built-in") == "Built-in"
     return "Numba's own CUDA target" if built_in else "numba-cuda"
+
+
+def version() -> str:
+    """Which of them it is, and its version: compiled code is kept under it."""
+    package = "numba-cuda" if implementation() == "numba-cuda" else "numba"
+    return f"{package} {metadata.version(package)}"
 
 
 def problem() -> str:

@@ -149,9 +149,9 @@ def poke(shared: Any, index: int, value: Any) -> None:
     shared[index] = value
 
 
-def four(shared: Any, index: int) -> tuple[Any, ...]:
-    assert index % 4 == 0, "vectors of four lie on 16 bytes"
-    return tuple(shared[index : index + 4])
+def take(array: Any, index: int) -> Any:
+    assert index >= 0
+    return array[index]
 
 
 def registers(real: Any, count: int) -> Any:
@@ -166,14 +166,39 @@ def blank64(real: Any) -> Any:
     return np.zeros(64, real.dtype)
 
 
-def outer(sums: Any, a: tuple[Any, ...], b: tuple[Any, ...]) -> Any:
-    return sums + np.outer(np.array(a), np.array(b)).ravel()
+def _offsets(micro: int, group: int) -> list[int]:
+    """Where a thread's rows or columns lie: in groups of four."""
+    return [i // 4 * group + i % 4 for i in range(micro)]
+
+
+def accumulation(micro: int, group: int, step: int, terms: int) -> Any:
+    """`accumulate(shared, a, b, sums)`: sums + a stage's outer products, by ascending k."""
+
+    def accumulate(shared: Any, a: int, b: int, sums: Any) -> Any:
+        assert a % 4 == b % 4 == step % 4 == 0, "vectors of four lie on 16 bytes"
+        at = np.array(_offsets(micro, group))
+        for k in range(terms):
+            sums = sums + np.outer(shared[a + k * step + at], shared[b + k * step + at]).ravel()
+        return sums
+
+    return accumulate
+
+
+def banding(micro: int, group: int, band: int) -> Any:
+    """`lay(sums, shared, base, ld)`: the band-th four rows of a thread's results."""
+
+    def lay(sums: Any, shared: Any, base: int, ld: int) -> None:
+        assert base % 4 == ld % 4 == 0, "vectors of four lie on 16 bytes"
+        for r in range(4):
+            for c, at in enumerate(_offsets(micro, group)):
+                shared[base + r * ld + at] = sums[(4 * band + r) * micro + c]
+
+    return lay
 
 
 def spill(sums: Any, into: Any, base: int, ld: int, group: int, rows: int, columns: int) -> None:
-    micro = int(sums.size**0.5)
-    for r in range(micro):
-        for c in range(micro):
-            i, j = r // 4 * group + r % 4, c // 4 * group + c % 4
+    at = _offsets(int(sums.size**0.5), group)
+    for r, i in enumerate(at):
+        for c, j in enumerate(at):
             if i < rows and j < columns:
-                into[base + i * ld + j] = sums[r * micro + c]
+                into[base + i * ld + j] = sums[r * len(at) + c]

@@ -26,12 +26,14 @@ class Tile:
         micro: rows and columns of a thread's results: 4 or 8.
         slices: groups of threads that share a sum.
         depth: terms of the sum in shared memory at a time.
+        rate: share of a multiprocessor's peak that it reaches, about.
     """
 
     side: int
     micro: int
     slices: int
     depth: int
+    rate: float
 
     def __post_init__(self) -> None:
         # The loads of a stage are dealt out to the threads column by column, or row by row.
@@ -60,27 +62,34 @@ class Tile:
         return self.side * self.depth // THREADS
 
     @property
+    def cost(self) -> int:
+        """Time of a tile a term of its sums: in fused multiply-adds at a multiprocessor's peak."""
+        return round(self.side * self.side / self.rate)
+
+    @property
     def room(self) -> int:
-        """Elements of shared memory: two stages of two factors, or the slices' sums."""
-        return max(4 * self.depth * self.pitch, self.slices * self.side * self.side)
+        """Elements of shared memory: two stages of two factors, or slices' sums of a band."""
+        band = self.side * self.side // (self.micro // 4)
+        sums = self.slices * band if self.slices > 1 else 0
+        return max(4 * self.depth * self.pitch, sums)
 
 
 THREADS: Final = 16 if SIMULATED else 256
 """Threads of a block."""
 
 if SIMULATED:
-    _SMALL = Tile(8, 4, 4, 8)
-    _LARGE = {4: Tile(16, 8, 4, 8), 8: Tile(16, 4, 1, 4)}
+    _SMALL = Tile(8, 4, 4, 8, 0.5)
+    _LARGE = {4: Tile(16, 8, 4, 8, 0.8), 8: Tile(16, 4, 1, 4, 0.6)}
 else:
-    _SMALL = Tile(32, 4, 4, 32)
-    _LARGE = {4: Tile(128, 8, 1, 8), 8: Tile(64, 4, 1, 8)}
+    _SMALL = Tile(32, 4, 4, 32, 0.5)
+    _LARGE = {4: Tile(64, 8, 4, 32, 0.8), 8: Tile(64, 4, 1, 8, 0.6)}
 
 SMALL: Final = _SMALL
 LARGE: Final = {np.float32: _LARGE[4], np.float64: _LARGE[8]}
-LARGE_TILES: Final = 2 if SIMULATED else 64
-"""So many large tiles keep a card busy; products that have fewer are cut into small ones."""
+PROCESSORS: Final = 1 if SIMULATED else 132
+"""Multiprocessors that tiles are chosen for, an H100's, whatever the card has: bits are the same."""
 
 
 def room(real: Any) -> int:
-    """Elements of shared memory that a kernel of this dtype needs."""
+    """Elements of shared memory that a kernel of this dtype needs: at most 48 KB without asking."""
     return max(SMALL.room, LARGE[real].room)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a card is shared with the peers
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,6 +44,8 @@ class Implementation:
     def __init__(self, task: Task, threads: int, *, device: str = "cpu") -> None:
         if device != "cpu" and jax.default_backend() != "gpu":
             raise RuntimeError("this JAX has no CUDA device: pip install 'jax[cuda12]'")
+        # float32 is float32 for every peer: no products of 10-bit mantissas on tensor cores.
+        jax.config.update("jax_default_matmul_precision", "highest")
         self._task, self._rng = task, np.random.default_rng(1)
         self._X, self._y = jnp.asarray(task.X), jnp.asarray(task.y)
         self._reset()
