@@ -18,7 +18,7 @@ from ..kernels.cuda import memory
 from ..kernels.cuda.places import places
 from ..kernels.cuda.shim import SIMULATED, cuda
 from ..kernels.cuda.tiles import SMALL
-from ..kernels.cuda.update import constants
+from ..kernels.cuda.update import STRIDE, constants
 from ..kernels.layout import BN_AFTER, LD, LayerSpec, O
 from ..kernels.tables import LOSSES
 from .card import Card
@@ -32,6 +32,9 @@ WORK_A_BLOCK: Final = 20_000 if SIMULATED else 1_000_000
 PIECES: Final = 4 if SIMULATED else 32
 """With so many small tiles of rows, and no layer wider than NARROW, blocks work alone."""
 NARROW: Final = 256
+LOW_UNITS: Final = 12 if SIMULATED else 64
+LOW_INPUTS: Final = 24 if SIMULATED else 256
+"""So do they with few rows in layers of at most so many units and inputs."""
 
 
 def processors() -> int:
@@ -85,7 +88,7 @@ class CardWorkspace:
         self._figures = there.reshape(self.figures.shape)
         self._results = memory.upload(self.results, "results")
         self._flags = memory.upload(self.flags, "flags")
-        self._none = memory.allocate(1, self.dtype, "nothing")
+        self._none = memory.allocate(STRIDE, self.dtype, "nothing")
         self._no_indices = memory.allocate(1, np.int64, "nothing")
         self._no_columns = memory.allocate(1, np.int32, "nothing")
 
@@ -113,7 +116,7 @@ class CardWorkspace:
         s[loop.RECORD], s[loop.SCREEN] = recipe.record, recipe.screen
         s[loop.HEEDLESS], s[loop.LABELLED] = recipe.heedless, batch.labels.size > 0
         s[loop.WEIGHTED] = batch.weights.size > 0
-        s[loop.BY_ROWS] = self._rows_apart(rows, training)
+        s[loop.TAIL] = self._tail(rows, training)
         s[loop.STATE_SIZE] = state.size if mode == TRAIN else 0
         f[loop.L2], f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = (
             recipe.l2, recipe.clip_value, recipe.clip_norm,
@@ -154,7 +157,7 @@ class CardWorkspace:
         s, rows = self.settings, len(out)
         s[:] = 0
         s[loop.MODE], s[loop.LOGITS] = loop.INFER, logits and self.from_logits
-        s[loop.BY_ROWS] = 1
+        s[loop.TAIL] = 0
         self.factors[:] = 0.0
         bounds = np.append(np.arange(0, rows, self.plan.rows), rows)
         there = memory.allocate(out.size, self.dtype, f"outputs of {rows} rows")
@@ -173,10 +176,21 @@ class CardWorkspace:
         memory.read(self.arena[last[O] : last[O] + host.size], host)
         return host.reshape(rows, last[LD])[:, : self.outputs_a_row].copy()
 
-    def _rows_apart(self, rows: int, training: bool) -> bool:
-        """Whether blocks take rows of their own; by the shape alone, as it decides on tiles."""
-        tied = self._norm and training
-        return not tied and rows >= PIECES * SMALL.side and self._widest <= NARROW
+    def _tail(self, rows: int, training: bool) -> int:
+        """From which layer on blocks take rows of their own; by the shape: it decides on tiles.
+
+        From the first one where there are rows for all blocks, else from where layers are so small
+        that a meeting takes longer than their tiles do one after the other.
+        """
+        if not (self._norm and training) and rows >= PIECES * SMALL.side and self._widest <= NARROW:
+            return 0
+        tail = len(self.layers)
+        for layer in reversed(self.layers):
+            tied = training and layer.batch_norm
+            if tied or layer.units > LOW_UNITS or layer.inputs > LOW_INPUTS:
+                break
+            tail -= 1
+        return tail
 
     def _blocks(self, rows: int) -> int:
         """Blocks that a batch of so many rows deserves; the results do not depend on it."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..layout import (
     ACT,
     BETA,
@@ -25,19 +23,14 @@ from ..layout import (
     D,
     F,
     H,
-    M,
     N,
-    W,
     Z,
 )
 from .activation import IDENTITY, SOFTMAX, needs_input, slope, softmax_slope_rows
 from .batchnorm import pulled_back, ratio_of, scale_of, sums_columns
-from .machine import device, like, thread
-from .product import cell, sides, tiles
+from .machine import device, like
 from .team import first_of, gather_team
-from .tiles import SMALL, THREADS
-
-_SMALL = SMALL.side
+from .tiles import THREADS
 
 
 @device
@@ -141,50 +134,42 @@ def settle(
     gather_team(alone)
 
 
-def _make(real: Any) -> Any:
-    side, tile = sides[real], tiles[real]
-
-    @device
-    def backward_rows(
-        net: Any, gradient: Any, lo: int, hi: int, rows: int, training: bool, from_logits: bool,
-        by_rows: bool, alone: bool, part: int, parts: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """dL/dZ of every layer, rows [lo, hi); the last layer's D holds dL/dA (or dL/dZ)."""
-        plan, reals, parameters, running, arena, masks = net
-        last = plan.shape[0] - 1
-        for back in range(last + 1):
-            layer = last - back
-            pair = from_logits and layer == last
-            done = layer < last and is_simple(plan, layer)
-            if not (done or (pair and plan[layer, BN] == BN_NONE)):
-                settle(
-                    net, gradient, layer, lo, hi, rows, training, pair, alone, part, parts, shared
-                )
-            if layer == 0:
-                continue
-            below = layer - 1
-            m, n, ld = plan[layer, M], plan[layer, N], plan[layer, LD]
-            low_ld, simple = plan[below, LD], is_simple(plan, below)
-            s = _SMALL if by_rows else side(rows, m)
-            across = (m + s - 1) // s
-            for index in range(part, (hi - lo + s - 1) // s * across, parts):
-                i0, j0 = lo + index // across * s, index % across * s
-                corner = plan[below, D] + i0 * low_ld + j0
-                tile(
-                    s, arena, plan[layer, D] + i0 * ld, ld, 1, parameters, plan[layer, W] + j0 * n,
-                    n, 1, arena, corner, low_ld, hi - i0, m - j0, n, shared,
-                )  # fmt: skip
-                if not simple:
-                    continue
-                for e in range(thread(), s * s, THREADS):
-                    i, j = cell(e, s, i0, j0)
-                    if i < hi and j < m:
-                        at = i * low_ld + j
-                        d = undropped(net, below, at, arena[plan[below, D] + at], training)
-                        arena[plan[below, D] + at] = sloped(net, below, at, d)
-            gather_team(alone)
-
-    return backward_rows
+@device
+def backward_facts(net: Any, below: int, training: bool) -> Any:
+    """What `backward_finish` has to know of the layer whose dL/dA is formed."""
+    plan, reals, parameters, running, arena, masks = net
+    code = plan[below, ACT]
+    drop = 1 if training and plan[below, DROP] != 0 else 0
+    source = plan[below, Z if needs_input(code) else F]
+    return (
+        plan[below, LD], plan[below, D], source, 0, 0, code, drop, is_simple(plan, below),
+    )  # fmt: skip
 
 
-passes = {real: _make(real) for real in (np.float32, np.float64)}
+@device
+def backward_finish(net: Any, below: int, facts: Any, i: int, j: int, d: Any) -> None:
+    """dL/dZ from an element of dZ W^T, where it follows from that element alone."""
+    plan, reals, parameters, running, arena, masks = net
+    ld, delta, source, _, _, code, drop, simple = facts
+    at = i * ld + j
+    if simple:
+        if drop > 0:
+            d = undropped(net, below, at, d, True)
+        if code != IDENTITY:
+            d *= slope(code, arena[source + at])
+    arena[delta + at] = d
+
+
+@device
+def arrive(
+    net: Any, gradient: Any, layer: int, lo: int, hi: int, rows: int, training: bool, pair: bool,
+    alone: bool, part: int, parts: int, shared: Any,
+) -> bool:  # fmt: skip
+    """A layer's D to dL/dZ, and whether that was to be done: not where it was left so."""
+    plan, reals, parameters, running, arena, masks = net
+    last = layer == plan.shape[0] - 1
+    done = not last and is_simple(plan, layer)
+    if done or (pair and plan[layer, BN] == BN_NONE):
+        return False
+    settle(net, gradient, layer, lo, hi, rows, training, pair, alone, part, parts, shared)
+    return True

@@ -36,7 +36,7 @@ class _CardLocator(Locator):
 
 
 class _CardImpl(CUDACacheImpl):  # type: ignore[misc]
-    _locator_classes = [_CardLocator]
+    _locator_classes = (_CardLocator,)
 
 
 class _CardCache(EntriesCache):

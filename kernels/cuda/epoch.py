@@ -1,10 +1,13 @@
 """Many steps in one launch: a cooperative kernel whose blocks meet between phases.
 
-A step is: forward, loss, backward, a meeting, gradient and update (the next batch is gathered
-meanwhile), a meeting. With many narrow rows (BY_ROWS) a block takes its own rows from the first
-layer to the last dL/dZ and meets no other in between; else all share each layer's tiles and meet
-between layers. Every element has one owner and one order of summation, whatever the number of
-blocks.
+A step is a list of phases, and each layer's three are products: forward, first layer to last, and
+the loss; backward, last to first; gradient and update of all layers (the next batch is gathered
+meanwhile). One loop runs them, so that the code of a product is there once: a multiprocessor
+fetches code that its cache has no room for at 0.2 us a KB.
+
+All blocks share a layer's tiles and meet between phases. From the layer TAIL on, where layers are
+narrow, a block takes its own rows alone up to the loss and back, and meets no other in between.
+Every element has one owner and one order of summation, whatever the number of blocks.
 """
 
 from __future__ import annotations
@@ -24,17 +27,27 @@ from ..cpu.epoch import (
     TRAIN,
     WEIGHT_SUM,
 )
-from ..layout import IN_LD, LD, D, M, N, O, W, Z
-from . import backward, forward, learn
-from .forward import follow_statistics
+from ..layout import IN, IN_LD, LD, D, M, N, O, W, Z
+from .backward import arrive, backward_facts, backward_finish
+from .forward import after_product, follow_statistics, forward_facts, forward_finish
 from .gather import finite, gather_dense, gather_sparse, gather_targets, gather_weights
-from .learn import CHUNK, apply_whole, square_chunks, sum_of
+from .learn import CHUNK, apply_whole, learn_rest, square_chunks, sum_of, weight_finish
 from .loss import families
-from .machine import block, blocks, device, kernel, meet, shared_doubles, shared_reals, thread
+from .machine import (
+    block,
+    blocks,
+    device,
+    kernel,
+    shared_doubles,
+    shared_reals,
+    thread,
+    together,
+)
+from .product import sides, tile_of
 from .reduce import block_total
-from .team import everyone, first_of
+from .team import everyone, first_of, gather_team, turn
 from .tiles import SMALL, THREADS
-from .update import STRIDE
+from .update import STRIDE, rates_at
 
 INFER: Final = 3
 """A mode beyond the CPU's: outputs alone."""
@@ -42,7 +55,7 @@ INFER: Final = 3
 (
     MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, STEP_COUNT,
     RECORD, TARGETS, OTHER_TARGETS, TARGETS_LD, LABELLED, SCREEN, HEEDLESS, ORDERED, WEIGHTED,
-    WEIGHTS, OTHER_WEIGHTS, INPUTS, OTHER_INPUTS, BY_ROWS, SIZE, STATE_SIZE, SPARSE, SQUARES,
+    WEIGHTS, OTHER_WEIGHTS, INPUTS, OTHER_INPUTS, TAIL, SIZE, STATE_SIZE, SPARSE, SQUARES,
     STAMP, LOGITS, OUTPUTS, ROWS,
 ) = range(32)  # fmt: skip
 SETTINGS: Final = 32
@@ -51,6 +64,8 @@ FACTORS: Final = 7
 # Entries of `flags` (int64): whether something was met.
 NOT_FINITE, UNFIT = range(2)
 FLAGS: Final = 2
+FORWARD, BACKWARD, UPDATE = range(3)
+"""Kinds of phases."""
 GRAIN: Final = SMALL.side
 
 
@@ -172,91 +187,74 @@ def share_of(rows: int, part: int, parts: int) -> tuple[int, int]:
     return (lo if lo < rows else rows), (hi if hi < rows else rows)
 
 
-def measure_of(real: Any) -> Any:
-    """`measure` of one dtype."""
-    loss_rows = families[real][3]
-
-    @device
-    def measure(
-        settings: Any, factors: Any, plan: Any, arena: Any, wanted: int, weights: int,
-        scale: float, losses: Any, lo: int, hi: int, part: int, parts: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """Losses of the rows [lo, hi) and what the backward pass starts from."""
-        last = plan.shape[0] - 1
-        n, ld = plan[last, N], plan[last, LD]
-        slopes = 0 if settings[MODE] == LOSS else 1
-        loss_rows(
-            settings[LOSS_CODE], settings[FROM_LOGITS], slopes, arena, plan[last, Z], ld, arena,
-            wanted, settings[TARGETS_LD], arena, plan[last, O], ld, arena, plan[last, D], ld, arena,
-            weights, settings[WEIGHTED], scale, factors[LEAST], factors[MOST], losses, lo, hi, n,
-            part, parts, shared,
-        )  # fmt: skip
-
-    return measure
+@device
+def phase_of(p: int, layers: int) -> tuple[int, int]:
+    """Kind and layer of a step's p-th phase."""
+    if p < layers:
+        return FORWARD, p
+    if p < 2 * layers:
+        return BACKWARD, 2 * layers - 1 - p
+    return UPDATE, p - 2 * layers
 
 
-def backpropagate_of(real: Any) -> Any:
-    """`backpropagate` of one dtype."""
-    backward_rows = backward.passes[real]
+@device
+def factors_of(plan: Any, kind: int, layer: int, source: int, rows: int) -> Any:
+    """A phase's product: both factors' places and strides, its rows, columns and terms.
 
-    @device
-    def backpropagate(
-        settings: Any, net: Any, gradient: Any, lo: int, hi: int, rows: int, training: bool,
-        by_rows: bool, alone: bool, part: int, parts: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """Backward, after all losses' derivatives are there."""
-        if alone:
-            meet()
-        else:
-            everyone()
-        backward_rows(
-            net, gradient, lo, hi, rows, training, settings[FROM_LOGITS] != 0, by_rows, alone, part,
-            parts, shared,
-        )  # fmt: skip
-
-    return backpropagate
+    The second factor is the parameters', but for the update: then it is the arena's, too.
+    """
+    m, n, ld = plan[layer, M], plan[layer, N], plan[layer, LD]
+    first, first_ld = source if layer == 0 else plan[layer, IN], plan[layer, IN_LD]
+    if kind == FORWARD:
+        return first, first_ld, 1, plan[layer, W], 1, n, rows, n, m
+    if kind == BACKWARD:
+        return plan[layer, D], ld, 1, plan[layer, W], n, 1, rows, m, n
+    return first, 1, first_ld, plan[layer, D], 1, ld, m, n, rows
 
 
-def improve_of(real: Any) -> Any:
-    """`improve` of one dtype."""
-    weight_phase = learn.phases[real]
+@device
+def finish(job: Any, i: int, j: int, total: Any) -> None:
+    """What becomes of an element of a phase's product."""
+    kind, layer, net, facts, address, gradient, how, numbers, fused = job
+    if kind == FORWARD:
+        forward_finish(net, layer, facts, address, i, j, total)
+    elif kind == BACKWARD:
+        backward_finish(net, layer - 1, facts, i, j, total)
+    else:
+        weight_finish(gradient, how, numbers, facts[1] + i * facts[0] + j, fused, total)
 
-    @device
-    def improve(
-        settings: Any, factors: Any, net: Any, gradient: Any, state: Any, constants: Any, s: int,
-        scale: float, source: int, rows: int, partial: Any, figures: Any, shared: Any,
-        doubles: Any,
-    ) -> None:  # fmt: skip
-        """The weight phase of a training step."""
-        plan, reals, parameters, running, arena, masks = net
-        part, parts = block(), blocks()
-        l2 = factors[L2] + factors[SHARED_L2] * scale
-        how = (
-            settings[CODE], constants, s * STRIDE, settings[SIZE], l2, factors[CLIP_VALUE],
-        )  # fmt: skip
-        record = settings[RECORD] != 0 and s == settings[STEP_COUNT] - 1
-        whole = record or factors[CLIP_NORM] > 0
-        follow_statistics(net, rows, part, parts)
-        numbers = (parameters, state)
-        weight_phase(
-            plan, arena, source, gradient, how, numbers, rows, not whole, part, parts, shared
-        )
-        if whole:
-            everyone()
-            apply_whole(
-                plan, arena, gradient, how, numbers, rows, factors[CLIP_NORM], record, partial,
-                figures, part, parts, doubles,
-            )  # fmt: skip
 
-    return improve
+@device
+def facts_of(net: Any, kind: int, layer: int, training: bool, pair: bool) -> Any:
+    """What `finish` has to know of a phase, in registers."""
+    plan = net[0]
+    if kind == FORWARD:
+        return forward_facts(net, layer, training, pair)
+    if kind == BACKWARD and layer > 0:
+        return backward_facts(net, layer - 1, training)
+    return plan[layer, N], plan[layer, W], 0, 0, 0, 0, 0, False
+
+
+@device
+def measure(
+    settings: Any, factors: Any, plan: Any, arena: Any, wanted: int, weights: int, scale: float,
+    losses: Any, lo: int, hi: int, part: int, parts: int, shared: Any, loss_rows: Any,
+) -> None:  # fmt: skip
+    """Losses of the rows [lo, hi) and what the backward pass starts from."""
+    last = plan.shape[0] - 1
+    n, ld = plan[last, N], plan[last, LD]
+    slopes = 0 if settings[MODE] == LOSS else 1
+    loss_rows(
+        settings[LOSS_CODE], settings[FROM_LOGITS], slopes, arena, plan[last, Z], ld, arena,
+        wanted, settings[TARGETS_LD], arena, plan[last, O], ld, arena, plan[last, D], ld, arena,
+        weights, settings[WEIGHTED], scale, factors[LEAST], factors[MOST], losses, lo, hi, n,
+        part, parts, shared,
+    )  # fmt: skip
 
 
 def make(real: Any) -> Any:
     """The kernel of one dtype."""
-    forward_rows, weight_phase = forward.passes[real], learn.phases[real]
-    measure, backpropagate, improve = (
-        of(real) for of in (measure_of, backpropagate_of, improve_of)
-    )
+    side, tile, loss_rows = sides[real], tile_of(real, finish), families[real][3]
 
     @kernel
     def run_steps(
@@ -267,89 +265,139 @@ def make(real: Any) -> Any:
         starts: Any,
     ) -> None:  # fmt: skip
         """Steps 0.. of `bounds`; `results` counts those done and sums what they met."""
+        together()
         shared, doubles = shared_reals(arena), shared_doubles()
-        part, parts = block(), blocks()
-        net = (plan, reals, parameters, running, arena, masks)
+        part, parts, layers = block(), blocks(), plan.shape[0]
+        net, numbers = (plan, reals, parameters, running, arena, masks), (parameters, state)
         data = (X, labels, targets, weights, order, columns, starts)
-        mode, steps = settings[MODE], settings[STEP_COUNT]
-        training, by_rows = settings[TRAINING] != 0, settings[BY_ROWS] != 0
-        alone = by_rows or parts == 1
-        first = part == 0 and thread() == 0
-        gather(settings, factors, plan, data, bounds, 0, arena, bad, part, parts)
-        everyone()
-        for s in range(steps):
+        mode, steps, training = settings[MODE], settings[STEP_COUNT], settings[TRAINING] != 0
+        tail = 0 if parts == 1 else settings[TAIL]
+        narrow = settings[TAIL]
+        to_logits = settings[LOGITS if mode == INFER else FROM_LOGITS] != 0
+        phases = layers * (3 if mode == TRAIN or mode == GRADIENT else 1)
+        first, going, done = part == 0 and thread() == 0, True, 0
+        last_loss, loss_sum, weight_sum, rows_loss, rows_squares = 0.0, 0.0, 0.0, 0.0, 0.0
+        for s in range(-1, steps):
             odd = s % 2 == 1
-            start, rows = bounds[s], bounds[s + 1] - bounds[s]
+            start, rows, p = bounds[s if s > 0 else 0], 0, phases
+            if s >= 0:
+                rows, p = bounds[s + 1] - start, 0
             source = settings[OTHER_INPUTS if odd else INPUTS]
             wanted = settings[OTHER_TARGETS if odd else TARGETS]
             place = settings[OTHER_WEIGHTS if odd else WEIGHTS]
-            lo, hi, own, owns = 0, rows, part, parts
-            if alone:
-                lo, hi = share_of(rows, part, parts)
-                own, owns = 0, 1
             address = (settings[SEED], settings[EPOCH], settings[FIRST_STEP] + s)
-            to_logits = settings[FROM_LOGITS] != 0
-            if mode == INFER:
-                to_logits = settings[LOGITS] != 0
-            forward_rows(
-                net, source, lo, hi, rows, address, training, to_logits, by_rows, alone, own, owns,
-                shared,
-            )  # fmt: skip
-            if mode == INFER:
-                write_outputs(
-                    settings, plan, arena, start, lo, hi, out, bad, s, flags,
-                    own, owns,
-                )  # fmt: skip
-                if s + 1 < steps:
-                    gather(settings, factors, plan, data, bounds, s + 1, arena, bad, part, parts)
-                everyone()
-                continue
-            total = total_weight(settings, arena, place, rows, doubles)
-            scale = 1.0
-            if settings[MEAN] != 0:
-                scale = 1.0 / total if total > 0 else 0.0
-            measure(
-                settings, factors, plan, arena, wanted, place, scale, losses, lo, hi, own, owns,
-                shared,
-            )  # fmt: skip
-            if mode != LOSS:
-                backpropagate(
-                    settings, net, gradient, lo, hi, rows, training, by_rows, alone, own, owns,
-                    shared,
-                )  # fmt: skip
-            chunks = 0
-            if factors[SHARED_L2] > 0:
-                chunks = square_weights(settings, plan, parameters, partial, part, parts, doubles)
-            everyone()
-            loss = total_loss(settings, losses, bad, s, rows, doubles)
-            squares = 0.0
-            if factors[SHARED_L2] > 0:
-                squares = sum_of(partial, settings[SQUARES], chunks, 1, doubles)
-            if first:
-                results[LAST_LOSS] = loss * scale
-            if mode == TRAIN and settings[HEEDLESS] == 0 and not finite(loss):
+            own_lo, own_hi = share_of(rows, part, parts)
+            total, scale = 1.0, 1.0
+            record = settings[RECORD] != 0 and s == steps - 1
+            whole = mode == TRAIN and (record or factors[CLIP_NORM] > 0)
+            fused = mode == TRAIN and not whole
+            l2, before, chunks, joined = 0.0, 0, 0, False
+            rates = rates_at(constants, s * STRIDE if mode == TRAIN and s >= 0 else 0)
+            while p < phases:
+                kind, layer = phase_of(p, layers)
+                alone = layer >= tail and kind != UPDATE
+                lo, hi, own, owns = 0, rows, part, parts
+                if alone:
+                    lo, hi, own, owns = own_lo, own_hi, 0, 1
+                pair = to_logits and layer == layers - 1
+                if kind == BACKWARD and arrive(
+                    net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared
+                ):
+                    joined = False
+                a0, ai, ak, b0, bj, bk, height, n, length = factors_of(
+                    plan, kind, layer, source, rows
+                )
+                how = (settings[CODE], rates, settings[SIZE], l2, factors[CLIP_VALUE])
+                facts = facts_of(net, kind, layer, training, pair)
+                job = (kind, layer, net, facts, address, gradient, how, numbers, fused)
+                if kind == UPDATE:
+                    hi = height
+                B = arena if kind == UPDATE else parameters
+                s_tile = side(height, n)
+                if layer >= narrow and kind != UPDATE:
+                    s_tile = GRAIN
+                across = (n + s_tile - 1) // s_tile
+                count = (hi - lo + s_tile - 1) // s_tile * across
+                if kind == BACKWARD and layer == 0:
+                    count = 0
+                for index in range(turn(own, owns, before), count, owns):
+                    i0, j0 = lo + index // across * s_tile, index % across * s_tile
+                    tile(
+                        s_tile, job, arena, a0, ai, ak, B, b0, bj, bk, i0, j0, hi, n, length, shared
+                    )
+                if kind == FORWARD:
+                    after_product(
+                        net, layer, lo, hi, rows, address, training, pair, alone, own, owns, shared
+                    )
+                    gather_team(alone)
+                    if layer == layers - 1 and mode == INFER:
+                        write_outputs(
+                            settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns
+                        )
+                    elif layer == layers - 1:
+                        total = total_weight(settings, arena, place, rows, doubles)
+                        if settings[MEAN] != 0:
+                            scale = 1.0 / total if total > 0 else 0.0
+                        measure(
+                            settings, factors, plan, arena, wanted, place, scale, losses, lo, hi,
+                            own, owns, shared, loss_rows,
+                        )  # fmt: skip
+                        if factors[SHARED_L2] > 0:
+                            chunks = square_weights(
+                                settings, plan, parameters, partial, part, parts, doubles
+                            )
+                        joined = not (alone and phases > layers)
+                        gather_team(not joined)
+                elif kind == BACKWARD:
+                    if layer > 0 or not joined:
+                        joined = not (alone and layer > tail)
+                        gather_team(not joined)
+                else:
+                    before += count
+                    before = learn_rest(
+                        plan, layer, arena, gradient, how, numbers, rows, fused, before, part,
+                        parts, shared,
+                    )  # fmt: skip
+                if mode != INFER and (
+                    (kind == BACKWARD and layer == 0) or (phases == layers and p == layers - 1)
+                ):
+                    squares = 0.0
+                    if factors[SHARED_L2] > 0:
+                        squares = sum_of(partial, settings[SQUARES], chunks, 1, doubles)
+                    loss = total_loss(settings, losses, bad, s, rows, doubles)
+                    last_loss = loss * scale
+                    if mode == TRAIN and settings[HEEDLESS] == 0 and not finite(loss):
+                        going = False
+                        break
+                    loss_sum += loss
+                    weight_sum += total
+                    rows_loss += rows * last_loss
+                    rows_squares += rows * (squares * scale)
+                    l2 = factors[L2] + factors[SHARED_L2] * scale
+                    if mode == TRAIN:
+                        follow_statistics(net, rows, part, parts)
+                p += 1
+            if not going:
                 break
-            if first:
-                results[LOSS_SUM] += loss
-                results[WEIGHT_SUM] += total
-                results[ROWS_LOSS] += rows * (loss * scale)
-                results[ROWS_SQUARES] += rows * (squares * scale)
-            if mode == TRAIN:
-                improve(
-                    settings, factors, net, gradient, state, constants, s, scale, source, rows,
-                    partial, figures, shared, doubles,
-                )  # fmt: skip
-            elif mode == GRADIENT:
-                how = (0, constants, 0, settings[SIZE], 0.0, 0.0)
-                weight_phase(
-                    plan, arena, source, gradient, how, (parameters, state), rows, False, part,
-                    parts, shared,
+            if whole and s >= 0:
+                how = (settings[CODE], rates, settings[SIZE], l2, factors[CLIP_VALUE])
+                everyone()
+                apply_whole(
+                    plan, arena, gradient, how, numbers, rows, factors[CLIP_NORM], record, partial,
+                    figures, part, parts, doubles,
                 )  # fmt: skip
             if s + 1 < steps:
                 gather(settings, factors, plan, data, bounds, s + 1, arena, bad, part, parts)
             everyone()
-            if first:
-                results[STEPS] += 1
+            if s >= 0:
+                done += 1
+        if first:
+            results[STEPS] += done
+            results[LAST_LOSS] = last_loss
+            results[LOSS_SUM] += loss_sum
+            results[WEIGHT_SUM] += weight_sum
+            results[ROWS_LOSS] += rows_loss
+            results[ROWS_SQUARES] += rows_squares
         if mode == TRAIN:
             look_for_unfit(settings, parameters, running, running_size, state, flags, part, parts)
 

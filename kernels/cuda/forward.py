@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..layout import (
     ACT,
     BETA,
@@ -21,8 +19,6 @@ from ..layout import (
     EPS,
     FORM,
     GAMMA,
-    IN,
-    IN_LD,
     LD,
     MASK,
     MEAN,
@@ -34,22 +30,17 @@ from ..layout import (
     B,
     F,
     H,
-    M,
     N,
     O,
-    W,
     Z,
 )
 from .activation import SOFTMAX, softmax_rows, value
 from .batchnorm import scale_of, statistics_columns
-from .machine import device, fma, like, thread
+from .machine import device, fma, like
 from .places import LIMIT
-from .product import cell, sides, tiles
 from .random import kept
 from .team import first_of, gather_team
-from .tiles import SMALL, THREADS
-
-_SMALL = SMALL.side
+from .tiles import THREADS
 
 
 @device
@@ -66,21 +57,41 @@ def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: b
 
 
 @device
-def finish(net: Any, layer: int, i: int, j: int, address: Any, training: bool, pair: bool) -> None:
+def forward_facts(net: Any, layer: int, training: bool, pair: bool) -> Any:
+    """What `forward_finish` has to know of a layer."""
+    plan, reals, parameters, running, arena, masks = net
+    code, norm = plan[layer, ACT], plan[layer, BN]
+    plain = not (pair or norm == BN_BEFORE or code == SOFTMAX)  # f follows element by element
+    drop = 1 if training and plan[layer, DROP] != 0 else 0
+    if norm != BN_NONE:
+        drop = -1  # the output comes later
+    return (
+        plan[layer, LD], plan[layer, Z], plan[layer, F], plan[layer, O], plan[layer, B], code,
+        drop, plain,
+    )  # fmt: skip
+
+
+@device
+def forward_finish(
+    net: Any, layer: int, facts: Any, address: Any, i: int, j: int, z: Any
+) -> None:
     """Bias, activation and dropout of one element of A W; batch norm and softmax come later."""
     plan, reals, parameters, running, arena, masks = net
-    at = i * plan[layer, LD] + j
-    z = arena[plan[layer, Z] + at]
-    if plan[layer, B] >= 0:
-        z += parameters[plan[layer, B] + j]
-    arena[plan[layer, Z] + at] = z
-    code = plan[layer, ACT]
-    if pair or plan[layer, BN] == BN_BEFORE or code == SOFTMAX:
+    ld, logits, values, outputs, bias, code, drop, plain = facts
+    at = i * ld + j
+    if bias >= 0:
+        z += parameters[bias + j]
+    if not plain:
+        arena[logits + at] = z
         return
+    if logits != values:
+        arena[logits + at] = z
     a = value(code, z)
-    arena[plan[layer, F] + at] = a
-    if plan[layer, BN] == BN_NONE:
-        emit(net, layer, i, j, a, address, training)
+    arena[values + at] = a
+    if drop > 0:
+        emit(net, layer, i, j, a, address, True)
+    elif drop == 0 and outputs != values:
+        arena[outputs + at] = a
 
 
 @device
@@ -185,41 +196,3 @@ def follow_statistics(net: Any, rows: int, part: int, parts: int) -> None:
             old = running[to + n + j]
             new = arena[at + VARIANCE * n + j]
             running[to + n + j] = fma(like(old, unbiased), new, keep * old)
-
-
-def _make(real: Any) -> Any:
-    side, tile = sides[real], tiles[real]
-
-    @device
-    def forward_rows(
-        net: Any, source: int, lo: int, hi: int, rows: int, address: Any, training: bool,
-        to_logits: bool, by_rows: bool, alone: bool, part: int, parts: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """Rows [lo, hi) of a batch of `rows` from the inputs at `source` to the last output."""
-        plan, reals, parameters, running, arena, masks = net
-        layers = plan.shape[0]
-        for layer in range(layers):
-            pair = to_logits and layer == layers - 1
-            m, n, ld = plan[layer, M], plan[layer, N], plan[layer, LD]
-            first, first_ld = source if layer == 0 else plan[layer, IN], plan[layer, IN_LD]
-            s = _SMALL if by_rows else side(rows, n)
-            across = (n + s - 1) // s
-            for index in range(part, (hi - lo + s - 1) // s * across, parts):
-                i0, j0 = lo + index // across * s, index % across * s
-                tile(
-                    s, arena, first + i0 * first_ld, first_ld, 1, parameters, plan[layer, W] + j0,
-                    1, n, arena, plan[layer, Z] + i0 * ld + j0, ld, hi - i0, n - j0, m, shared,
-                )  # fmt: skip
-                for e in range(thread(), s * s, THREADS):
-                    i, j = cell(e, s, i0, j0)
-                    if i < hi and j < n:
-                        finish(net, layer, i, j, address, training, pair)
-            after_product(
-                net, layer, lo, hi, rows, address, training, pair, alone, part, parts, shared
-            )
-            gather_team(alone)
-
-    return forward_rows
-
-
-passes = {real: _make(real) for real in (np.float32, np.float64)}

@@ -33,18 +33,30 @@ def sample_of(order: Any, ordered: int, place: int) -> int:
 
 
 @device
+def lanes_of(columns: int) -> int:
+    """Threads that share a row of so many columns: a power of two, at most the block."""
+    lanes = THREADS
+    while lanes // 2 >= columns:
+        lanes //= 2
+    return lanes
+
+
+@device
 def gather_dense(
     X: Any, order: Any, ordered: int, start: int, rows: int, arena: Any, at: int, ld: int, m: int,
     sigma: float, step: int, epoch: int, seed: int, bad: Any, notes: int,
     stamp: int, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Rows of X; bad[notes + i] = stamp where row i holds NaN or inf."""
-    for e in range(first_of(part), rows * m, parts * THREADS):
-        i, j = e // m, e % m
-        x = X[sample_of(order, ordered, start + i) * m + j]
-        if not finite(x):
-            bad[notes + i] = stamp
-        arena[at + i * ld + j] = noisy(x, i, j, m, sigma, step, epoch, seed)
+    lanes = lanes_of(m)
+    teams = THREADS // lanes
+    for i in range(part * teams + thread() // lanes, rows, parts * teams):
+        source = sample_of(order, ordered, start + i) * m
+        for j in range(thread() % lanes, m, lanes):
+            x = X[source + j]
+            if not finite(x):
+                bad[notes + i] = stamp
+            arena[at + i * ld + j] = noisy(x, i, j, m, sigma, step, epoch, seed)
 
 
 @device
@@ -78,16 +90,18 @@ def gather_targets(
     stamp: int, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Targets as they are, or one-hot rows of the labels."""
-    for e in range(first_of(part), rows * k, parts * THREADS):
-        i, j = e // k, e % k
+    lanes = lanes_of(k)
+    teams = THREADS // lanes
+    for i in range(part * teams + thread() // lanes, rows, parts * teams):
         sample = sample_of(order, ordered, start + i)
-        if labelled != 0:
-            y = like(arena[at], 1.0) if labels[sample] == j else like(arena[at], 0.0)
-        else:
-            y = targets[sample * k + j]
-            if not finite(y):
-                bad[notes + i] = stamp
-        arena[at + i * ld + j] = y
+        for j in range(thread() % lanes, k, lanes):
+            if labelled != 0:
+                y = like(arena[at], 1.0) if labels[sample] == j else like(arena[at], 0.0)
+            else:
+                y = targets[sample * k + j]
+                if not finite(y):
+                    bad[notes + i] = stamp
+            arena[at + i * ld + j] = y
 
 
 @device

@@ -12,12 +12,11 @@ from typing import Any, Final
 import numpy as np
 
 from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
-from ..layout import ACT, BETA, GAMMA, IN, IN_LD, LD, B, D, F, M, N, W
+from ..layout import ACT, BETA, GAMMA, LD, B, D, F, M, N, W
 from .activation import RELU
 from .arith import root
 from .linear import COLUMNS, column_sums
 from .machine import device, like, thread
-from .product import cell, sides, tiles
 from .reduce import block_total
 from .team import everyone, first_of, turn
 from .tiles import THREADS
@@ -39,12 +38,12 @@ def clipped(g: Any, limit: float) -> Any:
 @device
 def learn(how: Any, numbers: Any, e: int, g: Any, weight: bool) -> None:
     """One optimizer step on parameter e by its gradient g; decay is for weights alone."""
-    code, r, r0, size, l2, clip_value = how
+    code, r, size, l2, clip_value = how
     parameters, state = numbers
     w = parameters[e]
     decay = like(w, l2 if weight else 0.0)
-    shrink = r[r0 + SHRINK] if weight else like(w, 1.0)
-    parameters[e] = updated(code, w, clipped(g, clip_value), state, e, size, r, r0, decay, shrink)
+    shrink = r[SHRINK] if weight else like(w, 1.0)
+    parameters[e] = updated(code, w, clipped(g, clip_value), state, e, size, r, decay, shrink)
 
 
 @device
@@ -73,51 +72,35 @@ def learn_norm(
             learn(how, numbers, at + j, gradient[at + j], False)
 
 
-def _make(real: Any) -> Any:
-    side, tile = sides[real], tiles[real]
-
-    @device
-    def weight_phase(
-        plan: Any, arena: Any, source: int, gradient: Any, how: Any, numbers: Any, rows: int,
-        fused: bool, part: int, parts: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """dL/dW and dL/db of every layer and, where `fused`, the update by them."""
-        before = 0
-        for layer in range(plan.shape[0]):
-            m, n, ld, delta = plan[layer, M], plan[layer, N], plan[layer, LD], plan[layer, D]
-            first, first_ld = source if layer == 0 else plan[layer, IN], plan[layer, IN_LD]
-            s = side(m, n)
-            across = (n + s - 1) // s
-            count = (m + s - 1) // s * across
-            for index in range(turn(part, parts, before), count, parts):
-                i0, j0 = index // across * s, index % across * s
-                corner = plan[layer, W] + i0 * n + j0
-                tile(
-                    s, arena, first + i0, 1, first_ld, arena, delta + j0, 1, ld, gradient, corner,
-                    n, m - i0, n - j0, rows, shared,
-                )  # fmt: skip
-                if not fused:
-                    continue
-                for e in range(thread(), s * s, THREADS):
-                    i, j = cell(e, s, i0, j0)
-                    if i < m and j < n:
-                        at = plan[layer, W] + i * n + j
-                        learn(how, numbers, at, gradient[at], True)
-            before += count
-            if plan[layer, B] >= 0:
-                count = (n + COLUMNS - 1) // COLUMNS
-                for index in range(turn(part, parts, before), count, parts):
-                    at = index * COLUMNS
-                    column_sums(arena, delta, ld, gradient, plan[layer, B], rows, at, n, shared)
-                    learn_columns(plan, layer, gradient, how, numbers, at, fused)
-                before += count
-            if fused:
-                learn_norm(plan, layer, gradient, how, numbers, part, parts)
-
-    return weight_phase
+@device
+def weight_finish(gradient: Any, how: Any, numbers: Any, at: int, fused: bool, g: Any) -> None:
+    """An element of dL/dW, kept or applied."""
+    if fused:
+        learn(how, numbers, at, g, True)
+    else:
+        gradient[at] = g
 
 
-phases = {real: _make(real) for real in (np.float32, np.float64)}
+@device
+def learn_rest(
+    plan: Any, layer: int, arena: Any, gradient: Any, how: Any, numbers: Any, rows: int,
+    fused: bool, before: int, part: int, parts: int, shared: Any,
+) -> int:  # fmt: skip
+    """dL/db of a layer and, where `fused`, the update by it and by those of batch norm.
+
+    `before` items of work precede these; how many do after them.
+    """
+    n, ld, delta = plan[layer, N], plan[layer, LD], plan[layer, D]
+    if plan[layer, B] >= 0:
+        count = (n + COLUMNS - 1) // COLUMNS
+        for index in range(turn(part, parts, before), count, parts):
+            at = index * COLUMNS
+            column_sums(arena, delta, ld, gradient, plan[layer, B], rows, at, n, shared)
+            learn_columns(plan, layer, gradient, how, numbers, at, fused)
+        before += count
+    if fused:
+        learn_norm(plan, layer, gradient, how, numbers, part, parts)
+    return before
 
 
 @device
@@ -168,7 +151,7 @@ def apply_chunk(
 ) -> None:  # fmt: skip
     """Update parameters [lo, hi); recorded, with the squares of gradient, step and weights."""
     parameters, state = numbers
-    clip_value = how[5]
+    clip_value = how[4]
     of_gradient, of_step, of_weights = 0.0, 0.0, 0.0
     for e in range(lo + thread(), hi, THREADS):
         g = gradient[e]
@@ -225,7 +208,7 @@ def apply_whole(
     record: bool, partial: Any, figures: Any, part: int, parts: int, doubles: Any,
 ) -> None:  # fmt: skip
     """The completed gradient clipped and applied; recorded, with figures by layer."""
-    size = how[3]
+    size = how[2]
     factor = clip_factor(gradient, size, clip_norm, partial, part, parts, doubles)
     before = 0
     for layer in range(plan.shape[0]):

@@ -11,7 +11,7 @@ from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
 from .doors import Door, grid_for
 from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
-from .product import cell, sides, tiles
+from .product import sides, tile_of
 from .tiles import SMALL, THREADS
 
 COLUMNS = 32
@@ -47,8 +47,26 @@ def column_sums(
             out[o0 + j] = total
 
 
+@device
+def finished(job: Any, i: int, j: int, z: Any) -> None:
+    """Bias and activation of an element of A W."""
+    b, biased, code, Z, kept, out, n = job
+    if biased:
+        z += b[j]
+    if kept:
+        Z[i * n + j] = z
+    out[i * n + j] = z if code == SOFTMAX else value(code, z)
+
+
+@device
+def stored(job: Any, i: int, j: int, g: Any) -> None:
+    """An element of a product as it is."""
+    out, n = job
+    out[i * n + j] = g
+
+
 def _make(real: Any) -> tuple[Any, Any, Any]:
-    side, tile = sides[real], tiles[real]
+    side, forward_tile, plain_tile = sides[real], tile_of(real, finished), tile_of(real, stored)
 
     @kernel
     def linear(
@@ -58,18 +76,10 @@ def _make(real: Any) -> tuple[Any, Any, Any]:
         shared = shared_reals(A)
         s = side(rows, n)
         across = (n + s - 1) // s
+        job = (b, biased, code, Z, kept, out, n)
         for index in range(block(), (rows + s - 1) // s * across, blocks()):
             i0, j0 = index // across * s, index % across * s
-            tile(s, A, i0 * m, m, 1, W, j0, 1, n, out, i0 * n + j0, n, rows - i0, n - j0, m, shared)
-            for e in range(thread(), s * s, THREADS):
-                i, j = cell(e, s, i0, j0)
-                if i < rows and j < n:
-                    z = out[i * n + j]
-                    if biased:
-                        z += b[j]
-                    if kept:
-                        Z[i * n + j] = z
-                    out[i * n + j] = z if code == SOFTMAX else value(code, z)
+            forward_tile(s, job, A, 0, m, 1, W, 0, 1, n, i0, j0, rows, n, m, shared)
 
     @kernel
     def weight(A: Any, D: Any, out: Any, bias: Any, rows: int, m: int, n: int) -> None:
@@ -80,7 +90,7 @@ def _make(real: Any) -> tuple[Any, Any, Any]:
         for index in range(block(), count + (n + COLUMNS - 1) // COLUMNS, blocks()):
             if index < count:
                 i0, j0 = index // across * s, index % across * s
-                tile(s, A, i0, 1, m, D, j0, 1, n, out, i0 * n + j0, n, m - i0, n - j0, rows, shared)
+                plain_tile(s, (out, n), A, 0, 1, m, D, 0, 1, n, i0, j0, m, n, rows, shared)
             else:
                 column_sums(D, 0, n, bias, 0, rows, (index - count) * COLUMNS, n, shared)
 
@@ -91,10 +101,7 @@ def _make(real: Any) -> tuple[Any, Any, Any]:
         across = (m + s - 1) // s
         for index in range(block(), (rows + s - 1) // s * across, blocks()):
             i0, j0 = index // across * s, index % across * s
-            tile(
-                s, D, i0 * n, n, 1, W, j0 * n, n, 1, out, i0 * m + j0, m, rows - i0, m - j0, n,
-                shared,
-            )  # fmt: skip
+            plain_tile(s, (out, m), D, 0, n, 1, W, 0, n, 1, i0, j0, rows, m, n, shared)
 
     return linear, weight, inward
 

@@ -2,11 +2,11 @@
 
 The factors are flat arrays with two strides each, one of which is 1: A[i, k] is
 A[a0 + i ai + k ak], B[k, j] is B[b0 + j bj + k bk]. So A W (forward), dZ W^T (backward) and A^T dZ
-(the gradient) are one function. A stage of both factors is kept in shared memory, k by k, while the
-next is on its way into registers.
+(the gradient) are one function. Stages of both factors, some columns of A and rows of B, are on
+their way into shared memory while an earlier one is worked on; no thread holds them meanwhile.
 
 Each result is summed by one thread over ascending k (a slice's share of them, then the slices in
-order): the bits depend on the shape alone.
+order): the bits depend on the shape alone. What becomes of a result is `finish(job, i, j, sum)`.
 """
 
 from __future__ import annotations
@@ -20,159 +20,134 @@ from .machine import (
     banding,
     blank16,
     blank64,
+    bring,
     device,
+    landing,
     meet,
     peek,
-    poke,
-    registers,
-    spill,
-    take,
+    seal,
     thread,
 )
 from .tiles import LARGE, PROCESSORS, SMALL, THREADS, Tile
 
-def _staging(tile: Tile) -> Any:
-    """`fetch` and `put`: a thread's part of a stage, into its registers and into shared memory."""
-    loads = tile.loads
+
+def _bringing(tile: Tile) -> Any:
+    """`bring_part(...)`: a thread's elements of one factor's stage set off.
+
+    The index along which memory is contiguous runs over neighbouring threads.
+    """
+    side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
+    of_k, of_side = THREADS // side, THREADS // depth  # threads along either index
 
     @device
-    def fetch(
-        A: Any, first: int, step: int, i: int, i_step: int, k: int, k_step: int, rows: int,
-        terms_left: int, into: Any,
-    ) -> None:  # fmt: skip
-        """A thread's elements of a stage; 0 beyond the edges."""
+    def bring_part(
+        shared: Any, to: int, A: Any, a0: int, ai: int, ak: int, rows: int, done: int, length: int
+    ) -> None:
+        """A[:rows, done : done + depth] (0 beyond the edges) to shared[to + k pitch + i]."""
+        t = thread()
+        along_k = ak == 1
+        i, k = t % of_side, t // of_side
+        i_step, k_step = of_side, 0
+        if along_k:
+            i, k = t // of_k, t % of_k
+            i_step, k_step = 0, of_k
+        left = length - done - k
+        source, step = a0 + i * ai + (done + k) * ak, i_step * ai + k_step * ak
+        to += k * pitch + i
+        to_step = k_step * pitch + i_step
         for u in range(loads):
-            value = A.dtype.type(0)
-            if i + u * i_step < rows and k + u * k_step < terms_left:
-                value = take(A, first + u * step)
-            into[u] = value
+            inside = i + u * i_step < rows and u * k_step < left
+            bring(shared, to + u * to_step, A, source + u * step, inside)
 
-    @device
-    def put(shared: Any, first: int, step: int, values: Any) -> None:
-        """Those elements into shared memory."""
-        for u in range(loads):
-            poke(shared, first + u * step, values[u])
-
-    return fetch, put
+    return bring_part
 
 
-def _collection(tile: Tile) -> Any:
-    """`collect(sums, ...)`: the results of a tile whose terms were summed in slices, into C.
+def _collection(tile: Tile, finish: Any) -> Any:
+    """`collect(...)`: a tile's results to `finish`, in the order of memory.
 
     By bands of four rows a thread, so that the slices' sums have room in shared memory.
     """
-    side, slices, group, bands = tile.side, tile.slices, tile.group, tile.micro // 4
-    area = side * side // bands
-    lays = [banding(tile.micro, group, band) for band in range(bands)]
+    side, slices, group, area = tile.side, tile.slices, tile.group, tile.area
+    lays = [banding(tile.micro, group, band) for band in range(tile.micro // 4)]
     first, last = lays[0], lays[-1]
-
-    @device
-    def add_up(shared: Any, C: Any, c0: int, ldc: int, rows: int, columns: int) -> None:
-        """The slices' sums of a band, added in order."""
-        for e in range(thread(), area, THREADS):
-            i, j = e // side, e % side
-            if i < rows and j < columns:
-                total = peek(shared, e)
-                for s in range(1, slices):
-                    total += peek(shared, s * area + e)
-                C[c0 + i * ldc + j] = total
+    bands, bits = len(lays), side.bit_length() - 1
+    assert side == 1 << bits
 
     @device
     def collect(
-        sums: Any, shared: Any, s: int, y: int, x: int, C: Any, c0: int, ldc: int, rows: int,
+        job: Any, sums: Any, shared: Any, s: int, y: int, x: int, i0: int, j0: int, rows: int,
         columns: int,
     ) -> None:  # fmt: skip
-        meet()
-        first(sums, shared, s * area + y * side + x, side)
-        meet()
-        add_up(shared, C, c0, ldc, rows, columns)
-        if bands > 1:
+        for band in range(bands):
             meet()
-            last(sums, shared, s * area + y * side + x, side)
+            if band == 0:
+                first(sums, shared, s * area + y * side + x, side)
+            else:
+                last(sums, shared, s * area + y * side + x, side)
             meet()
-            add_up(shared, C, c0 + group * ldc, ldc, rows - group, columns)
+            for e in range(thread(), area, THREADS):
+                i, j = band * group + (e >> bits), e & (side - 1)
+                if i < rows and j < columns:
+                    total = peek(shared, e)
+                    for other in range(1, slices):
+                        total += peek(shared, other * area + e)
+                    finish(job, i0 + i, j0 + j, total)
 
     return collect
 
 
-def _make(tile: Tile) -> Any:
-    """`product` with tiles of one size."""
-    side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
-    group, slices, across = tile.group, tile.slices, tile.across
+def product_of(tile: Tile, real: Any, finish: Any) -> Any:
+    """`product(...)` of one size of tile and dtype; `finish(job, i, j, sum)` has the results."""
+    depth, group, slices, across = tile.depth, tile.group, tile.slices, tile.across
     team = across * across  # threads of a slice
-    stage = depth * pitch
-    fetch, put = _staging(tile)
-    blank = blank64 if tile.micro == 8 else blank16
-    accumulate = accumulation(tile.micro, group, slices * pitch, depth // slices)
-    collect = _collection(tile)
+    itemsize = np.dtype(real).itemsize
+    stages, stage, half = tile.stages(itemsize), tile.stage, tile.stage // 2
+    pitch = tile.pitch
+    bring_part, collect = _bringing(tile), _collection(tile, finish)
+    pitch, blank = tile.pitch, blank64 if tile.micro == 8 else blank16
+    accumulate = accumulation(tile.micro, group, slices * tile.pitch, depth // slices)
+    landed, all_landed = landing(stages - 2), landing(0)
 
     @device
     def product(
-        A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, C: Any, c0: int,
-        ldc: int, rows: int, columns: int, length: int, shared: Any,
+        job: Any, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, i0: int,
+        j0: int, rows: int, columns: int, length: int, shared: Any,
     ) -> None:  # fmt: skip
-        """C[:rows, :columns] of one tile, whose corner is at A[a0], B[b0] and C[c0]."""
+        """The tile at (i0, j0) of a product (rows, columns) of `length` terms."""
         t = thread()
         s, r = t // team, t % team
         y, x = r // across * 4, r % across * 4
-        # The index along which memory is contiguous runs fastest over the threads.
-        if ak == 1:
-            i, k, i_step, k_step = t // depth, t % depth, THREADS // depth, 0
-        else:
-            i, k, i_step, k_step = t % side, t // side, 0, THREADS // side
-        if bk == 1:
-            j, l, j_step, l_step = t // depth, t % depth, THREADS // depth, 0
-        else:
-            j, l, j_step, l_step = t % side, t // side, 0, THREADS // side
-        from_a, step_a = a0 + i * ai + k * ak, i_step * ai + k_step * ak
-        from_b, step_b = b0 + j * bj + l * bk, j_step * bj + l_step * bk
-        to_a, put_a = k * pitch + i, k_step * pitch + i_step
-        to_b, put_b = 2 * stage + l * pitch + j, l_step * pitch + j_step
-        left, right = registers(A, loads), registers(B, loads)
+        a0 += i0 * ai
+        b0 += j0 * bj
+        rows -= i0
+        columns -= j0
         sums = blank(A)
         meet()  # whoever used the memory before is done
-        fetch(A, from_a, step_a, i, i_step, k, k_step, rows, length, left)
-        fetch(B, from_b, step_b, j, j_step, l, l_step, columns, length, right)
-        put(shared, to_a, put_a, left)
-        put(shared, to_b, put_b, right)
-        meet()
-        here = 0
-        for done in range(0, length, depth):
-            more = length - done - depth  # terms that are left after this stage
-            if more > 0:
-                from_a += depth * ak
-                from_b += depth * bk
-                fetch(A, from_a, step_a, i, i_step, k, k_step, rows, more, left)
-                fetch(B, from_b, step_b, j, j_step, l, l_step, columns, more, right)
+        ahead = 0  # terms that are on their way
+        for place in range(stages - 1):
+            bring_part(shared, place * stage, A, a0, ai, ak, rows, ahead, length)
+            bring_part(shared, place * stage + half, B, b0, bj, bk, columns, ahead, length)
+            seal()
+            ahead += depth
+        here, there = 0, (stages - 1) * stage
+        for _ in range(0, length, depth):
+            landed()
+            meet()  # for everybody's part, and for the stage that is overwritten next
+            bring_part(shared, there, A, a0, ai, ak, rows, ahead, length)
+            bring_part(shared, there + half, B, b0, bj, bk, columns, ahead, length)
+            seal()
+            ahead += depth
             first = here + s * pitch
-            sums = accumulate(shared, first + y, 2 * stage + first + x, sums)
-            if more > 0:
-                here = stage - here
-                put(shared, to_a + here, put_a, left)
-                put(shared, to_b + here, put_b, right)
-                meet()
-        if slices == 1:
-            spill(sums, C, c0 + y * ldc + x, ldc, group, rows - y, columns - x)
-        else:
-            collect(sums, shared, s, y, x, C, c0, ldc, rows, columns)
-        meet()
+            sums = accumulate(shared, first + y, first + half + x, sums)
+            there = here
+            here = here + stage if here + stage < stages * stage else 0
+        all_landed()
+        collect(job, sums, shared, s, y, x, i0, j0, rows, columns)
 
     return product
 
 
-small_product = _make(SMALL)
-large_product = {real: _make(tile) for real, tile in LARGE.items()}
 _SIDE: Final = SMALL.side
-_LARGE_SIDE: Final = LARGE[np.float32].side  # float64's, too
-_BITS, _LARGE_BITS = _SIDE.bit_length() - 1, _LARGE_SIDE.bit_length() - 1
-
-
-@device
-def cell(e: int, side: int, i0: int, j0: int) -> tuple[int, int]:
-    """Row and column of the e-th element of the tile at (i0, j0); sides are powers of two."""
-    if side == _SIDE:
-        return i0 + (e >> _BITS), j0 + (e & (_SIDE - 1))
-    return i0 + (e >> _LARGE_BITS), j0 + (e & (_LARGE_SIDE - 1))
 
 
 def side_of(real: Any) -> Any:
@@ -195,26 +170,22 @@ def side_of(real: Any) -> Any:
     return side
 
 
-def tile_of(real: Any) -> Any:
-    """`tile(side, ...)`: the product of one tile of that side."""
-    large, size = large_product[real], LARGE[real].side
+sides = {real: side_of(real) for real in (np.float32, np.float64)}
+
+
+def tile_of(real: Any, finish: Any) -> Any:
+    """`tile(side, ...)`: the product of one tile of that side. Its code is there once."""
+    small, large = (product_of(tile, real, finish) for tile in (SMALL, LARGE[real]))
+    size = LARGE[real].side
 
     @device
     def tile(
-        side: int, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, C: Any,
-        c0: int, ldc: int, rows: int, columns: int, length: int, shared: Any,
+        side: int, job: Any, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int,
+        i0: int, j0: int, rows: int, columns: int, length: int, shared: Any,
     ) -> None:  # fmt: skip
         if side == size:
-            large(A, a0, ai, ak, B, b0, bj, bk, C, c0, ldc, rows, columns, length, shared)
+            large(job, A, a0, ai, ak, B, b0, bj, bk, i0, j0, rows, columns, length, shared)
         else:
-            small_product(A, a0, ai, ak, B, b0, bj, bk, C, c0, ldc, rows, columns, length, shared)
+            small(job, A, a0, ai, ak, B, b0, bj, bk, i0, j0, rows, columns, length, shared)
 
     return tile
-
-
-def _by_dtype(make: Any) -> dict[type, Any]:
-    return {real: make(real) for real in (np.float32, np.float64)}
-
-
-sides = _by_dtype(side_of)
-tiles = _by_dtype(tile_of)

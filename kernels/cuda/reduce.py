@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .machine import device, meet, peek, poke, thread
+from .machine import apart, device, meet, peek, poke, thread
 from .tiles import THREADS
 
 
 @device
 def block_total(value: Any, shared: Any) -> Any:
     """The sum of every thread's value, for every thread; `shared` holds THREADS elements."""
+    apart()
     t = thread()
     meet()
     poke(shared, t, value)

@@ -124,6 +124,14 @@ def meet_all() -> None:
     _place.grid.barrier.wait()
 
 
+def together() -> None:
+    pass
+
+
+def apart() -> None:
+    pass
+
+
 def shared_reals(real: Any) -> Any:
     """The block's shared memory in the kernel's dtype; `real` is an array of it."""
     return _place.block.shared("reals", room(real.dtype.type), real.dtype)
@@ -149,21 +157,26 @@ def poke(shared: Any, index: int, value: Any) -> None:
     shared[index] = value
 
 
-def take(array: Any, index: int) -> Any:
-    assert index >= 0
-    return array[index]
-
-
-def registers(real: Any, count: int) -> Any:
-    return np.full(count, np.nan, real.dtype)
-
-
 def blank16(real: Any) -> Any:
     return np.zeros(16, real.dtype)
 
 
 def blank64(real: Any) -> Any:
     return np.zeros(64, real.dtype)
+
+
+def bring(shared: Any, to: int, array: Any, index: int, inside: bool) -> None:
+    assert not inside or index >= 0
+    shared[to] = array[index] if inside else 0
+
+
+def seal() -> None:
+    pass
+
+
+def landing(pending: int) -> Any:
+    """`landed()`: nothing to wait for, what is brought is there at once."""
+    return seal
 
 
 def _offsets(micro: int, group: int) -> list[int]:
@@ -194,11 +207,3 @@ def banding(micro: int, group: int, band: int) -> Any:
                 shared[base + r * ld + at] = sums[(4 * band + r) * micro + c]
 
     return lay
-
-
-def spill(sums: Any, into: Any, base: int, ld: int, group: int, rows: int, columns: int) -> None:
-    at = _offsets(int(sums.size**0.5), group)
-    for r, i in enumerate(at):
-        for c, j in enumerate(at):
-            if i < rows and j < columns:
-                into[base + i * ld + j] = sums[r * len(at) + c]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .machine import blocks, device, meet, meet_all, thread
+from .machine import apart, blocks, device, meet, meet_all, thread
 from .tiles import THREADS
 
 
 @device
 def everyone() -> None:
     """All threads of all blocks meet; what was written before is seen after."""
+    apart()
     if blocks() > 1:
         meet_all()
     else:

@@ -1,10 +1,10 @@
 """Sizes of the tiles that products are cut into, by dtype; small ones in the simulator.
 
 A block of THREADS threads forms a tile of `side` x `side` results, each thread `micro` x `micro` of
-them in registers, from `depth` columns at a time of both factors in shared memory. Small tiles are
-formed by `slices` groups of threads, each with its share of the sum, which are added up in order:
-more of the card works on a small product. Which tile a product takes follows from its shape alone,
-so the bits do not depend on the card or on the number of blocks.
+them in registers, from `depth` columns at a time of both factors in shared memory. `slices` groups
+of threads have a share of the sum each, which are added up in order: a tile is small, so that more
+of the card works on a small product, and a thread's part of it is not. Which tile a product takes
+follows from its shape alone, so the bits do not depend on the card or on the number of blocks.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Tile:
 
     def __post_init__(self) -> None:
         # The loads of a stage are dealt out to the threads column by column, or row by row.
-        assert THREADS % self.side == 0
-        assert THREADS % self.depth == 0
+        assert THREADS % self.side == self.depth % (THREADS // self.side) == 0
+        assert THREADS % self.depth == self.side % (THREADS // self.depth) == 0
         assert self.slices * (self.side // self.micro) ** 2 == THREADS
 
     @property
@@ -54,7 +54,7 @@ class Tile:
     @property
     def pitch(self) -> int:
         """Elements from one row in shared memory to the next: whole vectors, other banks."""
-        return self.side + 4
+        return self.side + 8
 
     @property
     def loads(self) -> int:
@@ -67,29 +67,44 @@ class Tile:
         return round(self.side * self.side / self.rate)
 
     @property
-    def room(self) -> int:
-        """Elements of shared memory: two stages of two factors, or slices' sums of a band."""
-        band = self.side * self.side // (self.micro // 4)
-        sums = self.slices * band if self.slices > 1 else 0
-        return max(4 * self.depth * self.pitch, sums)
+    def stage(self) -> int:
+        """Elements of a stage: `depth` columns of both factors."""
+        return 2 * self.depth * self.pitch
+
+    @property
+    def area(self) -> int:
+        """Results of a band."""
+        return self.side * self.side // (self.micro // 4)
+
+    def stages(self, itemsize: int) -> int:
+        """Stages in shared memory: one is worked on while the others are on their way."""
+        return min(STAGES, ROOM // (self.stage * itemsize))
+
+    def room(self, itemsize: int) -> int:
+        """Elements of shared memory: the stages, or the slices' sums of a band."""
+        return max(self.stages(itemsize) * self.stage, self.slices * self.area)
+
 
 
 THREADS: Final = 16 if SIMULATED else 256
 """Threads of a block."""
+STAGES: Final = 4
+ROOM: Final = 44_000
+"""Bytes of shared memory that stages may take: 48 KB are a block's without asking."""
 
 if SIMULATED:
     _SMALL = Tile(8, 4, 4, 8, 0.5)
     _LARGE = {4: Tile(16, 8, 4, 8, 0.8), 8: Tile(16, 4, 1, 4, 0.6)}
 else:
     _SMALL = Tile(32, 4, 4, 32, 0.5)
-    _LARGE = {4: Tile(64, 8, 4, 32, 0.8), 8: Tile(64, 4, 1, 8, 0.6)}
+    _LARGE = {4: Tile(64, 8, 4, 16, 0.8), 8: Tile(64, 4, 1, 8, 0.6)}
 
 SMALL: Final = _SMALL
 LARGE: Final = {np.float32: _LARGE[4], np.float64: _LARGE[8]}
 PROCESSORS: Final = 1 if SIMULATED else 132
-"""Multiprocessors that tiles are chosen for, an H100's, whatever the card has: bits are the same."""
+"""Multiprocessors that tiles are chosen for, whatever the card has: an H100's."""
 
 
 def room(real: Any) -> int:
-    """Elements of shared memory that a kernel of this dtype needs: at most 48 KB without asking."""
-    return max(SMALL.room, LARGE[real].room)
+    """Elements of shared memory that a kernel of this dtype needs."""
+    return max(tile.room(np.dtype(real).itemsize) for tile in (SMALL, LARGE[real]))

@@ -37,9 +37,15 @@ STRIDE = RATES + 2
 
 
 @device
-def velocity_rule(code: int, w: Any, g: Any, state: Any, at: int, r: Any, r0: int) -> Any:
+def rates_at(r: Any, r0: int) -> Any:
+    """A step's constants, in registers."""
+    return r[r0], r[r0 + 1], r[r0 + 2], r[r0 + 3], r[r0 + 4], r[r0 + 5], r[r0 + SHRINK]
+
+
+@device
+def velocity_rule(code: int, w: Any, g: Any, state: Any, at: int, r: Any) -> Any:
     """What is added to the (shrunk) w by the rules that keep a velocity."""
-    mu, rate = r[r0 + 1], r[r0]
+    mu, rate = r[1], r[0]
     if code == MOMENTUM or code == NESTEROV:
         v = fma(mu, state[at], g)
         state[at] = v
@@ -51,48 +57,47 @@ def velocity_rule(code: int, w: Any, g: Any, state: Any, at: int, r: Any, r0: in
 
 
 @device
-def squares_rule(code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, r0: int) -> Any:
+def squares_rule(code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any) -> Any:
     """What is added to w by the rules that keep squares."""
-    rate = r[r0]
+    rate = r[0]
     if code == ADAGRAD:
         s = fma(g, g, state[at])
         state[at] = s
-        return rate * (g / (root(s) + r[r0 + 1]))
+        return rate * (g / (root(s) + r[1]))
     if code == RMSPROP:
-        s = fma(r[r0 + 2] * g, g, r[r0 + 1] * state[at])
+        s = fma(r[2] * g, g, r[1] * state[at])
         state[at] = s
-        return rate * (g / (root(s) + r[r0 + 3]))
+        return rate * (g / (root(s) + r[3]))
     if code == ADADELTA:
-        rho, rest, eps, x = r[r0 + 1], r[r0 + 2], r[r0 + 3], state[size + at]
+        rho, rest, eps, x = r[1], r[2], r[3], state[size + at]
         s = fma(rest * g, g, rho * state[at])
         delta = root((x + eps) / (s + eps)) * g
         state[at] = s
         state[size + at] = fma(rest * delta, delta, rho * x)
         return rate * delta
-    m = fma(r[r0 + 2], g, r[r0 + 1] * state[at])
-    v = fma(r[r0 + 4] * g, g, r[r0 + 3] * state[size + at])
+    m = fma(r[2], g, r[1] * state[at])
+    v = fma(r[4] * g, g, r[3] * state[size + at])
     state[at] = m
     state[size + at] = v
-    return rate * (m / (root(v) + r[r0 + 5]))
+    return rate * (m / (root(v) + r[5]))
 
 
 @device
 def updated(
-    code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, r0: int, l2: Any,
-    shrink: Any,
-) -> Any:  # fmt: skip
+    code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, l2: Any, shrink: Any
+) -> Any:
     """The parameter after one step; its state rows (row k at k size + at) change in place."""
     d = fma(l2, w, g)
     if code == SGD:
-        return fma(r[r0], d, shrink * w)
+        return fma(r[0], d, shrink * w)
     if (
         code == MOMENTUM
         or code == NESTEROV
         or code == CLASSICAL_MOMENTUM
         or code == CLASSICAL_NESTEROV
     ):
-        return fma(shrink, w, velocity_rule(code, w, d, state, at, r, r0))
-    return fma(shrink, w, squares_rule(code, w, d, state, at, size, r, r0))
+        return fma(shrink, w, velocity_rule(code, w, d, state, at, r))
+    return fma(shrink, w, squares_rule(code, w, d, state, at, size, r))
 
 
 @kernel
@@ -100,10 +105,11 @@ def _update(
     code: int, parameters: Any, gradient: Any, state: Any, rates: Any, l2: float, shrink: float,
     size: int,
 ) -> None:  # fmt: skip
+    r = rates_at(rates, 0)
     for e in range(block() * THREADS + thread(), size, blocks() * THREADS):
         w = parameters[e]
         parameters[e] = updated(
-            code, w, gradient[e], state, e, size, rates, 0, like(w, l2), like(w, shrink)
+            code, w, gradient[e], state, e, size, r, like(w, l2), like(w, shrink)
         )
 
 
