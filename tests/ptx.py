@@ -132,9 +132,9 @@ def kernels() -> None:
         screen.cast(np.arange(3), real)
         integers, doubles, table = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
         steps.kernels[real].launch(
-            1, np.zeros((1, 1), np.int64), table, integers, doubles, v, integers, v, v, integers,
-            integers, v, v, v, v, v, 1, v, np.zeros(1, np.uint8), doubles, integers, doubles,
-            table, doubles, integers, v, np.zeros(1, np.int32), integers,
+            1, np.zeros((1, 1), np.int64), table, integers, integers, doubles, v, integers, v, v,
+            integers, integers, v, v, v, v, v, 1, v, np.zeros(1, np.uint8), doubles, integers,
+            doubles, table, doubles, integers, v, np.zeros(1, np.int32), integers,
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from ..engine import NO_COLUMNS, NO_STARTS, Batch, Recipe
 from ..kernels.cpu.epoch import GRADIENT, RESULTS, TRAIN
 from ..kernels.cpu.learn import FIGURES
 from ..kernels.cuda import epoch as loop
-from ..kernels.cuda import memory
+from ..kernels.cuda import memory, phases
 from ..kernels.cuda.places import places
 from ..kernels.cuda.shim import SIMULATED, cuda
 from ..kernels.cuda.tiles import SMALL
@@ -71,6 +71,7 @@ class CardWorkspace:
         self._widest = max(max(layer.inputs, layer.units) for layer in layers[1:] or layers)
         self._work = 6 * sum(layer.inputs * layer.units for layer in layers)
         self._stamp = 1
+        self._tables: dict[Any, Any] = {}
         self._allocate(rows)
 
     def _allocate(self, rows: int) -> None:
@@ -116,7 +117,10 @@ class CardWorkspace:
         s[loop.RECORD], s[loop.SCREEN] = recipe.record, recipe.screen
         s[loop.HEEDLESS], s[loop.LABELLED] = recipe.heedless, batch.labels.size > 0
         s[loop.WEIGHTED] = batch.weights.size > 0
-        s[loop.TAIL] = self._tail(rows, training)
+        # The last batch of an epoch may be short, and alone in a chunk: its tiles are the others'.
+        most = self.plan.rows if mode == TRAIN else rows
+        s[loop.TAIL], s[loop.MOST_ROWS] = self._tail(most, training), most
+        s[loop.NORMS] = self._norm
         s[loop.STATE_SIZE] = state.size if mode == TRAIN else 0
         f[loop.L2], f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = (
             recipe.l2, recipe.clip_value, recipe.clip_norm,
@@ -157,7 +161,7 @@ class CardWorkspace:
         s, rows = self.settings, len(out)
         s[:] = 0
         s[loop.MODE], s[loop.LOGITS] = loop.INFER, logits and self.from_logits
-        s[loop.TAIL] = 0
+        s[loop.TAIL], s[loop.MOST_ROWS] = 0, min(rows, self.plan.rows)
         self.factors[:] = 0.0
         bounds = np.append(np.arange(0, rows, self.plan.rows), rows)
         there = memory.allocate(out.size, self.dtype, f"outputs of {rows} rows")
@@ -199,6 +203,20 @@ class CardWorkspace:
             return min(self.n_blocks, most)
         return max(1, min(most, rows * self._work // WORK_A_BLOCK))
 
+    def _phases(self, blocks: int) -> Any:
+        """The phases of a step on the card, by the settings; those of before where they fit."""
+        s = self.settings
+        pair = s[loop.LOGITS if s[loop.MODE] == loop.INFER else loop.FROM_LOGITS]
+        key = (int(s[loop.MOST_ROWS]), bool(s[loop.TRAINING]), bool(pair), int(s[loop.TAIL]))
+        if (*key, blocks) not in self._tables:
+            rows, training, pair, tail = key
+            made = phases.table(
+                self.plan.ints, self.dtype.type, rows, self.plan.inputs, training, pair, tail,
+                blocks,
+            )  # fmt: skip
+            self._tables[*key, blocks] = memory.upload(made.reshape(-1), "the plan")
+        return self._tables[*key, blocks]
+
     def _launch(
         self, X: Any, labels: Array, targets: Array, weights: Array, order: Array | None,
         bounds: Array, rates: Any, out: Any, columns: Array, starts: Array, first_step: int,
@@ -233,12 +251,13 @@ class CardWorkspace:
         memory.fill(self._flags, self.flags)
         settings = memory.upload(s, "settings"), memory.upload(self.factors, "settings")
         before = int(self.results[loop.STEPS])
-        kernel = loop.kernels[self.dtype.type]
+        kernel, blocks = loop.kernels[self.dtype.type], self._blocks(rows)
+        table = self._phases(blocks)
         try:
             if train:
                 card.trained()
             kernel.launch(
-                self._blocks(rows), self._plan, self._reals, *settings, *data, rates,
+                blocks, self._plan, self._reals, table, *settings, *data, rates,
                 card.parameters, card.gradient, card.state, card.running, running, self.arena,
                 self._masks, self._losses, self._bad, self._partial, self._figures, self._results,
                 self._flags, out, *sparse,

@@ -10,7 +10,6 @@ from ..layout import (
     BN,
     BN_AFTER,
     BN_BEFORE,
-    BN_NONE,
     DROP,
     EPS,
     FORM,
@@ -51,12 +50,6 @@ def sloped(net: Any, layer: int, at: int, d: Any) -> Any:
     if code == IDENTITY:
         return d
     return d * slope(code, arena[plan[layer, Z if needs_input(code) else F] + at])
-
-
-@device
-def is_simple(plan: Any, layer: int) -> bool:
-    """Each element's dL/dZ follows from its dL/dA alone."""
-    return plan[layer, BN] == BN_NONE and plan[layer, ACT] != SOFTMAX
 
 
 @device
@@ -135,41 +128,13 @@ def settle(
 
 
 @device
-def backward_facts(net: Any, below: int, training: bool) -> Any:
-    """What `backward_finish` has to know of the layer whose dL/dA is formed."""
-    plan, reals, parameters, running, arena, masks = net
-    code = plan[below, ACT]
-    drop = 1 if training and plan[below, DROP] != 0 else 0
-    source = plan[below, Z if needs_input(code) else F]
-    return (
-        plan[below, LD], plan[below, D], source, 0, 0, code, drop, is_simple(plan, below),
-    )  # fmt: skip
-
-
-@device
 def backward_finish(net: Any, below: int, facts: Any, i: int, j: int, d: Any) -> None:
     """dL/dZ from an element of dZ W^T, where it follows from that element alone."""
     plan, reals, parameters, running, arena, masks = net
-    ld, delta, source, _, _, code, drop, simple = facts
+    delta, ld, source, _, _, code, drops, curved = facts
     at = i * ld + j
-    if simple:
-        if drop > 0:
-            d = undropped(net, below, at, d, True)
-        if code != IDENTITY:
-            d *= slope(code, arena[source + at])
+    if drops != 0:
+        d = undropped(net, below, at, d, True)
+    if curved != 0:
+        d *= slope(code, arena[source + at])
     arena[delta + at] = d
-
-
-@device
-def arrive(
-    net: Any, gradient: Any, layer: int, lo: int, hi: int, rows: int, training: bool, pair: bool,
-    alone: bool, part: int, parts: int, shared: Any,
-) -> bool:  # fmt: skip
-    """A layer's D to dL/dZ, and whether that was to be done: not where it was left so."""
-    plan, reals, parameters, running, arena, masks = net
-    last = layer == plan.shape[0] - 1
-    done = not last and is_simple(plan, layer)
-    if done or (pair and plan[layer, BN] == BN_NONE):
-        return False
-    settle(net, gradient, layer, lo, hi, rows, training, pair, alone, part, parts, shared)
-    return True

@@ -143,6 +143,12 @@ def meet_all() -> None:
     meet()
 
 
+@device
+def exchanged(value: Any, offset: int) -> Any:
+    """The value of the thread whose number in the warp differs in that bit. All threads call it."""
+    return cuda.shfl_xor_sync(0xFFFFFFFF, value, offset)
+
+
 @intrinsic
 def apart(typingctx: Any) -> Any:
     """Keep the function that says this out of line: its code is there once.

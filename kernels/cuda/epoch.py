@@ -27,9 +27,9 @@ from ..cpu.epoch import (
     TRAIN,
     WEIGHT_SUM,
 )
-from ..layout import IN, IN_LD, LD, D, M, N, O, W, Z
-from .backward import arrive, backward_facts, backward_finish
-from .forward import after_product, follow_statistics, forward_facts, forward_finish
+from ..layout import IN_LD, LD, D, M, N, O, W, Z
+from .backward import backward_finish, settle
+from .forward import after_product, follow_statistics, forward_finish
 from .gather import finite, gather_dense, gather_sparse, gather_targets, gather_weights
 from .learn import CHUNK, apply_whole, learn_rest, square_chunks, sum_of, weight_finish
 from .loss import families
@@ -43,7 +43,42 @@ from .machine import (
     thread,
     together,
 )
-from .product import sides, tile_of
+from .phases import (
+    A0,
+    A0_ODD,
+    ACROSS,
+    AI,
+    AK,
+    B0,
+    BACKWARD,
+    BIAS,
+    BITS,
+    BJ,
+    BK,
+    DROPS,
+    EMPTY,
+    ENTRIES,
+    FORWARD,
+    HEIGHT,
+    KIND,
+    LAYER,
+    LENGTH,
+    OF_BATCH,
+    OTHER,
+    PAIR,
+    PLAIN,
+    RESULT,
+    RESULT_LD,
+    SIDE,
+    SPECIAL,
+    THIRD,
+    TURN,
+    TURN_REST,
+    UPDATE,
+    WIDTH,
+)
+from .phases import CODE as FUNCTION
+from .product import tile_of
 from .reduce import block_total
 from .team import everyone, first_of, gather_team, turn
 from .tiles import SMALL, THREADS
@@ -56,16 +91,14 @@ INFER: Final = 3
     MODE, TRAINING, LOSS_CODE, FROM_LOGITS, MEAN, CODE, SEED, EPOCH, FIRST_STEP, STEP_COUNT,
     RECORD, TARGETS, OTHER_TARGETS, TARGETS_LD, LABELLED, SCREEN, HEEDLESS, ORDERED, WEIGHTED,
     WEIGHTS, OTHER_WEIGHTS, INPUTS, OTHER_INPUTS, TAIL, SIZE, STATE_SIZE, SPARSE, SQUARES,
-    STAMP, LOGITS, OUTPUTS, ROWS,
-) = range(32)  # fmt: skip
-SETTINGS: Final = 32
+    STAMP, LOGITS, OUTPUTS, ROWS, MOST_ROWS, NORMS,
+) = range(34)  # fmt: skip
+SETTINGS: Final = 34
 L2, CLIP_VALUE, CLIP_NORM, NOISE, SHARED_L2, LEAST, MOST = range(7)
 FACTORS: Final = 7
 # Entries of `flags` (int64): whether something was met.
 NOT_FINITE, UNFIT = range(2)
 FLAGS: Final = 2
-FORWARD, BACKWARD, UPDATE = range(3)
-"""Kinds of phases."""
 GRAIN: Final = SMALL.side
 
 
@@ -188,31 +221,6 @@ def share_of(rows: int, part: int, parts: int) -> tuple[int, int]:
 
 
 @device
-def phase_of(p: int, layers: int) -> tuple[int, int]:
-    """Kind and layer of a step's p-th phase."""
-    if p < layers:
-        return FORWARD, p
-    if p < 2 * layers:
-        return BACKWARD, 2 * layers - 1 - p
-    return UPDATE, p - 2 * layers
-
-
-@device
-def factors_of(plan: Any, kind: int, layer: int, source: int, rows: int) -> Any:
-    """A phase's product: both factors' places and strides, its rows, columns and terms.
-
-    The second factor is the parameters', but for the update: then it is the arena's, too.
-    """
-    m, n, ld = plan[layer, M], plan[layer, N], plan[layer, LD]
-    first, first_ld = source if layer == 0 else plan[layer, IN], plan[layer, IN_LD]
-    if kind == FORWARD:
-        return first, first_ld, 1, plan[layer, W], 1, n, rows, n, m
-    if kind == BACKWARD:
-        return plan[layer, D], ld, 1, plan[layer, W], n, 1, rows, m, n
-    return first, 1, first_ld, plan[layer, D], 1, ld, m, n, rows
-
-
-@device
 def finish(job: Any, i: int, j: int, total: Any) -> None:
     """What becomes of an element of a phase's product."""
     kind, layer, net, facts, address, gradient, how, numbers, fused = job
@@ -221,18 +229,7 @@ def finish(job: Any, i: int, j: int, total: Any) -> None:
     elif kind == BACKWARD:
         backward_finish(net, layer - 1, facts, i, j, total)
     else:
-        weight_finish(gradient, how, numbers, facts[1] + i * facts[0] + j, fused, total)
-
-
-@device
-def facts_of(net: Any, kind: int, layer: int, training: bool, pair: bool) -> Any:
-    """What `finish` has to know of a phase, in registers."""
-    plan = net[0]
-    if kind == FORWARD:
-        return forward_facts(net, layer, training, pair)
-    if kind == BACKWARD and layer > 0:
-        return backward_facts(net, layer - 1, training)
-    return plan[layer, N], plan[layer, W], 0, 0, 0, 0, 0, False
+        weight_finish(gradient, how, numbers, facts[0] + i * facts[1] + j, fused, total)
 
 
 @device
@@ -254,15 +251,15 @@ def measure(
 
 def make(real: Any) -> Any:
     """The kernel of one dtype."""
-    side, tile, loss_rows = sides[real], tile_of(real, finish), families[real][3]
+    tile, loss_rows = tile_of(real, finish), families[real][3]
 
     @kernel
     def run_steps(
-        plan: Any, reals: Any, settings: Any, factors: Any, X: Any, labels: Any, targets: Any,
-        weights: Any, order: Any, bounds: Any, constants: Any, parameters: Any, gradient: Any,
-        state: Any, running: Any, running_size: int, arena: Any, masks: Any, losses: Any,
-        bad: Any, partial: Any, figures: Any, results: Any, flags: Any, out: Any, columns: Any,
-        starts: Any,
+        plan: Any, reals: Any, table: Any, settings: Any, factors: Any, X: Any, labels: Any,
+        targets: Any, weights: Any, order: Any, bounds: Any, constants: Any, parameters: Any,
+        gradient: Any, state: Any, running: Any, running_size: int, arena: Any, masks: Any,
+        losses: Any, bad: Any, partial: Any, figures: Any, results: Any, flags: Any, out: Any,
+        columns: Any, starts: Any,
     ) -> None:  # fmt: skip
         """Steps 0.. of `bounds`; `results` counts those done and sums what they met."""
         together()
@@ -272,63 +269,80 @@ def make(real: Any) -> Any:
         data = (X, labels, targets, weights, order, columns, starts)
         mode, steps, training = settings[MODE], settings[STEP_COUNT], settings[TRAINING] != 0
         tail = 0 if parts == 1 else settings[TAIL]
-        narrow = settings[TAIL]
-        to_logits = settings[LOGITS if mode == INFER else FROM_LOGITS] != 0
         phases = layers * (3 if mode == TRAIN or mode == GRADIENT else 1)
+        code, size, clip_value = settings[CODE], settings[SIZE], factors[CLIP_VALUE]
+        plain_l2, shared_l2, clips = factors[L2], factors[SHARED_L2], factors[CLIP_NORM] > 0
+        seed, epoch, before = settings[SEED], settings[EPOCH], settings[FIRST_STEP]
+        averaged, heeds = settings[MEAN] != 0, mode == TRAIN and settings[HEEDLESS] == 0
+        follows, records = mode == TRAIN and settings[NORMS] != 0, settings[RECORD] != 0
+        most_lo, most_hi = share_of(settings[MOST_ROWS], part, parts)
         first, going, done = part == 0 and thread() == 0, True, 0
         last_loss, loss_sum, weight_sum, rows_loss, rows_squares = 0.0, 0.0, 0.0, 0.0, 0.0
         for s in range(-1, steps):
-            odd = s % 2 == 1
+            odd = s & 1 == 1
             start, rows, p = bounds[s if s > 0 else 0], 0, phases
             if s >= 0:
                 rows, p = bounds[s + 1] - start, 0
-            source = settings[OTHER_INPUTS if odd else INPUTS]
             wanted = settings[OTHER_TARGETS if odd else TARGETS]
             place = settings[OTHER_WEIGHTS if odd else WEIGHTS]
-            address = (settings[SEED], settings[EPOCH], settings[FIRST_STEP] + s)
-            own_lo, own_hi = share_of(rows, part, parts)
+            address = (seed, epoch, before + s)
+            own_lo, own_hi = min(most_lo, rows), min(most_hi, rows)
             total, scale = 1.0, 1.0
-            record = settings[RECORD] != 0 and s == steps - 1
-            whole = mode == TRAIN and (record or factors[CLIP_NORM] > 0)
+            record = records and s == steps - 1
+            whole = mode == TRAIN and (record or clips)
             fused = mode == TRAIN and not whole
-            l2, before, chunks, joined = 0.0, 0, 0, False
+            l2, chunks, joined = 0.0, 0, False
             rates = rates_at(constants, s * STRIDE if mode == TRAIN and s >= 0 else 0)
             while p < phases:
-                kind, layer = phase_of(p, layers)
+                at = p * ENTRIES
+                kind, layer, special = table[at + KIND], table[at + LAYER], table[at + SPECIAL]
                 alone = layer >= tail and kind != UPDATE
                 lo, hi, own, owns = 0, rows, part, parts
                 if alone:
                     lo, hi, own, owns = own_lo, own_hi, 0, 1
-                pair = to_logits and layer == layers - 1
-                if kind == BACKWARD and arrive(
-                    net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared
-                ):
+                pair = table[at + PAIR] != 0
+                if kind == BACKWARD and special != 0:
+                    settle(
+                        net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared
+                    )
                     joined = False
-                a0, ai, ak, b0, bj, bk, height, n, length = factors_of(
-                    plan, kind, layer, source, rows
-                )
-                how = (settings[CODE], rates, settings[SIZE], l2, factors[CLIP_VALUE])
-                facts = facts_of(net, kind, layer, training, pair)
+                how = (code, rates, size, l2, clip_value)
+                facts = (
+                    table[at + RESULT], table[at + RESULT_LD], table[at + OTHER],
+                    table[at + THIRD], table[at + BIAS], table[at + FUNCTION], table[at + DROPS],
+                    table[at + PLAIN],
+                )  # fmt: skip
                 job = (kind, layer, net, facts, address, gradient, how, numbers, fused)
+                length = rows if table[at + LENGTH] == OF_BATCH else table[at + LENGTH]
                 if kind == UPDATE:
-                    hi = height
+                    hi = table[at + HEIGHT]
+                side, bits, across = table[at + SIDE], table[at + BITS], table[at + ACROSS]
+                width, a0 = table[at + WIDTH], table[at + (A0_ODD if odd else A0)]
+                ai, ak, b0 = table[at + AI], table[at + AK], table[at + B0]
+                bj, bk = table[at + BJ], table[at + BK]
                 B = arena if kind == UPDATE else parameters
-                s_tile = side(height, n)
-                if layer >= narrow and kind != UPDATE:
-                    s_tile = GRAIN
-                across = (n + s_tile - 1) // s_tile
-                count = (hi - lo + s_tile - 1) // s_tile * across
-                if kind == BACKWARD and layer == 0:
-                    count = 0
-                for index in range(turn(own, owns, before), count, owns):
-                    i0, j0 = lo + index // across * s_tile, index % across * s_tile
-                    tile(
-                        s_tile, job, arena, a0, ai, ak, B, b0, bj, bk, i0, j0, hi, n, length, shared
-                    )
+                down = (hi - lo + side - 1) >> bits
+                if table[at + EMPTY] != 0:
+                    down = 0
+                # Tile by tile along a row of them: row and column follow without a division.
+                item, i0, j0 = turn(own, owns, table[at + TURN]), lo, 0
+                while item >= across and i0 < lo + (down << bits):
+                    item -= across
+                    i0 += side
+                while i0 < lo + (down << bits):
+                    j0 = item << bits
+                    tile(side, job, arena, a0, ai, ak, B, b0, bj, bk, i0, j0, hi, width, length,
+                         shared)  # fmt: skip
+                    item += owns
+                    while item >= across and i0 < lo + (down << bits):
+                        item -= across
+                        i0 += side
                 if kind == FORWARD:
-                    after_product(
-                        net, layer, lo, hi, rows, address, training, pair, alone, own, owns, shared
-                    )
+                    if special != 0:
+                        after_product(
+                            net, layer, lo, hi, rows, address, training, pair, alone, own, owns,
+                            shared,
+                        )  # fmt: skip
                     gather_team(alone)
                     if layer == layers - 1 and mode == INFER:
                         write_outputs(
@@ -336,13 +350,13 @@ def make(real: Any) -> Any:
                         )
                     elif layer == layers - 1:
                         total = total_weight(settings, arena, place, rows, doubles)
-                        if settings[MEAN] != 0:
+                        if averaged:
                             scale = 1.0 / total if total > 0 else 0.0
                         measure(
                             settings, factors, plan, arena, wanted, place, scale, losses, lo, hi,
                             own, owns, shared, loss_rows,
                         )  # fmt: skip
-                        if factors[SHARED_L2] > 0:
+                        if shared_l2 > 0:
                             chunks = square_weights(
                                 settings, plan, parameters, partial, part, parts, doubles
                             )
@@ -353,34 +367,33 @@ def make(real: Any) -> Any:
                         joined = not (alone and layer > tail)
                         gather_team(not joined)
                 else:
-                    before += count
-                    before = learn_rest(
-                        plan, layer, arena, gradient, how, numbers, rows, fused, before, part,
-                        parts, shared,
+                    learn_rest(
+                        plan, layer, arena, gradient, how, numbers, rows, fused,
+                        turn(part, parts, table[at + TURN_REST]), part, parts, shared,
                     )  # fmt: skip
                 if mode != INFER and (
                     (kind == BACKWARD and layer == 0) or (phases == layers and p == layers - 1)
                 ):
                     squares = 0.0
-                    if factors[SHARED_L2] > 0:
+                    if shared_l2 > 0:
                         squares = sum_of(partial, settings[SQUARES], chunks, 1, doubles)
                     loss = total_loss(settings, losses, bad, s, rows, doubles)
                     last_loss = loss * scale
-                    if mode == TRAIN and settings[HEEDLESS] == 0 and not finite(loss):
+                    if heeds and not finite(loss):
                         going = False
                         break
                     loss_sum += loss
                     weight_sum += total
                     rows_loss += rows * last_loss
                     rows_squares += rows * (squares * scale)
-                    l2 = factors[L2] + factors[SHARED_L2] * scale
-                    if mode == TRAIN:
+                    l2 = plain_l2 + shared_l2 * scale
+                    if follows:
                         follow_statistics(net, rows, part, parts)
                 p += 1
             if not going:
                 break
             if whole and s >= 0:
-                how = (settings[CODE], rates, settings[SIZE], l2, factors[CLIP_VALUE])
+                how = (code, rates, size, l2, clip_value)
                 everyone()
                 apply_whole(
                     plan, arena, gradient, how, numbers, rows, factors[CLIP_NORM], record, partial,

@@ -27,7 +27,6 @@ from ..layout import (
     RUNNING,
     STATS,
     VARIANCE,
-    B,
     F,
     H,
     N,
@@ -57,40 +56,25 @@ def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: b
 
 
 @device
-def forward_facts(net: Any, layer: int, training: bool, pair: bool) -> Any:
-    """What `forward_finish` has to know of a layer."""
-    plan, reals, parameters, running, arena, masks = net
-    code, norm = plan[layer, ACT], plan[layer, BN]
-    plain = not (pair or norm == BN_BEFORE or code == SOFTMAX)  # f follows element by element
-    drop = 1 if training and plan[layer, DROP] != 0 else 0
-    if norm != BN_NONE:
-        drop = -1  # the output comes later
-    return (
-        plan[layer, LD], plan[layer, Z], plan[layer, F], plan[layer, O], plan[layer, B], code,
-        drop, plain,
-    )  # fmt: skip
-
-
-@device
 def forward_finish(
     net: Any, layer: int, facts: Any, address: Any, i: int, j: int, z: Any
 ) -> None:
     """Bias, activation and dropout of one element of A W; batch norm and softmax come later."""
     plan, reals, parameters, running, arena, masks = net
-    ld, logits, values, outputs, bias, code, drop, plain = facts
+    logits, ld, values, outputs, bias, code, drops, plain = facts
     at = i * ld + j
     if bias >= 0:
         z += parameters[bias + j]
-    if not plain:
+    if plain == 0:
         arena[logits + at] = z
         return
     if logits != values:
         arena[logits + at] = z
     a = value(code, z)
     arena[values + at] = a
-    if drop > 0:
+    if drops != 0:
         emit(net, layer, i, j, a, address, True)
-    elif drop == 0 and outputs != values:
+    elif outputs != values:
         arena[outputs + at] = a
 
 

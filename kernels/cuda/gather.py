@@ -8,7 +8,7 @@ import numpy as np
 
 from .machine import device, like, meet, thread
 from .random import normal
-from .team import first_of
+from .team import first_of, lanes_of
 from .tiles import THREADS
 
 
@@ -30,15 +30,6 @@ def noisy(x: Any, i: int, j: int, m: int, sigma: float, step: int, epoch: int, s
 def sample_of(order: Any, ordered: int, place: int) -> int:
     """The sample at a place of the epoch's order; without one, as they lie."""
     return order[place] if ordered != 0 else place
-
-
-@device
-def lanes_of(columns: int) -> int:
-    """Threads that share a row of so many columns: a power of two, at most the block."""
-    lanes = THREADS
-    while lanes // 2 >= columns:
-        lanes //= 2
-    return lanes
 
 
 @device

@@ -84,23 +84,19 @@ def weight_finish(gradient: Any, how: Any, numbers: Any, at: int, fused: bool, g
 @device
 def learn_rest(
     plan: Any, layer: int, arena: Any, gradient: Any, how: Any, numbers: Any, rows: int,
-    fused: bool, before: int, part: int, parts: int, shared: Any,
-) -> int:  # fmt: skip
+    fused: bool, first: int, part: int, parts: int, shared: Any,
+) -> None:  # fmt: skip
     """dL/db of a layer and, where `fused`, the update by it and by those of batch norm.
 
-    `before` items of work precede these; how many do after them.
+    `first`: of the items of work, which are COLUMNS of the bias, the first one of this block.
     """
     n, ld, delta = plan[layer, N], plan[layer, LD], plan[layer, D]
     if plan[layer, B] >= 0:
-        count = (n + COLUMNS - 1) // COLUMNS
-        for index in range(turn(part, parts, before), count, parts):
-            at = index * COLUMNS
+        for at in range(first * COLUMNS, n, parts * COLUMNS):
             column_sums(arena, delta, ld, gradient, plan[layer, B], rows, at, n, shared)
             learn_columns(plan, layer, gradient, how, numbers, at, fused)
-        before += count
     if fused:
         learn_norm(plan, layer, gradient, how, numbers, part, parts)
-    return before
 
 
 @device
@@ -215,7 +211,7 @@ def apply_whole(
         first = plan[layer, W]
         rest = first + plan[layer, M] * plan[layer, N]
         chunks = (rest - first + CHUNK - 1) // CHUNK
-        for k in range(turn(part, parts, before), chunks, parts):
+        for k in range(turn(part, parts, before % parts), chunks, parts):
             lo = first + k * CHUNK
             hi = lo + CHUNK if lo + CHUNK < rest else rest
             at = 3 * (before + k)

@@ -11,7 +11,7 @@ from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
 from .doors import Door, grid_for
 from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
-from .product import sides, tile_of
+from .product import side_for, tile_of
 from .tiles import SMALL, THREADS
 
 COLUMNS = 32
@@ -66,15 +66,14 @@ def stored(job: Any, i: int, j: int, g: Any) -> None:
 
 
 def _make(real: Any) -> tuple[Any, Any, Any]:
-    side, forward_tile, plain_tile = sides[real], tile_of(real, finished), tile_of(real, stored)
+    forward_tile, plain_tile = tile_of(real, finished), tile_of(real, stored)
 
     @kernel
     def linear(
-        A: Any, W: Any, b: Any, biased: int, code: int, Z: Any, kept: int, out: Any, rows: int,
-        m: int, n: int,
+        s: int, A: Any, W: Any, b: Any, biased: int, code: int, Z: Any, kept: int, out: Any,
+        rows: int, m: int, n: int,
     ) -> None:  # fmt: skip
         shared = shared_reals(A)
-        s = side(rows, n)
         across = (n + s - 1) // s
         job = (b, biased, code, Z, kept, out, n)
         for index in range(block(), (rows + s - 1) // s * across, blocks()):
@@ -82,9 +81,8 @@ def _make(real: Any) -> tuple[Any, Any, Any]:
             forward_tile(s, job, A, 0, m, 1, W, 0, 1, n, i0, j0, rows, n, m, shared)
 
     @kernel
-    def weight(A: Any, D: Any, out: Any, bias: Any, rows: int, m: int, n: int) -> None:
+    def weight(s: int, A: Any, D: Any, out: Any, bias: Any, rows: int, m: int, n: int) -> None:
         shared = shared_reals(A)
-        s = side(m, n)
         across = (n + s - 1) // s
         count = (m + s - 1) // s * across
         for index in range(block(), count + (n + COLUMNS - 1) // COLUMNS, blocks()):
@@ -95,9 +93,8 @@ def _make(real: Any) -> tuple[Any, Any, Any]:
                 column_sums(D, 0, n, bias, 0, rows, (index - count) * COLUMNS, n, shared)
 
     @kernel
-    def inward(D: Any, W: Any, out: Any, rows: int, m: int, n: int) -> None:
+    def inward(s: int, D: Any, W: Any, out: Any, rows: int, m: int, n: int) -> None:
         shared = shared_reals(D)
-        s = side(rows, m)
         across = (m + s - 1) // s
         for index in range(block(), (rows + s - 1) // s * across, blocks()):
             i0, j0 = index // across * s, index % across * s
@@ -142,7 +139,8 @@ def linear_forward(
     kept = door.nothing() if Z is None else door.give("Z", Z, (rows, n))
     flags = int(b is not None), code, kept, int(Z is not None)
     linear = _kernels[door.real][0]
-    linear.launch(_tiles(rows, n), a, w, bias, *flags, result, rows, m, n)
+    side = side_for(rows, n, door.real)
+    linear.launch(_tiles(rows, n), side, a, w, bias, *flags, result, rows, m, n)
     if code == SOFTMAX:
         _softmax.launch(grid_for(rows), result, rows, n)
     if Z is not None:
@@ -160,7 +158,8 @@ def weight_gradient(A: Any, dZ: Any, *, out: Any = None, bias_out: Any = None) -
     result = door.give("out", out, (m, n))
     bias = door.give("bias_out", bias_out, (n,))
     weight = _kernels[door.real][1]
-    weight.launch(_tiles(m, n) + -(-n // COLUMNS), a, d, result, bias, rows, m, n)
+    side = side_for(m, n, door.real)
+    weight.launch(_tiles(m, n) + -(-n // COLUMNS), side, a, d, result, bias, rows, m, n)
     return door.close("out", "bias_out")
 
 
@@ -173,5 +172,5 @@ def input_gradient(dZ: Any, W: Any, *, out: Any = None) -> Any:
     m = door.shape("W")[0]
     result = door.give("out", out, (rows, m))
     inward = _kernels[door.real][2]
-    inward.launch(_tiles(rows, m), d, w, result, rows, m, n)
+    inward.launch(_tiles(rows, m), side_for(rows, m, door.real), d, w, result, rows, m, n)
     return door.close("out")

@@ -1,7 +1,7 @@
 """Losses by rows, what the backward pass starts from, the short pairs, and the doors.
 
 The formulas are those of `cpu/loss_terms.py`: the log losses hold a in [tiny, 1 - eps/2], and NaN
-passes through. A short row is a thread's, a long one a block's.
+passes through. Of a row that a warp has lanes for, a lane has an element; a block a longer one.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import numpy as np
 
 from ..checks import code_of, name_of
 from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
-from .activation import SHORT, absolute
+from .activation import absolute
 from .arith import exp, log, log1p
 from .doors import Door, grid_for
 from .machine import block, blocks, device, fma, kernel, like, shared_reals, thread
-from .reduce import block_maximum, block_total
-from .tiles import THREADS
+from .reduce import block_maximum, block_total, lanes_maximum, lanes_total, larger
+from .team import lanes_of
+from .tiles import THREADS, WARP
 
 SQUARED, HALF_SQUARED, ABSOLUTE, BINARY, CROSS, POISSON = (
     LOSSES[name].code
@@ -122,16 +123,37 @@ def held(loss: float, least: float, most: float) -> float:
 
 
 @device
-def softmax_cross_row(
-    Z: Any, z: int, Y: Any, y: int, A: Any, a: int, D: Any, d: int, n: int, c: Any, shared: Any,
-    first: int, team: int,
+def softmax_cross_lane(
+    Z: Any, z: int, Y: Any, y: int, A: Any, a: int, D: Any, d: int, n: int, c: Any, j: int,
+    lanes: int, present: bool,
 ) -> float:  # fmt: skip
-    """f(z), c dL/dz and the loss of one row of softmax and cross entropy, by `team` threads."""
+    """f(z), c dL/dz and the loss of a row of softmax and cross entropy, its j-th by each lane."""
+    own = present and j < n
+    logit, target = Z[z], like(Z[z], 0.0)
+    if own:
+        logit, target = Z[z + j], Y[y + j]
+    top = lanes_maximum(logit, lanes)
+    e = exp(logit - top) if own else like(logit, 0.0)
+    below = target * (top - logit) if target != 0 else like(logit, 0.0)
+    total, mass = lanes_total(e, lanes), lanes_total(target, lanes)
+    below = lanes_total(below, lanes)
+    if own:
+        share = e / total
+        A[a + j] = share
+        D[d + j] = c * fma(share, mass, -target)
+    return np.float64(below) + np.float64(mass) * np.float64(log(total))
+
+
+@device
+def softmax_cross_row(
+    Z: Any, z: int, Y: Any, y: int, A: Any, a: int, D: Any, d: int, n: int, c: Any, shared: Any
+) -> float:
+    """The same of a long row, by a block."""
+    first, team = thread(), THREADS
     top = Z[z]
     for j in range(first, n, team):
-        top = top if top > Z[z + j] else Z[z + j]
-    if team > 1:
-        top = block_maximum(top, shared)
+        top = larger(top, Z[z + j])
+    top = block_maximum(top, shared)
     total = like(top, 0.0)
     mass, below = total, total
     for j in range(first, n, team):
@@ -141,10 +163,9 @@ def softmax_cross_row(
         if target != 0:
             below += target * (top - Z[z + j])
         A[a + j] = e
-    if team > 1:
-        total = block_total(total, shared)
-        mass = block_total(mass, shared)
-        below = block_total(below, shared)
+    total = block_total(total, shared)
+    mass = block_total(mass, shared)
+    below = block_total(below, shared)
     for j in range(first, n, team):
         share = A[a + j] / total
         A[a + j] = share
@@ -157,14 +178,20 @@ def _rows(term: Any, slope: Any, pair: Any) -> Any:
     def row(
         code: int, from_logits: int, slopes: int, Z: Any, z: int, Y: Any, y: int, A: Any, a: int,
         D: Any, d: int, n: int, c: Any, least: float, most: float, shared: Any, first: int,
-        team: int,
+        team: int, present: bool,
     ) -> float:  # fmt: skip
-        """The loss of one row and, at D, c times what the backward pass starts from."""
+        """The loss of one row and, at D, c times what the backward pass starts from.
+
+        By `team` threads, of which this is number `first`; nothing is stored of an absent row.
+        """
         if from_logits != 0 and code == CROSS:
-            loss = softmax_cross_row(Z, z, Y, y, A, a, D, d, n, c, shared, first, team)
+            if team == THREADS:
+                loss = softmax_cross_row(Z, z, Y, y, A, a, D, d, n, c, shared)
+            else:
+                loss = softmax_cross_lane(Z, z, Y, y, A, a, D, d, n, c, first, team, present)
             return held(loss, least, most)
         total = Y.dtype.type(0)
-        for j in range(first, n, team):
+        for j in range(first, n if present else 0, team):
             if from_logits != 0:
                 out, delta, value = pair(code, Z[z + j], Y[y + j])
                 A[a + j] = out
@@ -176,9 +203,9 @@ def _rows(term: Any, slope: Any, pair: Any) -> Any:
                 total += term(code, A[a + j], Y[y + j])
                 if slopes != 0:
                     D[d + j] = slope(code, A[a + j], Y[y + j]) * c
-        if team > 1:
-            total = block_total(total, shared)
-        return np.float64(total)
+        if team == THREADS:
+            return np.float64(block_total(total, shared))
+        return np.float64(lanes_total(total, team))
 
     @device
     def loss_rows(
@@ -191,20 +218,22 @@ def _rows(term: Any, slope: Any, pair: Any) -> Any:
 
         A and D may be Z.
         """
-        t = thread()
-        first, team = (0, 1) if n <= SHORT else (t, THREADS)
-        if team == 1:
-            start, step = lo + part * THREADS + t, parts * THREADS
-        else:
-            start, step = lo + part, parts
-        for i in range(start, hi, step):
+        team = THREADS  # of a row
+        if n <= WARP:
+            team = lanes_of(n)
+        first, of_block = thread() % team, THREADS // team
+        for base in range(lo + part * of_block, hi, parts * of_block):
+            i = base + thread() // team
+            present = i < hi
+            if not present:
+                i = hi - 1
             w = weight[w0 + i] if weighted != 0 else Y.dtype.type(1)
             c = like(w, scale * w)
             loss = row(
                 code, from_logits, slopes, Z, z0 + i * ldz, Y, y0 + i * ldy, A, a0 + i * lda, D,
-                d0 + i * ldd, n, c, least, most, shared, first, team,
+                d0 + i * ldd, n, c, least, most, shared, first, team, present,
             )  # fmt: skip
-            if first == 0:
+            if first == 0 and present:
                 losses[i] = np.float64(w) * loss
 
     return loss_rows
@@ -257,7 +286,7 @@ def _weight(door: Door, weight: Any, rows: int) -> tuple[Any, int]:
 
 
 def _grid(rows: int, n: int) -> int:
-    return grid_for(rows) if n <= SHORT else max(1, min(rows, 1024))
+    return grid_for(rows * (WARP if n <= WARP else THREADS))
 
 
 def loss_forward(loss: str | int, A: Any, Y: Any, *, weight: Any = None, out: Any = None) -> Any:

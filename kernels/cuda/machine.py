@@ -19,6 +19,7 @@ if SIMULATED:
         blocks,
         bring,
         device,
+        exchanged,
         fma,
         kernel,
         landing,
@@ -44,6 +45,7 @@ else:
         blocks,
         bring,
         device,
+        exchanged,
         fma,
         kernel,
         landing,
@@ -61,6 +63,6 @@ else:
 
 __all__ = [
     "accumulation", "apart", "banding", "blank16", "blank64", "block", "blocks", "bring", "device",
-    "fma", "kernel", "landing", "like", "meet", "meet_all", "peek", "poke", "seal",
+    "exchanged", "fma", "kernel", "landing", "like", "meet", "meet_all", "peek", "poke", "seal",
     "shared_doubles", "shared_reals", "thread", "together",
 ]  # fmt: skip

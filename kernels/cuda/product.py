@@ -11,12 +11,13 @@ order): the bits depend on the shape alone. What becomes of a result is `finish(
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
 from .machine import (
     accumulation,
+    apart,
     banding,
     blank16,
     blank64,
@@ -34,7 +35,8 @@ from .tiles import LARGE, PROCESSORS, SMALL, THREADS, Tile
 def _bringing(tile: Tile) -> Any:
     """`bring_part(...)`: a thread's elements of one factor's stage set off.
 
-    The index along which memory is contiguous runs over neighbouring threads.
+    The index along which memory is contiguous runs over neighbouring threads, and over one thread's
+    elements: their places differ by constants.
     """
     side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
     of_k, of_side = THREADS // side, THREADS // depth  # threads along either index
@@ -45,21 +47,45 @@ def _bringing(tile: Tile) -> Any:
     ) -> None:
         """A[:rows, done : done + depth] (0 beyond the edges) to shared[to + k pitch + i]."""
         t = thread()
-        along_k = ak == 1
-        i, k = t % of_side, t // of_side
-        i_step, k_step = of_side, 0
-        if along_k:
+        if ak == 1:
             i, k = t // of_k, t % of_k
-            i_step, k_step = 0, of_k
-        left = length - done - k
-        source, step = a0 + i * ai + (done + k) * ak, i_step * ai + k_step * ak
-        to += k * pitch + i
-        to_step = k_step * pitch + i_step
-        for u in range(loads):
-            inside = i + u * i_step < rows and u * k_step < left
-            bring(shared, to + u * to_step, A, source + u * step, inside)
+            left = length - done - k if i < rows else 0
+            source = a0 + i * ai + done + k
+            to += k * pitch + i
+            for u in range(loads):
+                bring(shared, to + u * (of_k * pitch), A, source + u * of_k, u * of_k < left)
+        else:
+            i, k = t % of_side, t // of_side
+            left = rows - i if done + k < length else 0
+            source = a0 + i + (done + k) * ak
+            to += k * pitch + i
+            for u in range(loads):
+                bring(shared, to + u * of_side, A, source + u * of_side, u * of_side < left)
 
     return bring_part
+
+
+def _placing(tile: Tile) -> Any:
+    """`place(r)`: the first row and column of the results of a slice's r-th thread.
+
+    With 8 threads along a side a warp forms 4 x 8 threads' results. 8 neighbours have 2 x 4 of
+    them, the next 8 other rows and other columns: what 16 threads load of either factor lies in
+    other banks or is the same, and comes at once.
+    """
+    across = tile.across
+
+    @device
+    def zigzag(r: int) -> tuple[int, int]:
+        eighth = (r >> 3) & 3
+        row = ((r >> 2) & 1) + 2 * (eighth & 1) + 4 * (r >> 5)
+        column = (r & 3) + 4 * ((eighth ^ (eighth >> 1)) & 1)
+        return 4 * row, 4 * column
+
+    @device
+    def straight(r: int) -> tuple[int, int]:
+        return r // across * 4, r % across * 4
+
+    return zigzag if across == 8 else straight
 
 
 def _collection(tile: Tile, finish: Any) -> Any:
@@ -98,35 +124,30 @@ def _collection(tile: Tile, finish: Any) -> Any:
 
 def product_of(tile: Tile, real: Any, finish: Any) -> Any:
     """`product(...)` of one size of tile and dtype; `finish(job, i, j, sum)` has the results."""
-    depth, group, slices, across = tile.depth, tile.group, tile.slices, tile.across
-    team = across * across  # threads of a slice
+    depth, slices, team = tile.depth, tile.slices, tile.across**2  # threads of a slice
     itemsize = np.dtype(real).itemsize
     stages, stage, half = tile.stages(itemsize), tile.stage, tile.stage // 2
-    pitch = tile.pitch
-    bring_part, collect = _bringing(tile), _collection(tile, finish)
+    bring_part, collect, place = _bringing(tile), _collection(tile, finish), _placing(tile)
     pitch, blank = tile.pitch, blank64 if tile.micro == 8 else blank16
-    accumulate = accumulation(tile.micro, group, slices * tile.pitch, depth // slices)
+    accumulate = accumulation(tile.micro, tile.group, slices * pitch, depth // slices)
     landed, all_landed = landing(stages - 2), landing(0)
 
     @device
-    def product(
-        job: Any, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, i0: int,
-        j0: int, rows: int, columns: int, length: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """The tile at (i0, j0) of a product (rows, columns) of `length` terms."""
+    def sums_of(
+        A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, rows: int,
+        columns: int, length: int, shared: Any,
+    ) -> Any:  # fmt: skip
+        """A thread's sums. Out of line, where it has the registers to itself."""
+        apart()
         t = thread()
-        s, r = t // team, t % team
-        y, x = r // across * 4, r % across * 4
-        a0 += i0 * ai
-        b0 += j0 * bj
-        rows -= i0
-        columns -= j0
+        y, x = place(t % team)
+        y, x = y + t // team * pitch, x + t // team * pitch + half
         sums = blank(A)
         meet()  # whoever used the memory before is done
         ahead = 0  # terms that are on their way
-        for place in range(stages - 1):
-            bring_part(shared, place * stage, A, a0, ai, ak, rows, ahead, length)
-            bring_part(shared, place * stage + half, B, b0, bj, bk, columns, ahead, length)
+        for n in range(stages - 1):
+            bring_part(shared, n * stage, A, a0, ai, ak, rows, ahead, length)
+            bring_part(shared, n * stage + half, B, b0, bj, bk, columns, ahead, length)
             seal()
             ahead += depth
         here, there = 0, (stages - 1) * stage
@@ -137,44 +158,45 @@ def product_of(tile: Tile, real: Any, finish: Any) -> Any:
             bring_part(shared, there + half, B, b0, bj, bk, columns, ahead, length)
             seal()
             ahead += depth
-            first = here + s * pitch
-            sums = accumulate(shared, first + y, first + half + x, sums)
+            sums = accumulate(shared, here + y, here + x, sums)
             there = here
             here = here + stage if here + stage < stages * stage else 0
         all_landed()
-        collect(job, sums, shared, s, y, x, i0, j0, rows, columns)
+        return sums
+
+    @device
+    def product(
+        job: Any, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, i0: int,
+        j0: int, rows: int, columns: int, length: int, shared: Any,
+    ) -> None:  # fmt: skip
+        """The tile at (i0, j0) of a product (rows, columns) of `length` terms."""
+        t = thread()
+        y, x = place(t % team)
+        a, b, height, width = a0 + i0 * ai, b0 + j0 * bj, rows - i0, columns - j0
+        sums = sums_of(A, a, ai, ak, B, b, bj, bk, height, width, length, shared)
+        collect(job, sums, shared, t // team, y, x, i0, j0, height, width)
 
     return product
 
 
-_SIDE: Final = SMALL.side
-
-
-def side_of(real: Any) -> Any:
-    """`side(rows, columns)`: of the tiles that a product of this shape is cut into.
+def side_for(rows: int, columns: int, real: Any) -> int:
+    """The side of the tiles that a product of this shape is cut into.
 
     Whichever are done first where each multiprocessor takes one tile at a time.
+
+    >>> side_for(32, 10, np.float32) == SMALL.side
+    True
     """
-    large, costly, cheap = LARGE[real].side, LARGE[real].cost, SMALL.cost
 
-    @device
-    def waves(rows: int, columns: int, side: int) -> int:
-        tiles = ((rows + side - 1) // side) * ((columns + side - 1) // side)
-        return (tiles + PROCESSORS - 1) // PROCESSORS
+    def time(tile: Tile) -> int:
+        tiles = -(-rows // tile.side) * -(-columns // tile.side)
+        return -(-tiles // PROCESSORS) * tile.cost
 
-    @device
-    def side(rows: int, columns: int) -> int:
-        few, many = waves(rows, columns, large), waves(rows, columns, _SIDE)
-        return large if few * costly < many * cheap else _SIDE
-
-    return side
-
-
-sides = {real: side_of(real) for real in (np.float32, np.float64)}
+    return min(SMALL, LARGE[real], key=time).side
 
 
 def tile_of(real: Any, finish: Any) -> Any:
-    """`tile(side, ...)`: the product of one tile of that side. Its code is there once."""
+    """`tile(side, ...)`: the product of one tile of that side."""
     small, large = (product_of(tile, real, finish) for tile in (SMALL, LARGE[real]))
     size = LARGE[real].side
 

@@ -1,41 +1,66 @@
-"""Sums and maxima over a block of threads, in one order: a tree whose shape never changes."""
+"""Sums and maxima over teams of threads, in one order: trees whose shape never changes.
+
+A team is 2^k neighbours of a warp, who exchange what they have in registers, or a whole block. All
+threads of a block call these together.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .machine import apart, device, meet, peek, poke, thread
-from .tiles import THREADS
+from .machine import apart, device, exchanged, meet, peek, poke, thread
+from .tiles import THREADS, WARP
+
+
+@device
+def larger(x: Any, y: Any) -> Any:
+    """A NaN may be lost: its row is NaN all the same."""
+    return y if y > x else x
+
+
+@device
+def lanes_total(value: Any, lanes: int) -> Any:
+    """The sum over so many neighbours (a power of two, at most a warp), for each of them."""
+    offset = 1
+    while offset < lanes:
+        value += exchanged(value, offset)
+        offset *= 2
+    return value
+
+
+@device
+def lanes_maximum(value: Any, lanes: int) -> Any:
+    """The largest of so many neighbours, for each of them."""
+    offset = 1
+    while offset < lanes:
+        value = larger(value, exchanged(value, offset))
+        offset *= 2
+    return value
 
 
 @device
 def block_total(value: Any, shared: Any) -> Any:
     """The sum of every thread's value, for every thread; `shared` holds THREADS elements."""
     apart()
-    t = thread()
+    value = lanes_total(value, WARP)
     meet()
-    poke(shared, t, value)
+    poke(shared, thread() // WARP, value)
     meet()
-    width = THREADS // 2
-    while width > 0:
-        if t < width:
-            poke(shared, t, peek(shared, t) + peek(shared, t + width))
-        meet()
-        width //= 2
-    return peek(shared, 0)
+    total = peek(shared, 0)
+    for warp in range(1, THREADS // WARP):
+        total += peek(shared, warp)
+    return total
 
 
 @device
 def block_maximum(value: Any, shared: Any) -> Any:
-    """The largest of every thread's value; a NaN may be lost, its row is NaN all the same."""
-    t = thread()
+    """The largest of every thread's value."""
+    apart()
+    value = lanes_maximum(value, WARP)
     meet()
-    poke(shared, t, value)
+    poke(shared, thread() // WARP, value)
     meet()
-    width = THREADS // 2
-    while width > 0:
-        if t < width and peek(shared, t + width) > peek(shared, t):
-            poke(shared, t, peek(shared, t + width))
-        meet()
-        width //= 2
-    return peek(shared, 0)
+    most = peek(shared, 0)
+    for warp in range(1, THREADS // WARP):
+        most = larger(most, peek(shared, warp))
+    return most

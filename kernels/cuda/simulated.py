@@ -124,6 +124,16 @@ def meet_all() -> None:
     _place.grid.barrier.wait()
 
 
+def exchanged(value: Any, offset: int) -> Any:
+    """The value of the thread whose number in the warp differs in that bit. All threads call it."""
+    slots = _place.block.shared("lanes", THREADS, object)
+    slots[_place.index] = value
+    meet()
+    other = slots[_place.index ^ offset]
+    meet()
+    return other
+
+
 def together() -> None:
     pass
 

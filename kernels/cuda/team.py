@@ -33,8 +33,18 @@ def first_of(part: int) -> int:
 
 @device
 def turn(part: int, parts: int, before: int) -> int:
-    """The first item of this part in a list that `before` items of other lists precede."""
-    return (part - before % parts + parts) % parts
+    """The first item of this part in a list that `before` (< parts) items too many precede."""
+    first = part - before
+    return first if first >= 0 else first + parts
 
 
-__all__ = ["everyone", "first_of", "gather_team", "turn"]
+@device
+def lanes_of(columns: int) -> int:
+    """Threads that share a row of so many columns: a power of two, at most the block."""
+    lanes = THREADS
+    while lanes // 2 >= columns:
+        lanes //= 2
+    return lanes
+
+
+__all__ = ["everyone", "first_of", "gather_team", "lanes_of", "turn"]

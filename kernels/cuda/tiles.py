@@ -88,6 +88,8 @@ class Tile:
 
 THREADS: Final = 16 if SIMULATED else 256
 """Threads of a block."""
+WARP: Final = 4 if SIMULATED else 32
+"""Neighbours that exchange registers."""
 STAGES: Final = 4
 ROOM: Final = 44_000
 """Bytes of shared memory that stages may take: 48 KB are a block's without asking."""
