@@ -11,7 +11,7 @@ for; the products need PyTorch's build for CUDA, and say so.
    PyTorch compiled with CUDA graphs and JAX's scan, interleaved, data on the card.
 3. The three products beside cuBLAS (torch.matmul in float32, tensor cores off).
 4. `fit` of 784-128-10, batch 128, 10 epochs of 60,000 samples, their way onto the card included.
-5. The blocks of a launch, swept: what `WORK_A_BLOCK` of `fastbp/cuda/workspace.py` should be.
+5. The blocks of a launch, swept: whether `CardWorkspace._blocks` chooses well.
 6. The same bits twice.
 
 compute-sanitizer, where the toolkit has it:

@@ -131,8 +131,17 @@ def test_products_compile_for_hopper():
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
+def test_the_hosts_part_without_a_card():
+    """What the simulator cannot find: a helper of kernels called by the host."""
+    done = python(str(HERE / "dry_card.py"))
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+    assert "run_steps" in done.stdout
+
+
 def test_shapes_of_the_simulator_do_not_leak():
     """Tiles on a card and in the simulator are other numbers; this process has the card's."""
     from fastbp.kernels.cuda.tiles import LARGE, SMALL, THREADS
 
-    assert (THREADS, SMALL.side, LARGE[np.float32].side) == (256, 32, 128)
+    assert (THREADS, SMALL.side, LARGE[np.float32].side) == (256, 32, 64)

@@ -134,6 +134,10 @@ def slope(code: int, x: Any) -> Any:
     return fma(z, exp(z * z * like(x, -0.5)) * like(x, _DENSITY), normal_cdf(z))
 
 
+NEED_INPUT: Final = (SILU, GELU)
+"""Whose f' is computed from z, not from f(z)."""
+
+
 @device
 def needs_input(code: int) -> bool:
     """f' is computed from z, not from f(z)."""

@@ -56,9 +56,7 @@ def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: b
 
 
 @device
-def forward_finish(
-    net: Any, layer: int, facts: Any, address: Any, i: int, j: int, z: Any
-) -> None:
+def forward_finish(net: Any, layer: int, facts: Any, address: Any, i: int, j: int, z: Any) -> None:
     """Bias, activation and dropout of one element of A W; batch norm and softmax come later."""
     plan, reals, parameters, running, arena, masks = net
     logits, ld, values, outputs, bias, code, drops, plain = facts

@@ -47,24 +47,28 @@ def free_memory() -> tuple[int, int]:
     return int(info[0]), int(info[1])
 
 
+def _first(there: Any, size: int) -> Any:
+    """The first elements of a flat array; a view of all would take Numba 0.1 ms to make."""
+    return there if there.size == size else there[:size]
+
+
 def upload(array: np.ndarray, what: str) -> Any:
     """A flat copy on the card of a C-contiguous array of the host."""
     made = allocate(array.size, array.dtype, what)
-    if array.size:
-        made[: array.size].copy_to_device(array.reshape(-1))
+    fill(made, array)
     return made
 
 
 def fill(there: Any, array: np.ndarray) -> None:
     """Copy a host's array into one of the card, which is as long or longer."""
     if array.size:
-        there[: array.size].copy_to_device(array.reshape(-1))
+        _first(there, array.size).copy_to_device(array.reshape(-1))
 
 
 def read(there: Any, into: np.ndarray) -> None:
     """Copy from the card into a C-contiguous array of the host, after all that was started."""
     if into.size:
-        there[: into.size].copy_to_host(into.reshape(-1))
+        _first(there, into.size).copy_to_host(into.reshape(-1))
 
 
 def on_card(value: Any) -> bool:
@@ -102,4 +106,4 @@ def copy(source: Any, target: Any) -> None:
     if source is target:
         return
     size = min(source.size, target.size)
-    target[:size].copy_to_device(source[:size])
+    _first(target, size).copy_to_device(_first(source, size))

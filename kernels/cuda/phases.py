@@ -29,7 +29,7 @@ from ..layout import (
     W,
     Z,
 )
-from .activation import IDENTITY, SOFTMAX, needs_input
+from .activation import IDENTITY, NEED_INPUT, SOFTMAX
 from .linear import COLUMNS
 from .product import side_for
 from .tiles import SMALL
@@ -77,7 +77,7 @@ def _backward(plan: Any, layer: int, training: bool, pair: bool) -> dict[int, in
         below = plan[layer - 1]
         code = int(below[ACT])
         found |= {
-            RESULT: below[D], RESULT_LD: below[LD], OTHER: below[Z if needs_input(code) else F],
+            RESULT: below[D], RESULT_LD: below[LD], OTHER: below[Z if code in NEED_INPUT else F],
             CODE: code, DROPS: training and below[DROP] != 0 and _is_simple(below),
             PLAIN: _is_simple(below) and code != IDENTITY,
         }  # fmt: skip
@@ -91,6 +91,17 @@ def _update(plan: Any, layer: int) -> dict[int, int]:
         A0: row[IN], AI: 1, AK: row[IN_LD], B0: row[D], BJ: 1, BK: row[LD], HEIGHT: row[M],
         WIDTH: row[N], LENGTH: OF_BATCH, RESULT: row[W], RESULT_LD: row[N],
     }  # fmt: skip
+
+
+def items(plan: Any, real: Any, rows: int) -> int:
+    """Tiles of the largest phase: of a layer's rows, or of all weights."""
+
+    def tiles(height: int, width: int) -> int:
+        side = side_for(height, width, real)
+        return -(-height // side) * -(-width // side)
+
+    shapes = [(int(row[M]), int(row[N])) for row in plan]
+    return max(sum(tiles(m, n) for m, n in shapes), *(tiles(rows, n) for _, n in shapes))
 
 
 def table(

@@ -85,7 +85,6 @@ class Tile:
         return max(self.stages(itemsize) * self.stage, self.slices * self.area)
 
 
-
 THREADS: Final = 16 if SIMULATED else 256
 """Threads of a block."""
 WARP: Final = 4 if SIMULATED else 32

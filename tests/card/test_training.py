@@ -105,7 +105,7 @@ def weights_after(blocks, layers, rows, apart, monkeypatch):
     from fastbp.cuda import workspace
 
     monkeypatch.setattr(workspace, "processors", lambda: blocks)
-    monkeypatch.setattr(workspace, "WORK_A_BLOCK", 1)
+    monkeypatch.setattr(workspace, "ALONE", 1)
     monkeypatch.setattr(workspace, "PIECES", 4 if apart else 10**9)
     rng = np.random.default_rng(1)
     X, y = rng.standard_normal((rows, 6)).astype(np.float32), rng.integers(0, 4, rows)

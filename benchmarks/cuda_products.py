@@ -1,0 +1,176 @@
+"""A card's tiles, formed again and again inside one launch, beside cuBLAS; and what a meeting costs.
+
+    python benchmarks/cuda_products.py
+    NUMBA_ENABLE_CUDASIM=1 python benchmarks/cuda_products.py --rehearse
+
+A launch from Python takes longer than most of these products. So each is repeated in one
+cooperative launch, its blocks meeting after each time as they do in training, and the time of three
+times as many less that of as many is taken; cuBLAS is captured in a CUDA graph by PyTorch, where
+that is installed. Every product is checked against NumPy's in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from fastbp.kernels.cuda.linear import stored
+from fastbp.kernels.cuda.machine import (
+    block,
+    blocks,
+    kernel,
+    meet_all,
+    shared_reals,
+    together,
+)
+from fastbp.kernels.cuda.product import side_for, tile_of
+from fastbp.kernels.cuda.shim import SIMULATED, cuda
+from fastbp.kernels.cuda.tiles import LARGE, SMALL
+
+SHAPES = [
+    ("A W", 256, 784, 512), ("A W", 256, 512, 512), ("A W", 512, 1024, 2048),
+    ("A W", 512, 2048, 2048), ("A W", 128, 784, 128), ("A W", 2048, 2048, 2048),
+    ("dZ W^T", 256, 512, 512), ("dZ W^T", 512, 2048, 2048), ("A^T dZ", 784, 256, 512),
+    ("A^T dZ", 512, 256, 512), ("A^T dZ", 1024, 512, 2048), ("A^T dZ", 2048, 512, 2048),
+    ("A^T dZ", 784, 128, 128),
+]  # fmt: skip
+"""Which product, and its rows, terms and columns."""
+REHEARSED = [("A W", 9, 5, 6), ("dZ W^T", 8, 3, 17), ("A^T dZ", 5, 9, 4)]
+BLOCKS, TIMES, REPEATS = (2, 2, 1) if SIMULATED else (132, 40, 5)
+tile = tile_of(np.float32, stored)
+
+
+@kernel
+def again(
+    side: int, A: Any, ai: int, ak: int, B: Any, bj: int, bk: int, C: Any, rows: int, terms: int,
+    columns: int, times: int,
+) -> None:  # fmt: skip
+    """The same product so many times, all blocks meeting in between."""
+    together()
+    shared = shared_reals(A)
+    across = (columns + side - 1) // side
+    for _ in range(times):
+        for item in range(block(), (rows + side - 1) // side * across, blocks()):
+            i0, j0 = item // across * side, item % across * side
+            tile(
+                side, (C, columns), A, 0, ai, ak, B, 0, bj, bk, i0, j0, rows, columns, terms, shared
+            )
+        meet_all()
+
+
+@dataclass
+class Product:
+    """One product's factors as they lie in training.
+
+    Attributes:
+        A, ai, ak, B, bj, bk: factors and strides, as `kernels/cuda/product.py` has them.
+    """
+
+    what: str
+    rows: int
+    terms: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(0)
+        a = rng.standard_normal((self.rows, self.terms)).astype(np.float32)
+        b = rng.standard_normal((self.terms, self.columns)).astype(np.float32)
+        self.exact = a.astype(np.float64) @ b
+        self.A, self.ai, self.ak = a, self.terms, 1
+        self.B, self.bj, self.bk = b, 1, self.columns
+        if self.what == "dZ W^T":
+            self.B, self.bj, self.bk = np.ascontiguousarray(b.T), self.terms, 1
+        if self.what == "A^T dZ":
+            self.A, self.ai, self.ak = np.ascontiguousarray(a.T), 1, self.rows
+
+    @property
+    def flops(self) -> int:
+        return 2 * self.rows * self.terms * self.columns
+
+    def ours(self, side: int, count: int = BLOCKS) -> float:
+        """Seconds of one by tiles of this side; wrong results raise."""
+        A, B = (cuda.to_device(x.reshape(-1)) for x in (self.A, self.B))
+        C = cuda.to_device(np.full(self.exact.size, np.nan, np.float32))
+
+        def run(times: int) -> float:
+            cuda.synchronize()
+            start = time.perf_counter()
+            again.launch(
+                count, side, A, self.ai, self.ak, B, self.bj, self.bk, C, self.rows, self.terms,
+                self.columns, times,
+            )  # fmt: skip
+            cuda.synchronize()
+            return time.perf_counter() - start
+
+        run(1)
+        seconds = median((run(3 * TIMES) - run(TIMES)) / (2 * TIMES) for _ in range(REPEATS))
+        found = C.copy_to_host().reshape(self.exact.shape)
+        # A sum of n products of N(0, 1): n eps of their sizes, which add up to about n.
+        bound = self.terms * np.finfo(np.float32).eps * max(self.terms, 16)
+        np.testing.assert_allclose(found, self.exact, rtol=0, atol=bound)
+        return float(seconds)
+
+    def cublas(self) -> float:
+        """Seconds of one by torch.mm in float32, tensor cores off."""
+        import torch
+
+        torch.backends.cuda.matmul.allow_tf32 = False
+        A, B = torch.from_numpy(self.A).cuda(), torch.from_numpy(self.B).cuda()
+        A, B = A if self.ak == 1 else A.T, B if self.bj == 1 else B.T
+        C = torch.empty(self.exact.shape, device="cuda")
+        for _ in range(3):
+            torch.mm(A, B, out=C)
+        torch.cuda.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            for _ in range(TIMES):
+                torch.mm(A, B, out=C)
+        times = []
+        for _ in range(REPEATS + 1):
+            start = time.perf_counter()
+            graph.replay()
+            torch.cuda.synchronize()
+            times.append((time.perf_counter() - start) / TIMES)
+        return median(times[1:])
+
+
+def meeting(count: int) -> float:
+    """Seconds that so many blocks take to meet, after a product of nothing."""
+    nothing = Product("A W", 1, 1, 1)
+    nothing.rows, nothing.exact = 0, np.zeros((1, 0))
+    return nothing.ours(SMALL.side, count)
+
+
+def measured(shapes: list[tuple[str, int, int, int]], beside: bool) -> list[dict[str, Any]]:
+    """A row a shape: microseconds by either side of tile, which is chosen, and cuBLAS's."""
+    rows = []
+    for shape in shapes:
+        product = Product(*shape)
+        sides = {side: product.ours(side) * 1e6 for side in (SMALL.side, LARGE[np.float32].side)}
+        chosen = side_for(product.rows, product.columns, np.float32)
+        row: dict[str, Any] = {"product": shape[0], "shape": shape[1:], "us": sides}
+        row |= {"side": chosen, "tflops": product.flops / sides[chosen] / 1e6}
+        if beside:
+            row["of cuBLAS"] = product.cublas() * 1e6 / sides[chosen]
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rehearse", action="store_true", help="tiny products, without cuBLAS")
+    given = parser.parse_args()
+    for row in measured(REHEARSED if given.rehearse else SHAPES, not given.rehearse):
+        print(row, flush=True)
+    for count in (1, 2) if given.rehearse else (1, 2, 8, 32, 132):
+        print(f"a meeting of {count} blocks: {meeting(count) * 1e6:.2f} us", flush=True)
+
+
+if __name__ == "__main__":
+    main()

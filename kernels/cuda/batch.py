@@ -1,0 +1,112 @@
+"""A batch's way through a launch: gathered, its losses measured and summed, its outputs written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..cpu.epoch import LOSS
+from ..layout import IN_LD, LD, D, M, N, O, Z
+from . import slots as S
+from .gather import gather_dense, gather_sparse, gather_targets, gather_weights
+from .machine import device, thread
+from .reduce import block_total
+from .team import first_of
+from .tiles import THREADS
+
+
+@device
+def notes_of(settings: Any, s: int) -> int:
+    """Where step s notes its unfit rows in `bad`: the next step's are noted meanwhile."""
+    return settings[S.ROWS] if s % 2 == 1 else 0
+
+
+@device
+def gather(
+    settings: Any, factors: Any, plan: Any, data: Any, bounds: Any, s: int, arena: Any, bad: Any,
+    part: int, parts: int,
+) -> None:  # fmt: skip
+    """The batch of step s into the places whose turn it is."""
+    X, labels, targets, weights, order, columns, starts = data
+    odd = s % 2 == 1
+    start, rows = bounds[s], bounds[s + 1] - bounds[s]
+    inputs = settings[S.OTHER_INPUTS if odd else S.INPUTS]
+    wanted = settings[S.OTHER_TARGETS if odd else S.TARGETS]
+    step, epoch, seed = settings[S.FIRST_STEP] + s, settings[S.EPOCH], settings[S.SEED]
+    m, ld, in_order = plan[0, M], plan[0, IN_LD], settings[S.ORDERED]
+    sigma, stamp, notes = factors[S.NOISE], settings[S.STAMP] + s, notes_of(settings, s)
+    if settings[S.SPARSE] != 0:
+        gather_sparse(
+            X, columns, starts, order, in_order, start, rows, arena, inputs, ld, m, sigma, step,
+            epoch, seed, bad, notes, stamp, part, parts,
+        )  # fmt: skip
+    else:
+        gather_dense(
+            X, order, in_order, start, rows, arena, inputs, ld, m, sigma, step, epoch, seed, bad,
+            notes, stamp, part, parts,
+        )  # fmt: skip
+    if settings[S.MODE] == S.INFER:
+        return
+    gather_targets(
+        labels, settings[S.LABELLED], targets, order, in_order, start, rows, arena, wanted,
+        settings[S.TARGETS_LD], settings[S.OUTPUTS], bad, notes, stamp, part, parts,
+    )  # fmt: skip
+    if settings[S.WEIGHTED] != 0:
+        place = settings[S.OTHER_WEIGHTS if odd else S.WEIGHTS]
+        gather_weights(weights, order, in_order, start, rows, arena, place, part, parts)
+
+
+@device
+def total_weight(settings: Any, arena: Any, place: int, rows: int, doubles: Any) -> float:
+    """The sum of the batch's weights, by each block for itself."""
+    if settings[S.WEIGHTED] == 0:
+        return np.float64(rows)
+    total = 0.0
+    for i in range(thread(), rows, THREADS):
+        total += np.float64(arena[place + i])
+    return block_total(total, doubles)
+
+
+@device
+def total_loss(settings: Any, losses: Any, bad: Any, s: int, rows: int, doubles: Any) -> float:
+    """The sum of the batch's losses, by each block for itself; NaN where SCREEN met a bad row."""
+    total, notes = 0.0, notes_of(settings, s)
+    for i in range(thread(), rows, THREADS):
+        unfit = settings[S.SCREEN] != 0 and bad[notes + i] == settings[S.STAMP] + s
+        total += np.nan if unfit else losses[i]
+    return block_total(total, doubles)
+
+
+@device
+def write_outputs(
+    settings: Any, plan: Any, arena: Any, start: int, lo: int, hi: int, out: Any, bad: Any,
+    s: int, flags: Any, part: int, parts: int,
+) -> None:  # fmt: skip
+    """The outputs (or logits) of rows [lo, hi) into `out`, and whether a row was not finite."""
+    last = plan.shape[0] - 1
+    n, ld = plan[last, N], plan[last, LD]
+    final = plan[last, Z if settings[S.LOGITS] != 0 else O]
+    notes = notes_of(settings, s)
+    for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
+        i, j = lo + e // n, e % n
+        out[(start + i) * n + j] = arena[final + i * ld + j]
+        if bad[notes + i] == settings[S.STAMP] + s:
+            flags[S.UNFIT] = 1
+
+
+@device
+def measure(
+    settings: Any, factors: Any, plan: Any, arena: Any, wanted: int, weights: int, scale: float,
+    losses: Any, lo: int, hi: int, part: int, parts: int, shared: Any, loss_rows: Any,
+) -> None:  # fmt: skip
+    """Losses of the rows [lo, hi) and what the backward pass starts from."""
+    last = plan.shape[0] - 1
+    n, ld = plan[last, N], plan[last, LD]
+    slopes = 0 if settings[S.MODE] == LOSS else 1
+    loss_rows(
+        settings[S.LOSS_CODE], settings[S.FROM_LOGITS], slopes, arena, plan[last, Z], ld, arena,
+        wanted, settings[S.TARGETS_LD], arena, plan[last, O], ld, arena, plan[last, D], ld, arena,
+        weights, settings[S.WEIGHTED], scale, factors[S.LEAST], factors[S.MOST], losses, lo, hi, n,
+        part, parts, shared,
+    )  # fmt: skip

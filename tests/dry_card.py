@@ -1,0 +1,85 @@
+"""Everything that a card is asked for but its kernels: memory is NumPy's, launches are counted.
+
+    python tests/dry_card.py
+
+Run as for a card, not in the simulator, whose kernels are functions of Python: on a card a kernel's
+helper cannot be called by the host, and only here (or there) would that be found. Exit 77: Numba
+has no CUDA target. `tests/test_cuda.py` starts it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+
+class Memory(np.ndarray):
+    """An array that passes for a card's."""
+
+    def copy_to_device(self, source: Any) -> None:
+        self[...] = source
+
+    def copy_to_host(self, into: Any) -> None:
+        into[...] = self
+
+
+def dry() -> list[str]:
+    """Put this in place of the card; the names of what is launched from then on."""
+    from fastbp import devices
+    from fastbp.cuda import workspace
+    from fastbp.kernels.cuda import device, memory
+
+    launched: list[str] = []
+
+    def launch(kernel: Any, blocks: int, *args: Any) -> None:
+        assert blocks >= 1
+        launched.append(kernel.__name__)
+        if kernel.__name__ == "run_steps":  # a step was made, of loss 1 a sample
+            from fastbp.kernels.cpu.epoch import LOSS_SUM, STEPS, WEIGHT_SUM
+
+            results, bounds = args[RESULTS], args[BOUNDS]
+            results[STEPS] += len(bounds) - 1
+            results[LOSS_SUM] += bounds[-1]
+            results[WEIGHT_SUM] += bounds[-1]
+
+    names = workspace.loop.kernels[np.float32].function.__code__.co_varnames
+    RESULTS, BOUNDS = names.index("results"), names.index("bounds")
+    device.Kernel.launch = launch  # type: ignore[method-assign]
+    memory.allocate = lambda size, dtype, what: np.zeros(max(int(size), 1), dtype).view(Memory)
+    workspace.processors = lambda: 132
+    devices.cuda_problem = lambda: ""
+    return launched
+
+
+def main() -> int:
+    """Train, look and infer with every layer there is."""
+    try:
+        from fastbp.kernels.cuda.shim import SIMULATED
+    except ImportError as error:
+        print(error)
+        return 77
+    assert not SIMULATED
+    launched = dry()
+    import fastbp
+    from fastbp import Dense
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((40, 6)).astype(np.float32), rng.integers(0, 4, 40)
+    for activation in ("relu", "gelu", "softmax", "tanh"):
+        for norm in (False, True, "after"):
+            layers = [Dense(300, activation, batch_norm=norm, dropout=0.1), Dense(9, activation)]
+            net = fastbp.Network(6, [*layers, Dense(4, "softmax")], device="cuda")
+            given = {"batch_size": 16, "progress": False, "clip_norm": 1.0}
+            history = fastbp.Trainer(net, "adam", **given).fit(X, y, epochs=2, validation=0.25)
+            assert history.loss == [1.0, 1.0]
+            net.forward(X)
+            net.evaluate(X, y)
+            net.gradients(X, y)
+    print(f"{len(launched)} launches of {', '.join(sorted(set(launched)))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
