@@ -1,15 +1,15 @@
 """Everything that the card has to reach, in one command on a machine that has one.
 
-    python benchmarks/cuda.py [--json FILE] [--quick]
-    NUMBA_ENABLE_CUDASIM=1 python benchmarks/cuda.py --rehearse
+    python -m benchmarks.cuda [--json FILE] [--quick]
+    NUMBA_ENABLE_CUDASIM=1 python -m benchmarks.cuda --rehearse
 
 --rehearse runs every part on next to nothing, to see the command itself work before a card is paid
-for; the products need PyTorch's build for CUDA, and say so.
+for.
 
 1. The kernels' tests, on the card.
 2. `fastbp bench --device cuda`: the named shapes and 64-128-128-128-10:4096 beside PyTorch eager,
    PyTorch compiled with CUDA graphs and JAX's scan, interleaved, data on the card.
-3. The three products beside cuBLAS (torch.matmul in float32, tensor cores off).
+3. The three products beside cuBLAS, and a meeting of blocks (`benchmarks/cuda_products.py`).
 4. `fit` of 784-128-10, batch 128, 10 epochs of 60,000 samples, their way onto the card included.
 5. The blocks of a launch, swept: whether `CardWorkspace._blocks` chooses well.
 6. The same bits twice.
@@ -18,7 +18,7 @@ compute-sanitizer, where the toolkit has it:
     FASTBP_TEST_CARD=1 compute-sanitizer --tool memcheck python -m pytest tests/card
     FASTBP_TEST_CARD=1 compute-sanitizer --tool racecheck python -m pytest tests/card
 
-Nothing of this has been measured yet: no card could be had when it was written.
+What was found so far is in docs/cuda.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ import fastbp
 from fastbp.bench.shapes import Shape, make_task, parse
 from fastbp.devices import cuda_problem
 
-PRODUCTS = [(32, 784, 10), (128, 784, 128), (256, 784, 512), (256, 512, 512), (512, 2048, 2048)]
+from .cuda_products import REHEARSED as TINY
+from .cuda_products import SHAPES, measured, meeting
+
 REPEATS = 5
 
 
@@ -50,6 +52,7 @@ class Scale:
     """How much is measured.
 
     steps: of an epoch; None: see `Shape.on_a_card`. fitted, samples: the shape of the whole fit.
+    products: shapes of `cuda_products`, beside cuBLAS or not.
     """
 
     shapes: list[str]
@@ -58,12 +61,14 @@ class Scale:
     blocks: list[int]
     fitted: str
     samples: int
+    products: list[tuple[str, int, int, int]]
+    beside: bool
 
 
 NAMED = ["online", "notes", "tabular", "mnist", "wide", "large", "64-128-128-128-10:4096"]
-WHOLE = Scale(NAMED, None, REPEATS, [1, 2, 4, 8, 16, 32, 64], "mnist", 60_000)
+WHOLE = Scale(NAMED, None, REPEATS, [1, 2, 4, 8, 16, 32, 64], "mnist", 60_000, SHAPES, True)
 QUICK = replace(WHOLE, shapes=[shape for shape in NAMED if shape not in {"wide", "large"}])
-REHEARSED = Scale(["5-4-3:4"], 2, 1, [1], "6-5-10:8", 24)
+REHEARSED = Scale(["5-4-3:4"], 2, 1, [1], "6-5-10:8", 24, TINY, False)
 
 
 def tests() -> str:
@@ -85,51 +90,6 @@ def peers(scale: Scale) -> Any:
         command += ["--repeats", str(scale.repeats), "--json", str(path)]
         subprocess.run(command, check=True)
         return json.loads(path.read_text())
-
-
-def timed(function: Any, synchronize: Any, launches: int = 20) -> float:
-    """Seconds of one of several launches in a row, the median of REPEATS."""
-    function()
-    synchronize()
-    found = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        for _ in range(launches):
-            function()
-        synchronize()
-        found.append((time.perf_counter() - start) / launches)
-    return median(found)
-
-
-def products() -> list[dict[str, Any]]:
-    """TFLOP/s of A W, A^T dZ and dZ W^T, and cuBLAS's share of time; arrays on the card."""
-    import torch
-
-    from fastbp.kernels.cuda import linear
-    from fastbp.kernels.cuda.shim import cuda
-
-    torch.backends.cuda.matmul.allow_tf32 = False
-    rows = []
-    for n, m, k in PRODUCTS:
-        A, W, D = (torch.randn(s, device="cuda") for s in ((n, m), (m, k), (n, k)))
-        out, gradient, inward = (torch.empty(s, device="cuda") for s in ((n, k), (m, k), (n, m)))
-        bias = torch.empty(k, device="cuda")
-        ours = {
-            "A W": lambda: linear.linear_forward(A, W, out=out),  # noqa: B023 - called at once
-            "A^T dZ": lambda: linear.weight_gradient(A, D, out=gradient, bias_out=bias),  # noqa: B023
-            "dZ W^T": lambda: linear.input_gradient(D, W, out=inward),  # noqa: B023
-        }
-        theirs = {
-            "A W": lambda: torch.mm(A, W, out=out),  # noqa: B023
-            "A^T dZ": lambda: torch.mm(A.T, D, out=gradient),  # noqa: B023
-            "dZ W^T": lambda: torch.mm(D, W.T, out=inward),  # noqa: B023
-        }
-        for name, function in ours.items():
-            mine = timed(function, cuda.synchronize)
-            cublas = timed(theirs[name], torch.cuda.synchronize)
-            rate = 2 * n * m * k / mine / 1e12
-            rows.append({"product": name, "shape": [n, m, k], "tflops": rate, "of": cublas / mine})
-    return rows
 
 
 def network_of(shape: Shape) -> fastbp.Network:
@@ -208,7 +168,8 @@ def main() -> None:
         "tests": tests if scale is WHOLE else (lambda: "left out"),
         "same bits": lambda: same_bits(scale),
         "seconds of a fit": lambda: whole_fit(scale),
-        "products": products,
+        "products": lambda: measured(scale.products, scale.beside),
+        "a meeting, us": lambda: {n: meeting(n) * 1e6 for n in scale.blocks},
         "blocks": lambda: blocks_swept(scale),
         "peers": lambda: peers(scale),
     }

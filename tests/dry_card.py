@@ -53,6 +53,22 @@ def dry() -> list[str]:
     return launched
 
 
+def kept_on_disk() -> None:
+    """The loop has the cache's lock, directory and a stamp of its own."""
+    from fastbp.kernels.cpu.entries import EntriesCache
+    from fastbp.kernels.cpu.jit import cache_directory, source_stamp
+    from fastbp.kernels.cuda import cache, epoch
+
+    kept = epoch.kernels[np.float32].dispatcher._cache
+    assert isinstance(kept, EntriesCache)
+    assert kept._cache_file.directory == cache_directory()
+    assert kept._cache_file.stamp == cache.card_stamp() != source_stamp()
+    kept._cache_file.save("key", [1, 2])
+    assert kept._cache_file.load("key") == [1, 2]
+    kept.flush()
+    assert kept._cache_file.load("key") is None
+
+
 def main() -> int:
     """Train, look and infer with every layer there is."""
     try:
@@ -77,6 +93,7 @@ def main() -> int:
             net.forward(X)
             net.evaluate(X, y)
             net.gradients(X, y)
+    kept_on_disk()
     print(f"{len(launched)} launches of {', '.join(sorted(set(launched)))}")
     return 0
 

@@ -51,12 +51,15 @@ def test_in_the_simulator():
 def test_what_measures_a_card_is_rehearsed(tmp_path):
     """In the simulator, `fastbp bench --device cuda` and its check of the losses included."""
     file = tmp_path / "card.json"
-    done = python(str(MEASURES), "--rehearse", "--json", str(file), NUMBA_ENABLE_CUDASIM="1")
+    given = "-m", "benchmarks.cuda", "--rehearse", "--json", str(file)
+    done = python(*given, NUMBA_ENABLE_CUDASIM="1")
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
     assert found["same bits"] is True
     assert found["seconds of a fit"] > 0
     assert all(us > 0 for us in found["blocks"]["5-4-3:4"].values())
+    assert {row["product"] for row in found["products"]} == {"A W", "dZ W^T", "A^T dZ"}
+    assert found["a meeting, us"]["1"] > 0
     assert found["peers"]["device"] == "cuda"
     (entry,) = found["peers"]["shapes"]
     losses = {row["peer"]: row["loss"] for row in entry["rows"]}

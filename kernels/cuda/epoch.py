@@ -2,8 +2,7 @@
 
 A step is a list of phases (`phases.py`), and each layer's three are products: forward, first layer
 to last, and the loss; backward, last to first; gradient and update of all layers (the next batch is
-gathered meanwhile). One loop runs them, so that the code of a product is there once: a
-multiprocessor's cache holds some 100 KB of code.
+gathered meanwhile). One loop runs them, so that the code of a product is there once.
 
 All blocks share a layer's tiles and meet between phases. From the layer TAIL on, where layers are
 narrow, a block takes its own rows alone up to the loss and back, and meets no other in between.

@@ -1,7 +1,8 @@
 """What a kernel asks of the machine: its thread, its block, meetings, shared memory, launches.
 
-Kernels import these names from here alone. On a card they are Numba's and LLVM's (`device.py`); in
-the simulator they are Python (`simulated.py`), so that each kernel is also a plain Python function.
+Kernels import these names from here alone. On a card they are Numba's and LLVM's (`device.py`,
+`tile_parts.py`); in the simulator they are Python (`simulated.py`), so that each kernel is also a
+plain Python function.
 """
 
 from __future__ import annotations
@@ -36,29 +37,31 @@ if SIMULATED:
     )
 else:
     from .device import (  # type: ignore[assignment]
-        accumulation,
         apart,
-        banding,
-        blank16,
-        blank64,
         block,
         blocks,
-        bring,
         device,
         exchanged,
         fma,
         kernel,
-        landing,
         like,
         meet,
         meet_all,
         peek,
         poke,
-        seal,
         shared_doubles,
         shared_reals,
         thread,
         together,
+    )
+    from .tile_parts import (  # type: ignore[assignment]
+        accumulation,
+        banding,
+        blank16,
+        blank64,
+        bring,
+        landing,
+        seal,
     )
 
 __all__ = [
