@@ -1,4 +1,4 @@
-"""A card's tiles, formed again and again inside one launch, beside cuBLAS; and what a meeting costs.
+"""A card's tiles, formed again and again in one launch, beside cuBLAS; and what a meeting costs.
 
     python benchmarks/cuda_products.py
     NUMBA_ENABLE_CUDASIM=1 python benchmarks/cuda_products.py --rehearse

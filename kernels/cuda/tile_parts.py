@@ -1,4 +1,4 @@
-"""What tiles are made of, in LLVM's terms: stages on their way, sums in registers, results in order.
+"""What tiles are made of, in LLVM's terms: stages on their way, sums in registers, results.
 
 A thread's results are in registers because they are values, never an array: no optimisation has to
 find that out. What is read of shared memory comes by 16 bytes; that the memory is shared, or the
