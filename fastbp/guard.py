@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from .canonical import find_not_finite
+from .kernels.cpu.screen import PARALLEL_FROM
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -49,8 +51,9 @@ class Guard:
     def renew(self, first: int) -> None:
         """Take the numbers now, after `first` steps of the epoch; they are finite."""
         clock = time.perf_counter()
-        self._numbers.take(self._trainer.network, self._trainer.state)
-        self.first, self.step = first, self._trainer.step
+        trainer = self._trainer
+        self._numbers.take(trainer.network, trainer.state, trainer.n_threads)
+        self.first, self.step = first, trainer.step
         self._renewed = time.perf_counter()
         self._cost = 2 * (self._renewed - clock)  # a look reads what a copy reads and writes
 
@@ -66,6 +69,10 @@ def all_finite(trainer: Trainer) -> bool:
     """
     with np.errstate(over="ignore", invalid="ignore"):
         for numbers in (trainer.network.parameters, trainer.network._running, trainer.state):
+            if numbers.size >= PARALLEL_FROM:  # by all threads that train
+                if find_not_finite(numbers, trainer.n_threads) is not None:
+                    return False
+                continue
             total = numbers.sum()  # one pass; it may overflow where every number is finite
             if not np.isfinite(total) and not np.isfinite(numbers).all():
                 return False

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
 from .engine import Array
 from .errors import shown
 from .history import History
+from .threads import available_cores, run
 
 if TYPE_CHECKING:
     from .network import Network
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 
 Memory = dict[str, Any]
 """What is kept of an object in a checkpoint: plain values and arrays, nested."""
+
+
+SHARED: Final = 1 << 20
+"""Elements from which several threads copy: one alone does not fill the way to memory."""
+
+
+def _copy_share(part: int, parts: int, source: Array, target: Array) -> None:
+    share = slice(len(source) * part // parts, len(source) * (part + 1) // parts)
+    target[share] = source[share]  # NumPy lets other threads run meanwhile
+
+
+def copy_on_threads(source: Array, target: Array, n_threads: int | None = None) -> None:
+    """target[:] = source of flat arrays, by the threads that train."""
+    threads = (n_threads or available_cores()) if len(source) >= SHARED else 1
+    run(_copy_share, threads, (source, target))
 
 
 @dataclass
@@ -41,11 +57,14 @@ class Snapshot:
         parameters, running = np.empty_like(network.parameters), np.empty_like(network._running)
         return cls(parameters, running, np.empty_like(state))
 
-    def take(self, network: Network, state: Array | None = None) -> None:
+    def take(
+        self, network: Network, state: Array | None = None, n_threads: int | None = None
+    ) -> None:
         """Copy the numbers now, into the arrays that are there."""
-        self.parameters[...], self.running[...] = network.parameters, network._running
+        copy_on_threads(network.parameters, self.parameters, n_threads)
+        self.running[...] = network._running
         if state is not None and self.state is not None:
-            self.state[...] = state
+            copy_on_threads(state.reshape(-1), self.state.reshape(-1), n_threads)
 
     def restore(self, network: Network, state: Array | None = None) -> None:
         """Put the numbers back."""

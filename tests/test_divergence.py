@@ -14,7 +14,17 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import SGD, BatchNorm, Dense, DivergenceError, Network, Trainer, guard, run
+from fastbp import (
+    SGD,
+    BatchNorm,
+    Dense,
+    DivergenceError,
+    Network,
+    Trainer,
+    guard,
+    run,
+    snapshot,
+)
 
 RNG = np.random.default_rng(3)
 X = RNG.normal(size=(64, 6)).astype(np.float32)
@@ -178,3 +188,22 @@ def test_a_network_that_is_not_finite_to_begin_with_is_refused(value: float) -> 
     ):
         trainer.fit(inputs, targets)
     assert bits(trainer) == before
+
+
+@pytest.mark.parametrize("n_threads", [None, 1, 3])
+def test_large_numbers_are_looked_at_and_set_aside_by_threads(n_threads):
+    net = Network(1200, [Dense(900), Dense(1)], seed=1)
+    trainer = Trainer(net, SGD(0.1, momentum=0.9), n_threads=n_threads)
+    assert net.parameters.size > max(guard.PARALLEL_FROM, snapshot.SHARED)
+    assert guard.all_finite(trainer)
+    kept = snapshot.Snapshot.like(net, trainer.state)
+    trainer.state[...] = np.arange(net.parameters.size)
+    kept.take(net, trainer.state, n_threads)
+    assert kept.parameters.tobytes() == net.parameters.tobytes()
+    assert kept.state.tobytes() == trainer.state.tobytes()
+    for numbers in (net.parameters, trainer.state.reshape(-1)):
+        for place in (0, numbers.size // 2, numbers.size - 1):
+            was, numbers[place] = numbers[place], np.inf
+            assert not guard.all_finite(trainer)
+            numbers[place] = was
+    assert guard.all_finite(trainer)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..cpu.epoch import LOSS
-from ..layout import IN_LD, LD, D, M, N, O, Z
+from ..layout import IN_LD, LD, D, M, N, O, W, Z
 from . import slots as S
 from .gather import gather_dense, gather_sparse, gather_targets, gather_weights
+from .learn import square_chunks, sum_of
 from .machine import device, thread
 from .reduce import block_total
 from .team import first_of
@@ -69,6 +70,30 @@ def total_weight(settings: Any, arena: Any, place: int, rows: int, doubles: Any)
 
 
 @device
+def measure(
+    settings: Any, factors: Any, plan: Any, arena: Any, place: int, wanted: int, rows: int,
+    losses: Any, lo: int, hi: int, own: int, owns: int, shared: Any, doubles: Any, loss_rows: Any,
+) -> tuple[float, float]:  # fmt: skip
+    """Losses of the rows [lo, hi) and what the backward pass starts from.
+
+    The whole batch's weight, and what losses are multiplied by.
+    """
+    last = plan.shape[0] - 1
+    n, ld = plan[last, N], plan[last, LD]
+    slopes = 0 if settings[S.MODE] == LOSS else 1
+    total, scale = total_weight(settings, arena, place, rows, doubles), 1.0
+    if settings[S.MEAN] != 0:
+        scale = 1.0 / total if total > 0 else 0.0
+    loss_rows(
+        settings[S.LOSS_CODE], settings[S.FROM_LOGITS], slopes, arena, plan[last, Z], ld, arena,
+        wanted, settings[S.TARGETS_LD], arena, plan[last, O], ld, arena, plan[last, D], ld, arena,
+        place, settings[S.WEIGHTED], scale, factors[S.LEAST], factors[S.MOST], losses, lo, hi, n,
+        own, owns, shared,
+    )  # fmt: skip
+    return total, scale
+
+
+@device
 def total_loss(settings: Any, losses: Any, bad: Any, s: int, rows: int, doubles: Any) -> float:
     """The sum of the batch's losses, by each block for itself; NaN where SCREEN met a bad row."""
     total, notes = 0.0, notes_of(settings, s)
@@ -76,6 +101,26 @@ def total_loss(settings: Any, losses: Any, bad: Any, s: int, rows: int, doubles:
         unfit = settings[S.SCREEN] != 0 and bad[notes + i] == settings[S.STAMP] + s
         total += np.nan if unfit else losses[i]
     return block_total(total, doubles)
+
+
+@device
+def square_weights(
+    settings: Any, plan: Any, parameters: Any, partial: Any, part: int, parts: int, doubles: Any
+) -> int:
+    """Squares of every W in chunks; how many chunks."""
+    count = 0
+    for layer in range(plan.shape[0]):
+        lo = plan[layer, W]
+        hi = lo + plan[layer, M] * plan[layer, N]
+        at = settings[S.SQUARES] + count
+        count += square_chunks(parameters, lo, hi, partial, at, part, parts, doubles)
+    return count
+
+
+@device
+def total_squares(settings: Any, partial: Any, chunks: int, doubles: Any) -> float:
+    """The sum of all W's squares, of which `square_weights` left so many chunks; 0 of none."""
+    return sum_of(partial, settings[S.SQUARES], chunks, 1, doubles) if chunks > 0 else 0.0
 
 
 @device
@@ -93,20 +138,3 @@ def write_outputs(
         out[(start + i) * n + j] = arena[final + i * ld + j]
         if bad[notes + i] == settings[S.STAMP] + s:
             flags[S.UNFIT] = 1
-
-
-@device
-def measure(
-    settings: Any, factors: Any, plan: Any, arena: Any, wanted: int, weights: int, scale: float,
-    losses: Any, lo: int, hi: int, part: int, parts: int, shared: Any, loss_rows: Any,
-) -> None:  # fmt: skip
-    """Losses of the rows [lo, hi) and what the backward pass starts from."""
-    last = plan.shape[0] - 1
-    n, ld = plan[last, N], plan[last, LD]
-    slopes = 0 if settings[S.MODE] == LOSS else 1
-    loss_rows(
-        settings[S.LOSS_CODE], settings[S.FROM_LOGITS], slopes, arena, plan[last, Z], ld, arena,
-        wanted, settings[S.TARGETS_LD], arena, plan[last, O], ld, arena, plan[last, D], ld, arena,
-        weights, settings[S.WEIGHTED], scale, factors[S.LEAST], factors[S.MOST], losses, lo, hi, n,
-        part, parts, shared,
-    )  # fmt: skip

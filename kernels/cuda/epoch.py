@@ -25,14 +25,20 @@ from ..cpu.epoch import (
     TRAIN,
     WEIGHT_SUM,
 )
-from ..layout import M, N, W
 from . import phases as P
 from . import slots as S
 from .backward import backward_finish, settle
-from .batch import gather, measure, total_loss, total_weight, write_outputs
+from .batch import (
+    gather,
+    measure,
+    square_weights,
+    total_loss,
+    total_squares,
+    write_outputs,
+)
 from .forward import after_product, follow_statistics, forward_finish
 from .gather import finite
-from .learn import CHUNK, apply_whole, learn_rest, square_chunks, sum_of, weight_finish
+from .learn import CHUNK, apply_whole, learn_rest, weight_finish
 from .loss import families
 from .machine import (
     block,
@@ -67,20 +73,6 @@ def look_for_unfit(
     for e in range(first_of(part), settings[S.STATE_SIZE], parts * THREADS):
         if not finite(state[e]):
             flags[S.NOT_FINITE] = 1
-
-
-@device
-def square_weights(
-    settings: Any, plan: Any, parameters: Any, partial: Any, part: int, parts: int, doubles: Any
-) -> int:
-    """Squares of every W in chunks; how many chunks."""
-    count = 0
-    for layer in range(plan.shape[0]):
-        lo = plan[layer, W]
-        hi = lo + plan[layer, M] * plan[layer, N]
-        at = settings[S.SQUARES] + count
-        count += square_chunks(parameters, lo, hi, partial, at, part, parts, doubles)
-    return count
 
 
 @device
@@ -145,6 +137,20 @@ def facts_of(table: Any, at: int) -> Any:
     )  # fmt: skip
 
 
+@device
+def report(
+    results: Any, done: int, last_loss: float, loss_sum: float, weight_sum: float,
+    rows_loss: float, rows_squares: float,
+) -> None:  # fmt: skip
+    """What the launch's steps add to `results`."""
+    results[STEPS] += done
+    results[LAST_LOSS] = last_loss
+    results[LOSS_SUM] += loss_sum
+    results[WEIGHT_SUM] += weight_sum
+    results[ROWS_LOSS] += rows_loss
+    results[ROWS_SQUARES] += rows_squares
+
+
 def make(real: Any) -> Any:
     """The kernel of one dtype."""
     form, loss_rows = form_of(real), families[real][3]
@@ -169,7 +175,7 @@ def make(real: Any) -> Any:
         code, size, clip_value = settings[S.CODE], settings[S.SIZE], factors[S.CLIP_VALUE]
         plain_l2, shared_l2, clip_norm = factors[S.L2], factors[S.SHARED_L2], factors[S.CLIP_NORM]
         seed, epoch, before = settings[S.SEED], settings[S.EPOCH], settings[S.FIRST_STEP]
-        averaged, heeds = settings[S.MEAN] != 0, mode == TRAIN and settings[S.HEEDLESS] == 0
+        heeds = mode == TRAIN and settings[S.HEEDLESS] == 0
         follows, records = mode == TRAIN and settings[S.NORMS] != 0, settings[S.RECORD] != 0
         most_lo, most_hi = share_of(settings[S.MOST_ROWS], part, parts)
         first, going, done = part == 0 and thread() == 0, True, 0
@@ -192,17 +198,13 @@ def make(real: Any) -> Any:
             rates = rates_at(constants, s * STRIDE if mode == TRAIN and s >= 0 else 0)
             while p < phases:
                 at = p * P.ENTRIES
-                kind, layer, special = (
-                    table[at + P.KIND],
-                    table[at + P.LAYER],
-                    table[at + P.SPECIAL],
-                )
+                kind, layer = table[at + P.KIND], table[at + P.LAYER]
+                special, pair = table[at + P.SPECIAL] != 0, table[at + P.PAIR] != 0
                 alone = layer >= tail and kind != P.UPDATE
                 lo, hi, own, owns = 0, rows, part, parts
                 if alone:
                     lo, hi, own, owns = own_lo, own_hi, 0, 1
-                pair = table[at + P.PAIR] != 0
-                if kind == P.BACKWARD and special != 0:
+                if kind == P.BACKWARD and special:
                     settle(
                         net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared
                     )
@@ -215,7 +217,7 @@ def make(real: Any) -> Any:
                     hi = table[at + P.HEIGHT]
                 form(table, at, odd, job, arena, parameters, lo, hi, length, own, owns, shared)
                 if kind == P.FORWARD:
-                    if special != 0:
+                    if special:
                         after_product(
                             net, layer, lo, hi, rows, address, training, pair, alone, own, owns,
                             shared,
@@ -226,12 +228,9 @@ def make(real: Any) -> Any:
                             settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns
                         )
                     elif layer == layers - 1:
-                        total = total_weight(settings, arena, place, rows, doubles)
-                        if averaged:
-                            scale = 1.0 / total if total > 0 else 0.0
-                        measure(
-                            settings, factors, plan, arena, wanted, place, scale, losses, lo, hi,
-                            own, owns, shared, loss_rows,
+                        total, scale = measure(
+                            settings, factors, plan, arena, place, wanted, rows, losses, lo, hi,
+                            own, owns, shared, doubles, loss_rows,
                         )  # fmt: skip
                         if shared_l2 > 0:
                             chunks = square_weights(
@@ -251,9 +250,7 @@ def make(real: Any) -> Any:
                 if mode != S.INFER and (
                     (kind == P.BACKWARD and layer == 0) or (phases == layers and p == layers - 1)
                 ):
-                    squares = 0.0
-                    if shared_l2 > 0:
-                        squares = sum_of(partial, settings[S.SQUARES], chunks, 1, doubles)
+                    squares = total_squares(settings, partial, chunks, doubles)
                     loss = total_loss(settings, losses, bad, s, rows, doubles)
                     last_loss = loss * scale
                     if heeds and not finite(loss):
@@ -282,12 +279,7 @@ def make(real: Any) -> Any:
             if s >= 0:
                 done += 1
         if first:
-            results[STEPS] += done
-            results[LAST_LOSS] = last_loss
-            results[LOSS_SUM] += loss_sum
-            results[WEIGHT_SUM] += weight_sum
-            results[ROWS_LOSS] += rows_loss
-            results[ROWS_SQUARES] += rows_squares
+            report(results, done, last_loss, loss_sum, weight_sum, rows_loss, rows_squares)
         if mode == TRAIN:
             look_for_unfit(settings, parameters, running, running_size, state, flags, part, parts)
 
