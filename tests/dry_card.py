@@ -69,6 +69,22 @@ def kept_on_disk() -> None:
     assert kept._cache_file.load("key") is None
 
 
+def tiles_as_measured() -> None:
+    """Each product of docs/cuda.md is cut into the tiles that were the faster ones on an H100."""
+    from fastbp.kernels.cuda.phases import items
+    from fastbp.kernels.cuda.product import side_for
+    from fastbp.kernels.layout import FIELDS, M, N
+
+    small = [(256, 512), (128, 128), (512, 512), (784, 128)]
+    large = [(512, 2048), (2048, 2048), (784, 512), (1024, 2048)]
+    for side, shapes in ((32, small), (64, large)):
+        assert all(side_for(*shape, np.float32) == side for shape in shapes)
+    plan = np.zeros((2, FIELDS), np.int64)
+    plan[:, [M, N]] = (784, 10), (10, 10)
+    assert items(plan, np.float32, 32) == 26  # of all weights; the batch has one tile a layer
+    assert items(plan, np.float32, 4096) == 128
+
+
 def main() -> int:
     """Train, look and infer with every layer there is."""
     try:
@@ -94,6 +110,7 @@ def main() -> int:
             net.evaluate(X, y)
             net.gradients(X, y)
     kept_on_disk()
+    tiles_as_measured()
     print(f"{len(launched)} launches of {', '.join(sorted(set(launched)))}")
     return 0
 

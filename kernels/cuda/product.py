@@ -65,14 +65,13 @@ def _bringing(tile: Tile) -> Any:
     return bring_part
 
 
-def _placing(tile: Tile) -> Any:
+def placing(across: int) -> Any:
     """`place(r)`: the first row and column of the results of a slice's r-th thread.
 
     With 8 threads along a side a warp forms 4 x 8 threads' results. 8 neighbours have 2 x 4 of
     them, the next 8 other rows and other columns: what 16 threads load of either factor lies in
     other banks or is the same, and comes at once.
     """
-    across = tile.across
 
     @device
     def zigzag(r: int) -> tuple[int, int]:
@@ -127,7 +126,7 @@ def product_of(tile: Tile, real: Any, finish: Any) -> Any:
     depth, slices, team = tile.depth, tile.slices, tile.across**2  # threads of a slice
     itemsize = np.dtype(real).itemsize
     stages, stage, half = tile.stages(itemsize), tile.stage, tile.stage // 2
-    bring_part, collect, place = _bringing(tile), _collection(tile, finish), _placing(tile)
+    bring_part, collect, place = _bringing(tile), _collection(tile, finish), placing(tile.across)
     pitch, blank = tile.pitch, blank64 if tile.micro == 8 else blank16
     accumulate = accumulation(tile.micro, tile.group, slices * pitch, depth // slices)
     landed, all_landed = landing(stages - 2), landing(0)

@@ -7,6 +7,8 @@ import pytest
 
 from fastbp.kernels import reference
 from fastbp.kernels.cuda import linear, memory
+from fastbp.kernels.cuda.product import placing
+from fastbp.kernels.cuda.shim import SIMULATED
 from fastbp.kernels.cuda.tiles import LARGE, SMALL
 
 SIDE = SMALL.side
@@ -101,3 +103,18 @@ def test_refused_in_the_words_of_the_cpu(change, error, words):
     for door in (linear.linear_forward, kernels.linear_forward):
         with pytest.raises(error, match=words):
             door(**given)
+
+
+@pytest.mark.skipif(not SIMULATED, reason="a kernel's helper, which only there the host can call")
+def test_places_of_a_slices_threads():
+    """Each 4 x 4 has one thread; 16 neighbours load 4 rows' and 4 columns' vectors in two parts."""
+    for across in (2, 8):
+        place = placing(across)
+        found = [place(r) for r in range(across * across)]
+        assert sorted(found) == [(4 * i, 4 * j) for i in range(across) for j in range(across)]
+    for half in range(4):
+        first, second = (set(found[8 * k : 8 * k + 8]) for k in (2 * half, 2 * half + 1))
+        for index in (0, 1):
+            one, other = ({place[index] for place in part} for part in (first, second))
+            assert len(one) == len(other) == (2, 4)[index]
+            assert not one & other
