@@ -23,6 +23,7 @@ from fastbp.kernels.cpu.learn import (
     UPDATE_NORM,
     WEIGHT_NORM,
 )
+from fastbp.kernels.cpu.shares import PANELS, SHARED_BYTES
 from fastbp.kernels.layout import (
     BN_AFTER,
     BN_BEFORE,
@@ -373,6 +374,21 @@ def test_wide_layers_are_cut_among_threads(dtype: str) -> None:
             bench.run(threads=threads)
             found.append(bench.numbers())
         assert all(other == found[0] for other in found)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("further", [{}, BEFORE, AFTER, {"dropout": 0.2}])
+def test_columns_of_large_layers_are_cut_among_threads(further: dict[str, Any], dtype: str) -> None:
+    """From 256 KB of W on threads have columns of all rows, where there are enough for them."""
+    layers = net(301, 520, 391, 3, activations="relu tanh softmax", **further)
+    large = [layer for layer in layers if layer.inputs * layer.units * 4 >= SHARED_BYTES]
+    assert [layer.units >= 3 * 2 * PANELS for layer in large] == [True, True]
+    found = []
+    for threads in (1, 2, 3, 4):  # four: the second layer is too narrow, and cut by rows
+        bench = Bench(Case(layers, recipe=Recipe(clip_norm=0.3)), dtype)
+        assert bench.run(threads=threads) == 3
+        found.append(bench.numbers())
+    assert all(other == found[0] for other in found)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -45,7 +45,7 @@ from .bodies import (
 from .jit import inline, serial
 from .memory import segment, window
 from .ranks import RANKS, add_up
-from .shares import COLUMNS, row_of, share
+from .shares import COLUMNS, PANELS, by_columns, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
 
 RELU: Final = ACTIVATIONS["relu"].code
@@ -89,11 +89,33 @@ def backward_rows(
             q = row_of(plan, layer - 1)
             m = p[M]
             masked = q[ACT] == RELU and q[BN] != BN_AFTER and q[DROP] == 0
-            input_rows(
-                delta, window(parameters, p[W], m, n), window(arena, q[F], rows, q[LD]),
-                window(arena, q[D], rows, q[LD]), lo, hi, n, m,
-                FINISH_MASK if masked else FINISH_NONE, p[HALF], scratch,
-            )  # fmt: skip
+            finish = FINISH_MASK if masked else FINISH_NONE
+            weights = window(parameters, p[W], m, n)
+            if p[HALF] == 0 and by_columns(weights, m, T):
+                barrier(sync, T)
+                input_columns(t, T, rows, p, q, delta, parameters, arena, finish, scratch)
+                barrier(sync, T)
+            else:
+                input_rows(
+                    delta, weights, window(arena, q[F], rows, q[LD]),
+                    window(arena, q[D], rows, q[LD]), lo, hi, n, m, finish, p[HALF], scratch,
+                )  # fmt: skip
+
+
+@inline
+def input_columns(
+    t: int, T: int, rows: int, p: Any, q: Any, delta: Any, parameters: Any, arena: Any,
+    finish: int, scratch: Any,
+) -> None:  # fmt: skip
+    """This thread's columns of dZ W^T, all rows: it turns those rows of W, and no others."""
+    n = p[N]
+    first, last = share(p[M], PANELS, t, T)
+    if last > first:
+        input_rows(
+            delta, window(parameters, p[W] + first * n, last - first, n),
+            window(arena, q[F] + first, rows, q[LD]), window(arena, q[D] + first, rows, q[LD]),
+            0, rows, n, last - first, finish, 0, scratch,
+        )  # fmt: skip
 
 
 @inline

@@ -2,7 +2,7 @@
 
 Without batch norm the rows of a batch never meet, so a thread takes its rows from the first layer
 to the loss without waiting for anyone. Batch norm makes all threads meet twice: when Z is there,
-and when its columns' statistics are.
+and when its columns' statistics are. So does a large W, whose product threads share by columns.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from .bodies import (
 from .jit import inline, serial
 from .memory import segment, window
 from .ranks import RANKS, pool_statistics
-from .shares import COLUMNS, row_of, share
+from .shares import COLUMNS, PANELS, by_columns, row_of, share
 from .tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
 
 RELU: Final = ACTIVATIONS["relu"].code
@@ -95,10 +95,17 @@ def forward_rows(
         if training and T > 1 and p[HALF] == 0:
             finish += CLAIM_C + CLAIM_JUDGE
         ahead = asked if layer == 0 else segment(asked, 0, 0)
-        linear_rows(
-            A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch, ahead,
-            window(arena, p[D], rows, ld),
-        )  # fmt: skip
+        if p[HALF] == 0 and by_columns(weights, n, T):
+            barrier(sync, T)
+            linear_columns(
+                t, T, rows, p, A, parameters, arena, finish, scratch, segment(asked, 0, 0)
+            )
+            barrier(sync, T)
+        else:
+            linear_rows(
+                A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch, ahead,
+                window(arena, p[D], rows, ld),
+            )  # fmt: skip
         if p[BN] == BN_BEFORE:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
@@ -120,6 +127,23 @@ def forward_rows(
             mask = window(masks, p[MASK], rows, ld)
             p_drop = reals[layer, P_DROP]
             dropout_rows(final, mask, p_drop, seed, epoch, step, layer, first, lo, hi, n)
+
+
+@inline
+def linear_columns(
+    t: int, T: int, rows: int, p: Any, A: Any, parameters: Any, arena: Any, finish: int,
+    scratch: Any, nothing: Any,
+) -> None:  # fmt: skip
+    """This thread's columns of finish(A W + b), all rows: it packs those of W, and no others."""
+    m, n, ld = p[M], p[N], p[LD]
+    first, last = share(n, PANELS, t, T)
+    if last > first:
+        bias = segment(parameters, max(p[B], 0) + first, last - first if p[B] >= 0 else 0)
+        linear_rows(
+            A, window(parameters, p[W] + first, m, n), bias, window(arena, p[Z] + first, rows, ld),
+            0, rows, m, last - first, finish, 0, scratch, nothing,
+            window(arena, p[D] + first, rows, ld),
+        )  # fmt: skip
 
 
 @inline
