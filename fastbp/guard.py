@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from .canonical import find_not_finite
-from .kernels.cpu.screen import PARALLEL_FROM
 from .snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -67,16 +66,8 @@ def all_finite(trainer: Trainer) -> bool:
 
     A row of squares that overflows would leave its weights where they are for ever.
     """
-    with np.errstate(over="ignore", invalid="ignore"):
-        for numbers in (trainer.network.parameters, trainer.network._running, trainer.state):
-            if numbers.size >= PARALLEL_FROM:  # by all threads that train
-                if find_not_finite(numbers, trainer.n_threads) is not None:
-                    return False
-                continue
-            total = numbers.sum()  # one pass; it may overflow where every number is finite
-            if not np.isfinite(total) and not np.isfinite(numbers).all():
-                return False
-    return True
+    all_numbers = trainer.network.parameters, trainer.network._running, trainer.state
+    return all(find_not_finite(numbers, trainer.n_threads) is None for numbers in all_numbers)
 
 
 def check_begin(trainer: Trainer) -> None:

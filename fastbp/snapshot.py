@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from .engine import Array
 from .errors import shown
 from .history import History
+from .kernels.cpu.screen import PARALLEL_FROM
 from .threads import available_cores, run
 
 if TYPE_CHECKING:
@@ -22,18 +23,14 @@ Memory = dict[str, Any]
 """What is kept of an object in a checkpoint: plain values and arrays, nested."""
 
 
-SHARED: Final = 1 << 20
-"""Elements from which several threads copy: one alone does not fill the way to memory."""
-
-
 def _copy_share(part: int, parts: int, source: Array, target: Array) -> None:
     share = slice(len(source) * part // parts, len(source) * (part + 1) // parts)
     target[share] = source[share]  # NumPy lets other threads run meanwhile
 
 
 def copy_on_threads(source: Array, target: Array, n_threads: int | None = None) -> None:
-    """target[:] = source of flat arrays, by the threads that train."""
-    threads = (n_threads or available_cores()) if len(source) >= SHARED else 1
+    """target[:] = source of flat arrays, by the threads that train: one does not fill the bus."""
+    threads = (n_threads or available_cores()) if len(source) >= PARALLEL_FROM else 1
     run(_copy_share, threads, (source, target))
 
 
