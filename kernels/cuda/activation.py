@@ -134,14 +134,14 @@ def slope(code: int, x: Any) -> Any:
     return fma(z, exp(z * z * like(x, -0.5)) * like(x, _DENSITY), normal_cdf(z))
 
 
-NEED_INPUT: Final = (SILU, GELU)
+NEED_INPUT: Final = tuple(f.code for f in ACTIVATIONS.values() if not f.from_output)
 """Whose f' is computed from z, not from f(z)."""
 
 
 @device
 def needs_input(code: int) -> bool:
     """f' is computed from z, not from f(z)."""
-    return code == SILU or code == GELU
+    return code in NEED_INPUT
 
 
 @device
