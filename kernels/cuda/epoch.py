@@ -105,12 +105,13 @@ def form_of(real: Any) -> Any:
         length: int, own: int, owns: int, shared: Any,
     ) -> None:  # fmt: skip
         """Those of rows [lo, hi) that are the own-th's of owns, each with all its terms."""
-        side, bits, across = table[at + P.SIDE], table[at + P.BITS], table[at + P.ACROSS]
+        bits, across = table[at + P.BITS], table[at + P.ACROSS]
+        side = 1 << bits
         a0, ai, ak = table[at + (P.A0_ODD if odd else P.A0)], table[at + P.AI], table[at + P.AK]
         b0, bj, bk = table[at + P.B0], table[at + P.BJ], table[at + P.BK]
         B = arena if table[at + P.KIND] == P.UPDATE else parameters
         end = lo + ((hi - lo + side - 1) >> bits << bits)
-        if table[at + P.EMPTY] != 0:
+        if across == 0:
             end = lo
         # Item by item along a row of tiles: its row and column follow without a division.
         item, i0 = turn(own, owns, table[at + P.TURN]), lo

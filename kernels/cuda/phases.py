@@ -38,12 +38,13 @@ FORWARD, BACKWARD, UPDATE = range(3)
 """Kinds of phases: A W and what follows; dZ W^T, times f'; A^T dZ, and the weights' step."""
 # Entries of a phase (int64). The product's first factor is at A0 (A0_ODD in odd steps, of the first
 # layer: batches take turns), its strides AI and AK; the second at B0, with BJ and BK. HEIGHT,
-# WIDTH, LENGTH: its rows, columns, terms; OF_BATCH: as many as the batch has samples.
+# WIDTH, LENGTH: its rows, columns, terms; OF_BATCH: as many as the batch has samples. Tiles have
+# a side of 2^BITS, and are ACROSS in a row of them.
 (
-    KIND, LAYER, A0, A0_ODD, AI, AK, B0, BJ, BK, HEIGHT, WIDTH, LENGTH, SIDE, BITS, ACROSS, TURN,
-    TURN_REST, RESULT, RESULT_LD, OTHER, THIRD, BIAS, CODE, DROPS, PLAIN, SPECIAL, PAIR, EMPTY,
-) = range(28)  # fmt: skip
-ENTRIES: Final = 28
+    KIND, LAYER, A0, A0_ODD, AI, AK, B0, BJ, BK, HEIGHT, WIDTH, LENGTH, BITS, ACROSS, TURN,
+    TURN_REST, RESULT, RESULT_LD, OTHER, THIRD, BIAS, CODE, DROPS, PLAIN, SPECIAL, PAIR,
+) = range(26)  # fmt: skip
+ENTRIES: Final = 26
 OF_BATCH: Final = -1
 
 
@@ -66,12 +67,15 @@ def _is_simple(row: Any) -> bool:
 
 
 def _backward(plan: Any, layer: int, training: bool, pair: bool) -> dict[int, int]:
-    """dZ W^T and the derivative of the layer below: RESULT is its D, OTHER what f' is made of."""
+    """dZ W^T and the derivative of the layer below: RESULT is its D, OTHER what f' is made of.
+
+    Nobody asks for the samples' own gradient: the first layer's product has no columns.
+    """
     row, last = plan[layer], layer == len(plan) - 1
     left = (pair and row[BN] == BN_NONE) or (not last and _is_simple(row))
     found = {
         A0: row[D], AI: row[LD], AK: 1, B0: row[W], BJ: row[N], BK: 1, HEIGHT: OF_BATCH,
-        WIDTH: row[M], LENGTH: row[N], SPECIAL: not left, EMPTY: layer == 0,
+        WIDTH: row[M] if layer else 0, LENGTH: row[N], SPECIAL: not left,
     }  # fmt: skip
     if layer:
         below = plan[layer - 1]
@@ -133,7 +137,7 @@ def table(
         side = SMALL.side if narrow else side_for(height, width, real)
         entry = np.zeros(ENTRIES, np.int64)
         facts |= {
-            KIND: kind, LAYER: layer, SIDE: side, BITS: side.bit_length() - 1,
+            KIND: kind, LAYER: layer, BITS: side.bit_length() - 1,
             ACROSS: -(-width // side), A0_ODD: facts[A0], TURN: before % blocks, PAIR: last,
         }  # fmt: skip
         if kind != BACKWARD and layer == 0:
