@@ -32,6 +32,8 @@ ALONE: Final = 2 if SIMULATED else 6
 PIECES: Final = 4 if SIMULATED else 32
 """With so many small tiles of rows, and no layer wider than NARROW, blocks work alone."""
 NARROW: Final = 256
+KEPT: Final = 8
+"""Lists of phases that are kept: of training, of measuring, of short batches."""
 LOW_UNITS: Final = 12 if SIMULATED else 64
 LOW_INPUTS: Final = 24 if SIMULATED else 256
 """So do they with few rows in layers of at most so many units and inputs."""
@@ -118,8 +120,9 @@ class CardWorkspace:
         s[slots.RECORD], s[slots.SCREEN] = recipe.record, recipe.screen
         s[slots.HEEDLESS], s[slots.LABELLED] = recipe.heedless, batch.labels.size > 0
         s[slots.WEIGHTED] = batch.weights.size > 0
-        # The last batch of an epoch may be short, and alone in a chunk: its tiles are the others'.
-        most = self.plan.rows if mode == TRAIN else rows
+        # An epoch's last batch may be short, and alone in a chunk: its tiles are the others'. An
+        # item of a stream is all there is in its order, and may have found room for larger ones.
+        most = min(self.plan.rows, len(batch.order)) if mode == TRAIN else rows
         s[slots.TAIL], s[slots.MOST_ROWS] = self._tail(most), most
         s[slots.NORMS] = self._norm
         s[slots.STATE_SIZE] = state.size if mode == TRAIN else 0
@@ -215,6 +218,8 @@ class CardWorkspace:
         pair = s[slots.LOGITS if s[slots.MODE] == slots.INFER else slots.FROM_LOGITS]
         key = (int(s[slots.MOST_ROWS]), bool(s[slots.TRAINING]), bool(pair), int(s[slots.TAIL]))
         if (*key, blocks) not in self._tables:
+            if len(self._tables) >= KEPT:
+                self._tables.clear()
             rows, training, pair, tail = key
             made = phases.table(
                 self.plan.ints, self.dtype.type, rows, self.plan.inputs, training, pair, tail,

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adadelta, Adagrad, Adam, AdamW, BatchNorm, Dense, Network, RMSprop, Trainer
+from fastbp.kernels.cuda.tiles import SMALL
+
+SIDE = SMALL.side
 
 CASES = {
     "plain": ([Dense(7, "relu"), Dense(3, "softmax")], "cross_entropy", {}),
@@ -152,3 +155,19 @@ def test_a_step_that_diverges_is_found_and_undone():
         assert np.isfinite(net.parameters).all()
         words.append(str(caught.value))
     assert words[0] == words[1]
+
+
+def test_an_item_of_a_stream_does_not_depend_on_larger_ones_before():
+    """float64, whose large tiles sum in another order than the small ones."""
+    rng = np.random.default_rng(4)
+    items = [(rng.standard_normal((n, 20)), rng.integers(0, 3, n)) for n in (2 * SIDE, SIDE)]
+
+    def trained(*streams):
+        layers = [Dense(2 * SIDE, "tanh"), Dense(3, "softmax")]
+        net = Network(20, layers, device="cuda", seed=1, dtype="float64")
+        trainer = Trainer(net, SGD(0.1), progress=False)
+        for stream in streams:
+            trainer.fit_stream(stream, epochs=1)
+        return net.parameters.tobytes()
+
+    assert trained(items) == trained(items[:1], items[1:])
