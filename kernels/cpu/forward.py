@@ -94,12 +94,11 @@ def forward_rows(
         finish = FINISH_RELU if fused else FINISH_NONE
         if training and T > 1 and p[HALF] == 0:
             finish += CLAIM_C + CLAIM_JUDGE
-        ahead = asked if layer == 0 else segment(asked, 0, 0)
-        if p[HALF] == 0 and by_columns(weights, n, T):
+        shared = p[HALF] == 0 and by_columns(weights, n, T)
+        ahead = asked if layer == 0 and not shared else segment(asked, 0, 0)
+        if shared:
             barrier(sync, T)
-            linear_columns(
-                t, T, rows, p, A, parameters, arena, finish, scratch, segment(asked, 0, 0)
-            )
+            linear_columns(t, T, rows, p, A, parameters, arena, finish, scratch, ahead)
             barrier(sync, T)
         else:
             linear_rows(
@@ -132,16 +131,19 @@ def forward_rows(
 @inline
 def linear_columns(
     t: int, T: int, rows: int, p: Any, A: Any, parameters: Any, arena: Any, finish: int,
-    scratch: Any, nothing: Any,
+    scratch: Any, asked: Any,
 ) -> None:  # fmt: skip
-    """This thread's columns of finish(A W + b), all rows: it packs those of W, and no others."""
+    """This thread's columns of finish(A W + b), all rows: it packs those of W, and no others.
+
+    `asked` is empty: each thread would ask for all of the next batch's rows.
+    """
     m, n, ld = p[M], p[N], p[LD]
     first, last = share(n, PANELS, t, T)
     if last > first:
         bias = segment(parameters, max(p[B], 0) + first, last - first if p[B] >= 0 else 0)
         linear_rows(
             A, window(parameters, p[W] + first, m, n), bias, window(arena, p[Z] + first, rows, ld),
-            0, rows, m, last - first, finish, 0, scratch, nothing,
+            0, rows, m, last - first, finish, 0, scratch, asked,
             window(arena, p[D] + first, rows, ld),
         )  # fmt: skip
 
