@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -63,6 +64,20 @@ def again(
         meet_all()
 
 
+def seconds_of(launch: Callable[[int], None]) -> float:
+    """Seconds of one repeat of a kernel that `launch(times)` has repeat something."""
+
+    def run(times: int) -> float:
+        cuda.synchronize()
+        start = time.perf_counter()
+        launch(times)
+        cuda.synchronize()
+        return time.perf_counter() - start
+
+    run(1)
+    return median((run(3 * TIMES) - run(TIMES)) / (2 * TIMES) for _ in range(REPEATS))
+
+
 @dataclass
 class Product:
     """One product's factors as they lie in training.
@@ -92,28 +107,21 @@ class Product:
     def flops(self) -> int:
         return 2 * self.rows * self.terms * self.columns
 
-    def ours(self, side: int, count: int = BLOCKS) -> float:
+    def ours(self, side: int) -> float:
         """Seconds of one by tiles of this side; wrong results raise."""
         A, B = (cuda.to_device(x.reshape(-1)) for x in (self.A, self.B))
         C = cuda.to_device(np.full(self.exact.size, np.nan, np.float32))
-
-        def run(times: int) -> float:
-            cuda.synchronize()
-            start = time.perf_counter()
-            again.launch(
-                count, side, A, self.ai, self.ak, B, self.bj, self.bk, C, self.rows, self.terms,
+        seconds = seconds_of(
+            lambda times: again.launch(
+                BLOCKS, side, A, self.ai, self.ak, B, self.bj, self.bk, C, self.rows, self.terms,
                 self.columns, times,
-            )  # fmt: skip
-            cuda.synchronize()
-            return time.perf_counter() - start
-
-        run(1)
-        seconds = median((run(3 * TIMES) - run(TIMES)) / (2 * TIMES) for _ in range(REPEATS))
+            )
+        )  # fmt: skip
         found = C.copy_to_host().reshape(self.exact.shape)
         # A sum of n products of N(0, 1): n eps of their sizes, which add up to about n.
         bound = self.terms * np.finfo(np.float32).eps * max(self.terms, 16)
         np.testing.assert_allclose(found, self.exact, rtol=0, atol=bound)
-        return float(seconds)
+        return seconds
 
     def cublas(self) -> float:
         """Seconds of one by torch.mm in float32, tensor cores off."""
@@ -140,10 +148,11 @@ class Product:
 
 
 def meeting(count: int) -> float:
-    """Seconds that so many blocks take to meet, after a product of nothing."""
-    nothing = Product("A W", 1, 1, 1)
-    nothing.rows, nothing.exact = 0, np.zeros((1, 0))
-    return nothing.ours(SMALL.side, count)
+    """Seconds that so many blocks take to meet: between products without rows."""
+    x = cuda.to_device(np.zeros(1, np.float32))
+    return seconds_of(
+        lambda times: again.launch(count, SMALL.side, x, 1, 1, x, 1, 1, x, 0, 1, 1, times)
+    )
 
 
 def measured(shapes: list[tuple[str, int, int, int]], beside: bool) -> list[dict[str, Any]]:
