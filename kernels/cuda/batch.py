@@ -71,15 +71,17 @@ def total_weight(settings: Any, arena: Any, place: int, rows: int, doubles: Any)
 
 @device
 def measure(
-    settings: Any, factors: Any, plan: Any, arena: Any, place: int, wanted: int, rows: int,
-    losses: Any, lo: int, hi: int, own: int, owns: int, shared: Any, doubles: Any, loss_rows: Any,
+    settings: Any, factors: Any, plan: Any, arena: Any, s: int, rows: int, losses: Any, lo: int,
+    hi: int, own: int, owns: int, shared: Any, doubles: Any, loss_rows: Any,
 ) -> tuple[float, float]:  # fmt: skip
-    """Losses of the rows [lo, hi) and what the backward pass starts from.
+    """Losses of the rows [lo, hi) of step s's batch and what the backward pass starts from.
 
-    The whole batch's weight, and what losses are multiplied by.
+    Returns the whole batch's weight, and what losses are multiplied by.
     """
-    last = plan.shape[0] - 1
+    last, odd = plan.shape[0] - 1, s & 1 == 1
     n, ld = plan[last, N], plan[last, LD]
+    wanted = settings[S.OTHER_TARGETS if odd else S.TARGETS]
+    place = settings[S.OTHER_WEIGHTS if odd else S.WEIGHTS]
     slopes = 0 if settings[S.MODE] == LOSS else 1
     total, scale = total_weight(settings, arena, place, rows, doubles), 1.0
     if settings[S.MEAN] != 0:

@@ -37,7 +37,7 @@ from .batch import (
     write_outputs,
 )
 from .forward import after_product, follow_statistics, forward_finish
-from .gather import finite
+from .gather import finite, look_for_unfit
 from .learn import CHUNK, apply_whole, learn_rest, weight_finish
 from .loss import families
 from .machine import (
@@ -51,28 +51,11 @@ from .machine import (
     together,
 )
 from .product import tile_of
-from .team import everyone, first_of, gather_team, turn
-from .tiles import SMALL, THREADS
+from .team import everyone, gather_team, turn
+from .tiles import SMALL
 from .update import STRIDE, rates_at
 
 GRAIN: Final = SMALL.side
-
-
-@device
-def look_for_unfit(
-    settings: Any, parameters: Any, running: Any, running_size: int, state: Any, flags: Any,
-    part: int, parts: int,
-) -> None:  # fmt: skip
-    """Whether a parameter, a running statistic or an optimizer's row is not finite."""
-    for e in range(first_of(part), settings[S.SIZE], parts * THREADS):
-        if not finite(parameters[e]):
-            flags[S.NOT_FINITE] = 1
-    for e in range(first_of(part), running_size, parts * THREADS):
-        if not finite(running[e]):
-            flags[S.NOT_FINITE] = 1
-    for e in range(first_of(part), settings[S.STATE_SIZE], parts * THREADS):
-        if not finite(state[e]):
-            flags[S.NOT_FINITE] = 1
 
 
 @device
@@ -152,9 +135,108 @@ def report(
     results[ROWS_SQUARES] += rows_squares
 
 
+@device
+def told(settings: Any, factors: Any, layers: int) -> Any:
+    """What a launch is told that all its steps have to know, in registers."""
+    mode = settings[S.MODE]
+    return (
+        mode, settings[S.TRAINING] != 0, 0 if blocks() == 1 else settings[S.TAIL],
+        layers * (3 if mode == TRAIN or mode == GRADIENT else 1),
+        mode == TRAIN and settings[S.HEEDLESS] == 0, mode == TRAIN and settings[S.NORMS] != 0,
+        settings[S.CODE], settings[S.SIZE], factors[S.CLIP_VALUE], factors[S.L2],
+        factors[S.SHARED_L2],
+    )  # fmt: skip
+
+
+def step_of(real: Any) -> Any:
+    """`step(...)`: all phases of one step."""
+    form, loss_rows = form_of(real), families[real][3]
+
+    @device
+    def step(
+        facts: Any, net: Any, table: Any, settings: Any, factors: Any, s: int, start: int,
+        rows: int, own_lo: int, own_hi: int, address: Any, rates: Any, fused: bool, gradient: Any,
+        state: Any, losses: Any, bad: Any, partial: Any, flags: Any, out: Any, shared: Any,
+        doubles: Any,
+    ) -> tuple[bool, float, float, float, float]:  # fmt: skip
+        """Step s: whether it goes on from its loss, the loss, the batch's weight, what losses are
+        multiplied by, and the squares of all W.
+
+        facts: see `told`. own_lo, own_hi: this block's rows where it works alone.
+        """
+        (
+            mode, training, tail, phases, heeds, follows, code, size, clip_value, plain_l2,
+            shared_l2,
+        ) = facts  # fmt: skip
+        plan, reals, parameters, running, arena, masks = net
+        part, parts, layers, odd = block(), blocks(), plan.shape[0], s & 1 == 1
+        loss, total, scale, squares, l2, chunks, joined = 0.0, 0.0, 1.0, 0.0, 0.0, 0, False
+        for p in range(phases):
+            at = p * P.ENTRIES
+            kind, layer = table[at + P.KIND], table[at + P.LAYER]
+            special, pair = table[at + P.SPECIAL] != 0, table[at + P.PAIR] != 0
+            alone = layer >= tail and kind != P.UPDATE
+            lo, hi, own, owns = 0, rows, part, parts
+            if alone:
+                lo, hi, own, owns = own_lo, own_hi, 0, 1
+            if kind == P.BACKWARD and special:
+                settle(net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared)
+                joined = False
+            how, numbers = (code, rates, size, l2, clip_value), (parameters, state)
+            job = (
+                kind, layer, net, facts_of(table, at), address, gradient, how, numbers, fused,
+            )  # fmt: skip
+            length = rows if table[at + P.LENGTH] == P.OF_BATCH else table[at + P.LENGTH]
+            if kind == P.UPDATE:
+                hi = table[at + P.HEIGHT]
+            form(table, at, odd, job, arena, parameters, lo, hi, length, own, owns, shared)
+            if kind == P.FORWARD:
+                if special:
+                    after_product(
+                        net, layer, lo, hi, rows, address, training, pair, alone, own, owns, shared
+                    )
+                gather_team(alone)
+                if layer == layers - 1 and mode == S.INFER:
+                    write_outputs(
+                        settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns
+                    )
+                elif layer == layers - 1:
+                    total, scale = measure(
+                        settings, factors, plan, arena, s, rows, losses, lo, hi, own, owns, shared,
+                        doubles, loss_rows,
+                    )  # fmt: skip
+                    if shared_l2 > 0:
+                        chunks = square_weights(
+                            settings, plan, parameters, partial, part, parts, doubles
+                        )
+                    joined = not (alone and phases > layers)
+                    gather_team(not joined)
+            elif kind == P.BACKWARD:
+                if layer > 0 or not joined:
+                    joined = not (alone and layer > tail)
+                    gather_team(not joined)
+            else:
+                learn_rest(
+                    plan, layer, arena, gradient, how, numbers, rows, fused,
+                    turn(part, parts, table[at + P.TURN_REST]), part, parts, shared,
+                )  # fmt: skip
+            measured = p == layers - 1 if phases == layers else p == 2 * layers - 1
+            if mode != S.INFER and measured:  # all blocks' losses are there
+                squares = total_squares(settings, partial, chunks, doubles)
+                loss = total_loss(settings, losses, bad, s, rows, doubles)
+                if heeds and not finite(loss):
+                    return False, loss, total, scale, squares
+                l2 = plain_l2 + shared_l2 * scale
+                if follows:
+                    follow_statistics(net, rows, part, parts)
+        return True, loss, total, scale, squares
+
+    return step
+
+
 def make(real: Any) -> Any:
     """The kernel of one dtype."""
-    form, loss_rows = form_of(real), families[real][3]
+    step = step_of(real)
 
     @kernel
     def run_steps(
@@ -167,121 +249,51 @@ def make(real: Any) -> Any:
         """Steps 0.. of `bounds`; `results` counts those done and sums what they met."""
         together()
         shared, doubles = shared_reals(arena), shared_doubles()
-        part, parts, layers = block(), blocks(), plan.shape[0]
-        net, numbers = (plan, reals, parameters, running, arena, masks), (parameters, state)
+        part, parts = block(), blocks()
+        net = (plan, reals, parameters, running, arena, masks)
         data = (X, labels, targets, weights, order, columns, starts)
-        mode, steps, training = settings[S.MODE], settings[S.STEP_COUNT], settings[S.TRAINING] != 0
-        tail = 0 if parts == 1 else settings[S.TAIL]
-        phases = layers * (3 if mode == TRAIN or mode == GRADIENT else 1)
+        facts = told(settings, factors, plan.shape[0])
+        steps, train = settings[S.STEP_COUNT], settings[S.MODE] == TRAIN
         code, size, clip_value = settings[S.CODE], settings[S.SIZE], factors[S.CLIP_VALUE]
         plain_l2, shared_l2, clip_norm = factors[S.L2], factors[S.SHARED_L2], factors[S.CLIP_NORM]
         seed, epoch, before = settings[S.SEED], settings[S.EPOCH], settings[S.FIRST_STEP]
-        heeds = mode == TRAIN and settings[S.HEEDLESS] == 0
-        follows, records = mode == TRAIN and settings[S.NORMS] != 0, settings[S.RECORD] != 0
         most_lo, most_hi = share_of(settings[S.MOST_ROWS], part, parts)
-        first, going, done = part == 0 and thread() == 0, True, 0
         last_loss, loss_sum, weight_sum, rows_loss, rows_squares = 0.0, 0.0, 0.0, 0.0, 0.0
-        for s in range(-1, steps):
-            odd = s & 1 == 1
-            start, rows, p = bounds[s if s > 0 else 0], 0, phases
+        done = 0
+        for s in range(-1, steps):  # before the first step its batch is gathered
             if s >= 0:
-                rows, p = bounds[s + 1] - start, 0
-            wanted = settings[S.OTHER_TARGETS if odd else S.TARGETS]
-            place = settings[S.OTHER_WEIGHTS if odd else S.WEIGHTS]
-            address = (seed, epoch, before + s)
-            own_lo = most_lo if most_lo < rows else rows
-            own_hi = most_hi if most_hi < rows else rows
-            total, scale = 1.0, 1.0
-            record = records and s == steps - 1
-            whole = mode == TRAIN and (record or clip_norm > 0)
-            fused = mode == TRAIN and not whole
-            l2, chunks, joined = 0.0, 0, False
-            rates = rates_at(constants, s * STRIDE if mode == TRAIN and s >= 0 else 0)
-            while p < phases:
-                at = p * P.ENTRIES
-                kind, layer = table[at + P.KIND], table[at + P.LAYER]
-                special, pair = table[at + P.SPECIAL] != 0, table[at + P.PAIR] != 0
-                alone = layer >= tail and kind != P.UPDATE
-                lo, hi, own, owns = 0, rows, part, parts
-                if alone:
-                    lo, hi, own, owns = own_lo, own_hi, 0, 1
-                if kind == P.BACKWARD and special:
-                    settle(
-                        net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared
-                    )
-                    joined = False
-                how = (code, rates, size, l2, clip_value)
-                facts = facts_of(table, at)
-                job = (kind, layer, net, facts, address, gradient, how, numbers, fused)
-                length = rows if table[at + P.LENGTH] == P.OF_BATCH else table[at + P.LENGTH]
-                if kind == P.UPDATE:
-                    hi = table[at + P.HEIGHT]
-                form(table, at, odd, job, arena, parameters, lo, hi, length, own, owns, shared)
-                if kind == P.FORWARD:
-                    if special:
-                        after_product(
-                            net, layer, lo, hi, rows, address, training, pair, alone, own, owns,
-                            shared,
-                        )  # fmt: skip
-                    gather_team(alone)
-                    if layer == layers - 1 and mode == S.INFER:
-                        write_outputs(
-                            settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns
-                        )
-                    elif layer == layers - 1:
-                        total, scale = measure(
-                            settings, factors, plan, arena, place, wanted, rows, losses, lo, hi,
-                            own, owns, shared, doubles, loss_rows,
-                        )  # fmt: skip
-                        if shared_l2 > 0:
-                            chunks = square_weights(
-                                settings, plan, parameters, partial, part, parts, doubles
-                            )
-                        joined = not (alone and phases > layers)
-                        gather_team(not joined)
-                elif kind == P.BACKWARD:
-                    if layer > 0 or not joined:
-                        joined = not (alone and layer > tail)
-                        gather_team(not joined)
-                else:
-                    learn_rest(
-                        plan, layer, arena, gradient, how, numbers, rows, fused,
-                        turn(part, parts, table[at + P.TURN_REST]), part, parts, shared,
-                    )  # fmt: skip
-                if mode != S.INFER and (
-                    (kind == P.BACKWARD and layer == 0) or (phases == layers and p == layers - 1)
-                ):
-                    squares = total_squares(settings, partial, chunks, doubles)
-                    loss = total_loss(settings, losses, bad, s, rows, doubles)
-                    last_loss = loss * scale
-                    if heeds and not finite(loss):
-                        going = False
-                        break
-                    loss_sum += loss
-                    weight_sum += total
-                    rows_loss += rows * last_loss
-                    rows_squares += rows * (squares * scale)
-                    l2 = plain_l2 + shared_l2 * scale
-                    if follows:
-                        follow_statistics(net, rows, part, parts)
-                p += 1
-            if not going:
-                break
-            if whole and s >= 0:
-                how = (code, rates, size, l2, clip_value)
-                everyone()
-                apply_whole(
-                    plan, arena, gradient, how, numbers, rows, clip_norm, record, partial, figures,
-                    part, parts, doubles,
+                start, rows = bounds[s], bounds[s + 1] - bounds[s]
+                own_lo = most_lo if most_lo < rows else rows
+                own_hi = most_hi if most_hi < rows else rows
+                record = settings[S.RECORD] != 0 and s == steps - 1
+                whole = train and (record or clip_norm > 0)
+                rates = rates_at(constants, s * STRIDE if train else 0)
+                going, loss, total, scale, squares = step(
+                    facts, net, table, settings, factors, s, start, rows, own_lo, own_hi,
+                    (seed, epoch, before + s), rates, train and not whole, gradient, state, losses,
+                    bad, partial, flags, out, shared, doubles,
                 )  # fmt: skip
+                last_loss = loss * scale
+                if not going:
+                    break
+                loss_sum += loss
+                weight_sum += total
+                rows_loss += rows * last_loss
+                rows_squares += rows * (squares * scale)
+                if whole:
+                    how = (code, rates, size, plain_l2 + shared_l2 * scale, clip_value)
+                    everyone()
+                    apply_whole(
+                        plan, arena, gradient, how, (parameters, state), rows, clip_norm, record,
+                        partial, figures, part, parts, doubles,
+                    )  # fmt: skip
             if s + 1 < steps:
                 gather(settings, factors, plan, data, bounds, s + 1, arena, bad, part, parts)
             everyone()
-            if s >= 0:
-                done += 1
-        if first:
+            done = s + 1
+        if part == 0 and thread() == 0:
             report(results, done, last_loss, loss_sum, weight_sum, rows_loss, rows_squares)
-        if mode == TRAIN:
+        if train:
             look_for_unfit(settings, parameters, running, running_size, state, flags, part, parts)
 
     return run_steps

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from . import slots as S
 from .machine import device, like, meet, thread
 from .random import normal
 from .team import first_of, lanes_of
@@ -16,6 +17,23 @@ from .tiles import THREADS
 def finite(x: Any) -> bool:
     """Neither NaN nor inf."""
     return x - x == 0
+
+
+@device
+def look_for_unfit(
+    settings: Any, parameters: Any, running: Any, running_size: int, state: Any, flags: Any,
+    part: int, parts: int,
+) -> None:  # fmt: skip
+    """Whether a parameter, a running statistic or an optimizer's row is not finite."""
+    for e in range(first_of(part), settings[S.SIZE], parts * THREADS):
+        if not finite(parameters[e]):
+            flags[S.NOT_FINITE] = 1
+    for e in range(first_of(part), running_size, parts * THREADS):
+        if not finite(running[e]):
+            flags[S.NOT_FINITE] = 1
+    for e in range(first_of(part), settings[S.STATE_SIZE], parts * THREADS):
+        if not finite(state[e]):
+            flags[S.NOT_FINITE] = 1
 
 
 @device
