@@ -3,14 +3,16 @@
 Where a step is short, a second thread may gain a third or lose half, as other programs have it: a
 BLAS whose threads spin for 0.1 s after each call, cores that share no cache, a machine lent out
 twice. So short steps are timed on all threads that pay and on one, shorter ones on one thread and
-on two, and the faster goes on; now and then the other is looked at again. Results do not depend on
-the number of threads.
+on two, and the faster goes on; now and then the other is looked at again. A fit goes on with what
+the last one of such steps has found, if it was a moment ago. Results do not depend on the number of
+threads.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 from .threads import WORK_A_THREAD, choose_threads
 
@@ -22,6 +24,14 @@ AGAIN, SELDOM, COST = 16, 64, 0.03
 """Chunks after which the slower number is looked at again: so many that it costs 3% of the time."""
 LOOKS: Final = 2
 """Last chunks by which a number is judged, by the faster of them: anything may disturb one."""
+TRIAL: Final = 0.01
+"""Seconds that a look at the slower number takes: a cold start is 1 or 2% of them."""
+LATELY: Final = 10.0
+"""Seconds for which a fit believes the one before: cores change their neighbours by the minute."""
+KEPT: Final = 64
+
+_lately: dict[Any, tuple[float, dict[int, tuple[float, ...]], int, int]] = {}
+"""By kind of step, the last KEPT: when a chunk ended, the times, `since` and `threads` then."""
 
 
 class Pace:
@@ -52,12 +62,32 @@ class Pace:
         self.times = {n: deque[float](maxlen=LOOKS) for n in numbers}
         self.since = 0
         self.threads = most
+        self._kind = work, rows, grain
+        ended, times, since, threads = _lately.get(self._kind, (-LATELY, {}, 0, most))
+        if times.keys() == self.times.keys() and time.monotonic() - ended < LATELY:
+            self.times = {n: deque(times[n], LOOKS) for n in numbers}
+            self.since, self.threads = since, threads
+
+    def chunk(self, seconds: float) -> float:
+        """How long the next chunk should take, where they usually take `seconds`."""
+        known = {n: min(times) for n, times in self.times.items() if times}
+        on_trial = known and self.threads != min(known, key=lambda n: known[n])
+        return min(seconds, TRIAL) if on_trial else seconds
 
     def took(self, seconds: float) -> None:
         """A step of the last chunk, on `threads`, took so long."""
         if len(self.times) == 1:
             return
         self.times[self.threads].append(seconds)
+        self._choose()
+        _lately.pop(self._kind, None)  # the last of all, then
+        times = {n: tuple(last) for n, last in self.times.items()}
+        _lately[self._kind] = time.monotonic(), times, self.since, self.threads
+        for kind in list(_lately)[:-KEPT]:
+            _lately.pop(kind, None)
+
+    def _choose(self) -> None:
+        """The number of threads for the next chunk."""
         self.since += 1
         # What has not been tried counts as the faster.
         best = {n: min(times, default=0.0) for n, times in self.times.items()}

@@ -130,7 +130,8 @@ class Run:
 
     def _count(self) -> int:
         """Steps to make before Python looks around again."""
-        count = min(int(CHUNK_SECONDS / self.seconds_a_step), self.keeper.room(self.trainer.step))
+        seconds = self.pace.chunk(CHUNK_SECONDS)
+        count = min(int(seconds / self.seconds_a_step), self.keeper.room(self.trainer.step))
         return max(1, min(count, self.steps - self.begun))
 
     def _due(self) -> tuple[str, bool, bool]:

@@ -9,9 +9,10 @@ import pytest
 
 import fastbp
 import fastbp.stream
+from fastbp import pace as module
 from fastbp import threads
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.pace import AGAIN, SELDOM, SURE, TRIED_ROWS, TRIED_WORK, Pace
+from fastbp.pace import AGAIN, KEPT, LATELY, SELDOM, SURE, TRIAL, TRIED_ROWS, TRIED_WORK, Pace
 from fastbp.threads import ROWS_A_THREAD, WORK_A_THREAD
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="one thread then")
@@ -21,6 +22,7 @@ WORK = 2 * WORK_A_THREAD
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "available_cores", lambda: 2)
+    monkeypatch.setattr(module, "_lately", {})
 
 
 def numbers(pace: Pace, seconds: dict[int, float], chunks: int) -> list[int]:
@@ -45,6 +47,7 @@ def test_below_the_work_that_is_sure_to_pay_one_thread_is_tried_first() -> None:
     few = 2 * ROWS_A_THREAD // TRIED_ROWS
     for given in ((WORK // TRIED_WORK, 2 * few), (WORK - 1, 100), (10 * WORK, few)):
         assert numbers(Pace(*given), {1: 2.4, 2: 2.0}, 5) == [1, 2, 1, 2, 2]
+        module._lately.clear()
         assert numbers(Pace(*given), {1: 2.0, 2: 2.4}, 4) == [1, 2, 1, 1]
     assert numbers(Pace(10 * WORK, few - 1), {1: 2.4, 2: 2.0}, 4) == [1, 1, 1, 1]
 
@@ -96,3 +99,45 @@ def test_what_is_sure_is_not_tried() -> None:
         (Pace(SURE + 1, 100), 2),
     ):
         assert set(numbers(pace, {1: 1.0, 2: 9.0}, 40)) == {wanted}
+
+
+def test_a_number_on_trial_gets_a_short_chunk() -> None:
+    pace = Pace(WORK, 100)
+    lengths = []
+    for seconds in (2.4, 3.0, 2.0, 2.0):  # on 2, 1, 2, 2 threads
+        lengths.append(pace.chunk(0.05))
+        pace.took(seconds)
+    assert lengths == [0.05, TRIAL, 0.05, 0.05]
+    while pace.threads == 2:
+        pace.took(2.0)
+    assert pace.chunk(0.05) == TRIAL
+    assert pace.chunk(TRIAL / 2) == TRIAL / 2
+
+
+def test_the_next_fit_of_such_steps_goes_on_with_what_this_one_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    seconds = {1: 2.0, 2: 2.4}
+    whole = numbers(Pace(WORK, 100), seconds, 2 * AGAIN - 1)
+    module._lately.clear()
+    pieces = [numbers(Pace(WORK, 100), seconds, 1)[0] for _ in whole]
+    assert pieces == whole
+    assert Pace(WORK, 100).threads == 1
+    for other in (Pace(WORK + 1, 100), Pace(WORK, 101), Pace(WORK, 100, asked=2)):
+        assert other.threads == 2
+    now[0] += LATELY
+    assert Pace(WORK, 100).threads == 2
+
+
+def test_few_kinds_of_steps_are_remembered() -> None:
+    for rows in range(100, 100 + 2 * KEPT):
+        Pace(WORK, rows).took(1.0)
+    assert [rows for _, rows, _ in module._lately] == list(range(100 + KEPT, 100 + 2 * KEPT))
+
+
+def test_what_was_found_with_more_cores_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers(Pace(3 * WORK_A_THREAD, 100), {1: 2.0, 2: 2.4}, 4)
+    monkeypatch.setattr(threads, "available_cores", lambda: 3)
+    assert Pace(3 * WORK_A_THREAD, 100).threads == 3

@@ -241,6 +241,17 @@ def test_nan_on_the_short_way_gets_scikit_learns_words(rows: int) -> None:
         assert np.isfinite(model.predict_proba(bad)[: rows - 1]).all()
 
 
+def test_who_assumes_finite_data_has_nobody_look_before_a_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(inputs, "find_not_finite", lambda *given: calls.append(given))
+    fitted()
+    with sklearn.config_context(assume_finite=True):
+        fitted()
+    assert len(calls) == 1
+
+
 @pytest.mark.skipif(JIT_DISABLED, reason="slow without compiled code")
 def test_training_on_a_sparse_matrix_never_makes_it_dense(monkeypatch: pytest.MonkeyPatch) -> None:
     """20,000 rows of 5,000 columns would be 800 MB; no array of the fit holds a tenth of that."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
 from ..canonical import as_floats
 from ..engine import Array
@@ -15,7 +15,7 @@ from ..network import Network
 from .architecture import build, draw, hidden_sizes
 from .constraints import EXTRAS, SCIKIT_LEARNS, STOCHASTIC, check_solver_and_extras
 from .hooks import CallbackSupportMixin, Hooks, with_callbacks
-from .inputs import Data, Inputs
+from .inputs import Data, Inputs, validated
 from .lbfgs import fit_lbfgs
 from .stochastic import fit_stochastic
 from .views import HoldsNetwork
@@ -163,10 +163,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
                 "X_val and y_val are used by early_stopping=True and validation_curve=True; both "
                 "are off"
             )
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-            dtype=(np.float64, np.float32), reset=False,
-        )  # fmt: skip
+        X, y = validated(self, X, y, reset=False)
         self._check_known(y)
         return self._data(X, y, None, dtype)
 

@@ -16,14 +16,14 @@ from sklearn.utils.multiclass import (
     type_of_target,
     unique_labels,
 )
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..engine import Array
 from ..errors import check_name
 from ..kernels.tables import LOSSES
 from ..network import Network
 from .base import BaseMLP, store
-from .inputs import Data, outputs
+from .inputs import Data, outputs, validated
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -124,10 +124,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     # --- targets ---------------------------------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
+        X, y = validated(self, X, y, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from sklearn import get_config
+from sklearn.utils.validation import validate_data
 
-from ..canonical import as_floats
+from ..canonical import as_floats, find_not_finite
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..network import Network
 from ..sparse import Sparse, is_sparse, parts
@@ -85,6 +87,27 @@ class Data:
             for part in (self.labels, self.targets, self.weights)
         )
         return Data(self.inputs.taken(indices), labels, targets, weights)
+
+
+def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = False) -> Any:
+    """scikit-learn's door for samples to train on: X and y, or its error.
+
+    A C-contiguous float array has its NaN and inf looked for by the threads that train, where
+    scikit-learn sums it up on one: 10 ms of the 145 that a fit of MNIST takes. What has any goes in
+    as it came, so that scikit-learn says so, in its words and at its place among the complaints.
+    """
+    known = (
+        type(X) is np.ndarray
+        and X.dtype in (np.float32, np.float64)
+        and X.ndim == 2
+        and X.flags.carray
+        and not get_config()["assume_finite"]  # then nobody looks
+        and find_not_finite(X, estimator.n_threads) is None
+    )
+    return validate_data(
+        estimator, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=numeric,
+        dtype=(np.float64, np.float32), reset=reset, ensure_all_finite=not known,
+    )  # fmt: skip
 
 
 def outputs(

@@ -10,14 +10,14 @@ from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from ..engine import Array
 from ..errors import check_name
 from ..kernels.tables import LOSSES
 from ..network import Network
 from .base import BaseMLP, store
-from .inputs import Data, outputs
+from .inputs import Data, outputs, validated
 
 _LOSS_NAMES = {"squared_error": "half_squared_error", "poisson": "poisson"}
 """What scikit-learn's losses are called here."""
@@ -97,10 +97,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         store(locals())
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True,
-            dtype=(np.float64, np.float32), reset=reset,
-        )  # fmt: skip
+        X, y = validated(self, X, y, reset=reset, numeric=True)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y

@@ -77,7 +77,8 @@ class Runner:
         results[:] = 0.0
         done = 0
         while done < self.steps:
-            count = max(1, min(int(CHUNK_SECONDS / self.seconds_a_step), self.steps - done))
+            seconds = self.pace.chunk(CHUNK_SECONDS)
+            count = max(1, min(int(seconds / self.seconds_a_step), self.steps - done))
             self._chunk(order, number, done, count)
             done += count
             progress.update(number * self.steps + done)
