@@ -17,7 +17,8 @@ import numpy as np
 from fastbp.engine import aligned
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.learn import BLOCK, ROWS, TALL
-from fastbp.kernels.cpu.product import SCRATCH_BYTES, bind_tiles
+from fastbp.kernels.cpu.operands import SCRATCH_BYTES
+from fastbp.kernels.cpu.product import bind_tiles
 from fastbp.kernels.cpu.tiles import FINISH_NONE
 from fastbp.kernels.layout import leading_dimension
 

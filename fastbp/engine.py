@@ -20,7 +20,7 @@ from .kernels.cpu.bf16_product import bind_bf16
 from .kernels.cpu.jit import JIT_DISABLED
 from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.memory import address_table
-from .kernels.cpu.product import SCRATCH_BYTES
+from .kernels.cpu.operands import SCRATCH_BYTES
 from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind, bind_bodies_of_bf16

@@ -19,15 +19,13 @@ from fastbp.kernels.cpu import doors
 from fastbp.kernels.cpu import linear as bodies
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
-from fastbp.kernels.cpu.product import (
+from fastbp.kernels.cpu.operands import (
     DEPTH_BLOCK_BYTES,
     PACK_ROWS,
     PACK_STRIDE_BYTES,
     SCRATCH_BYTES,
-    TILE_TABLE,
-    bind_tiles,
-    host_tiles,
 )
+from fastbp.kernels.cpu.product import TILE_TABLE, bind_tiles, host_tiles
 from fastbp.kernels.cpu.tiles import (
     CLAIM_C,
     CLAIM_JUDGE,
@@ -106,7 +104,8 @@ CLAIMS_READ_ONLY = """
 import ctypes, mmap, sys
 import numpy as np
 from fastbp.kernels.cpu.layer_products import gradient_rows
-from fastbp.kernels.cpu.product import SCRATCH_BYTES, bind_tiles
+from fastbp.kernels.cpu.operands import SCRATCH_BYTES
+from fastbp.kernels.cpu.product import bind_tiles
 
 bind_tiles("float32")
 A, D, G = (np.ones(shape, np.float32) for shape in ((40, 64), (40, 16), (64, 16)))
@@ -495,7 +494,7 @@ import ctypes, mmap
 import numpy as np
 from fastbp.kernels import linear_forward, weight_gradient, input_gradient
 from fastbp.kernels.cpu.layer_products import gradient_rows
-from fastbp.kernels.cpu.product import SCRATCH_BYTES
+from fastbp.kernels.cpu.operands import SCRATCH_BYTES
 
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE

@@ -3,8 +3,8 @@
 import numba
 import pytest
 
+from fastbp.kernels.cpu.operands import NEAR_BYTES, PACK_ROWS, next_source
 from fastbp.kernels.cpu.prefetch import LINE
-from fastbp.kernels.cpu.product import NEAR_BYTES, PACK_ROWS, next_source
 
 HEIGHT, BLOCK, PANEL = 6, 512, 64
 A, B = 1 << 40, 1 << 41  # addresses, far apart

@@ -16,19 +16,16 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.ccallback import CFunc
-from numba.extending import intrinsic
 
 from . import bf16
 from .amx_tiles import ROOM_BYTES, build_amx, build_configure, build_release
 from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TILES, build_pack
 from .bf16_tiles import BLOCK_POINTERS, build_dots
-from .jit import cached
+from .emitted import c_function, emitted
+from .jit import inline
+from .operands import place_in_b
 from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
 from .tiles import FINISH_NONE, START_C
-from .vectors import I64, POINTER
 
 ROWS: Final = 256  # of A packed at once ...
 DEEP: Final = 2048  # ... over so much of the depth: 1 MB, half of an L2
@@ -40,36 +37,6 @@ _A_AT: Final = 2 * ROOM_BYTES
 _B_AT: Final = _A_AT + 2 * ROWS * DEEP
 BF16_SCRATCH_BYTES: Final = _B_AT + 2 * COLUMNS * DEPTH + 64
 """Of one thread: a tile, A and B as they are multiplied, and what it takes to align them."""
-
-
-def _emitted(builds: dict[int, Callable[[ir.Module], ir.Function]], pointers: int) -> Any:
-    """An intrinsic f(which, arguments) that calls the function that builds[which] emits.
-
-    The first `pointers` arguments are addresses.
-    """
-
-    @intrinsic
-    def call(typingctx: Any, which: Any, arguments: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            values = cgutils.unpack_tuple(builder, args[1]) if len(sig.args[1]) else []
-            values = [
-                builder.inttoptr(v, POINTER) if i < pointers else v for i, v in enumerate(values)
-            ]
-            done = builder.append_basic_block("chosen")
-            choice = builder.switch(args[0], done)
-            for number, build in builds.items():
-                function = build(builder.module)
-                block = builder.append_basic_block(f"choice{number}")
-                choice.add_case(ir.Constant(I64, number), block)
-                builder.position_at_end(block)
-                builder.call(function, values)
-                builder.branch(done)
-            builder.position_at_end(done)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, arguments), codegen
-
-    return call
 
 
 def _nothing(module: ir.Module) -> ir.Function:
@@ -86,17 +53,16 @@ def _nothing(module: ir.Module) -> ir.Function:
 def make_bf16_product(instruction: str) -> Any:
     """Compile the product over one instruction; a C function of `product`'s arguments."""
     amx = instruction == bf16.AMX
-    build_block = build_amx if amx else build_dots
-    block = _emitted({v: functools.partial(build_block, vectors=v) for v in (1, 2)}, BLOCK_POINTERS)
     pack_a, pack_b = (
-        _emitted(
+        emitted(
             {f: functools.partial(build_pack, target_form=t, source_form=f) for f in (FLAT, TALL)},
             2,
         )
         for t in (TILES, PAIRS)
     )
-    begin_tiles = _emitted({0: build_configure if amx else _nothing}, 0)
-    end_tiles = _emitted({0: build_release if amx else _nothing}, 0)
+    begin_tiles = emitted({0: build_configure if amx else _nothing}, 0)
+    end_tiles = emitted({0: build_release if amx else _nothing}, 0)
+    multiply = _make_multiply(build_amx if amx else build_dots)
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
@@ -111,51 +77,67 @@ def make_bf16_product(instruction: str) -> Any:
         begin_tiles(0, ())
         for top in range(0, rows, ROWS):
             high = min(ROWS, rows - top)
+            c_here, judge_here = c + top * c_row * 4, judge + top * judge_row * 4
             deep = 0
             while deep < depth or deep == 0:
                 long = min(DEEP, depth - deep)
-                group = (long + STEP - 1) // STEP * TILE_BYTES
                 pack_a(form_a, (packed_a, a + (top * a_row + deep * a_step) * 4, row_a, high, long))
                 for first in range(0, columns, wide):
                     units = min(wide, columns - first)
                     done = 0
                     while done < long or done == 0:
                         part = min(DEPTH, long - done)
+                        k = deep + done
                         if kept == 0 or top > 0 or wide != COLUMNS:
-                            k = deep + done
-                            at = first * b_row + k if turned != 0 else k * b_row + first
-                            pack_b(form_b, (packed_b, b + at * 4, b_row, units, part))
-                        panel = (part + STEP - 1) // STEP * 2 * TILE_BYTES
-                        at = 0
-                        while at < part or at == 0:
-                            thin = min(SLICE, part - at)
-                            k = deep + done + at
-                            begin = start if k == 0 else START_C
-                            end = finish if k + thin >= depth else FINISH_NONE
-                            for column in range(first, first + units, PANEL):
-                                here = min(PANEL, columns - column)
-                                block(
-                                    (here + GROUP - 1) // GROUP,
-                                    (
-                                        packed_a + (done + at) // STEP * TILE_BYTES,
-                                        packed_b + (column - first) // PANEL * panel
-                                        + at // STEP * 2 * TILE_BYTES,
-                                        c + (top * c_row + column) * 4, bias + column * 4,
-                                        judge + (top * judge_row + column) * 4, room, high,
-                                        (thin + STEP - 1) // STEP, group, c_row, judge_row, here,
-                                        begin, end,
-                                    ),
-                                )  # fmt: skip
-                            at += max(thin, 1)
+                            at = place_in_b(b, b_row, turned, first, k, 4)
+                            pack_b(form_b, (packed_b, at, b_row, units, part))
+                        multiply(
+                            packed_a + done // STEP * TILE_BYTES, _steps(long) * TILE_BYTES,
+                            packed_b, first, units, columns, k, part, depth, high, c_here, c_row,
+                            bias, judge_here, judge_row, start, finish, room,
+                        )  # fmt: skip
                         done += max(part, 1)
                 deep += max(long, 1)
         end_tiles(0, ())
 
-    product.__qualname__ = f"product_bf16_{instruction}"
-    signature = (PRODUCT_SIGNATURE.args, PRODUCT_SIGNATURE.return_type)
-    function = CFunc(product, signature, {}, {"nopython": True, "error_model": "numpy"})
-    cached(function, product).compile()
-    return function
+    return c_function(product, f"product_bf16_{instruction}", PRODUCT_SIGNATURE)
+
+
+def _make_multiply(build: Callable[..., ir.Function]) -> Any:
+    """What multiplies `high` packed rows of A by the packed panels of B from column `first` on."""
+    block = emitted({v: functools.partial(build, vectors=v) for v in (1, 2)}, BLOCK_POINTERS)
+
+    @inline
+    def multiply(
+        packed_a, group, packed_b, first, units, columns, k, part, depth, high, c, c_row, bias,
+        judge, judge_row, start, finish, room,
+    ):  # type: ignore[no-untyped-def]  # fmt: skip
+        panel = _steps(part) * 2 * TILE_BYTES
+        at = 0
+        while at < part or at == 0:
+            thin = min(SLICE, part - at)
+            begin = start if k + at == 0 else START_C
+            end = finish if k + at + thin >= depth else FINISH_NONE
+            for column in range(first, first + units, PANEL):
+                here = min(PANEL, columns - column)
+                block(
+                    (here + GROUP - 1) // GROUP,
+                    (
+                        packed_a + at // STEP * TILE_BYTES,
+                        packed_b + (column - first) // PANEL * panel + at // STEP * 2 * TILE_BYTES,
+                        c + column * 4, bias + column * 4, judge + column * 4, room, high,
+                        _steps(thin), group, c_row, judge_row, here, begin, end,
+                    ),
+                )  # fmt: skip
+            at += max(thin, 1)
+
+    return multiply
+
+
+@inline
+def _steps(depth: int) -> int:
+    """Steps of a tile that so deep a product takes."""
+    return (depth + STEP - 1) // STEP
 
 
 _lock = threading.Lock()

@@ -8,14 +8,7 @@ import numpy as np
 
 from .jit import inline, serial
 from .memory import address
-from .product import (
-    BF16_SLOT,
-    NARROW_BATCH,
-    NARROW_BYTES,
-    NARROW_ROWS,
-    _call_product,
-    _tile_address,
-)
+from .product import BF16_SLOT, _call_product, _tile_address, host_tiles
 from .tiles import (
     CLAIM_JUDGE,
     FINISH_ALONE,
@@ -25,6 +18,11 @@ from .tiles import (
     START_BIAS,
     START_ZERO,
 )
+
+_TILES: Final = host_tiles()
+NARROW_BYTES: Final = 0 if _TILES is None else _TILES.vector_bytes  # so few columns of A^T dZ ...
+NARROW_BATCH: Final = 24  # ... over at least so many samples are formed as (dZ^T A)^T ...
+NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which share one set
 
 
 @inline

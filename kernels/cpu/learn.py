@@ -24,9 +24,9 @@ from .bodies import (
     update_rows,
 )
 from .jit import inline, serial
+from .layer_products import NARROW_ROWS
 from .memory import segment, window
 from .outer import REPEATED
-from .product import NARROW_ROWS
 from .shares import COLUMNS, FLAT, row_of, share, share_of_rows
 from .table import reached
 from .update import SGD

@@ -21,7 +21,8 @@ from .doors import launch
 from .jit import parallel, serial
 from .layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from .memory import flush_denormals, restore_mode, segment
-from .product import SCRATCH_BYTES, bind_tiles
+from .operands import SCRATCH_BYTES
+from .product import bind_tiles
 from .shares import COLUMNS, share, share_of_rows
 from .sums import column_sums
 from .tiles import FINISH_NONE, FINISH_RELU

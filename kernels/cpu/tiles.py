@@ -73,8 +73,9 @@ _NUMBERS = (
     "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "asked", "asked_at",
     "whole", "next", "next_row", "next_by", "next_depth", "next_tiles",
 )  # fmt: skip
+PANEL_POINTERS: Final = len(_POINTERS)
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
-PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * len(_POINTERS) + [I64] * (len(_NUMBERS) + 2))
+PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * PANEL_POINTERS + [I64] * (len(_NUMBERS) + 2))
 
 
 ROWS_A_LEADER: Final = 3

@@ -1,0 +1,54 @@
+"""From emitted LLVM functions to code that kernels call: by a choice among them, by an address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+from .jit import cached
+from .vectors import I64, POINTER
+
+
+def emitted(builds: Mapping[int, Callable[[ir.Module], ir.Function]], pointers: int) -> Any:
+    """An intrinsic f(which, arguments) that calls the function that builds[which] emits.
+
+    The arguments are int64 numbers in a tuple, the first `pointers` of them addresses.
+    """
+
+    @intrinsic
+    def call(typingctx: Any, which: Any, arguments: Any) -> Any:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            values = cgutils.unpack_tuple(builder, args[1]) if len(sig.args[1]) else []
+            values = [
+                builder.inttoptr(v, POINTER) if i < pointers else v for i, v in enumerate(values)
+            ]
+            done = builder.append_basic_block("chosen")
+            choice = builder.switch(args[0], done)
+            for number, build in builds.items():
+                function = build(builder.module)
+                block = builder.append_basic_block(f"choice{number}")
+                choice.add_case(ir.Constant(I64, number), block)
+                builder.position_at_end(block)
+                builder.call(function, values)
+                builder.branch(done)
+            builder.position_at_end(done)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, arguments), codegen
+
+    return call
+
+
+def c_function(function: Callable[..., None], name: str, signature: Any) -> Any:
+    """`function` compiled to be reached by its address, and kept on disk under this name."""
+    function.__qualname__ = name
+    given = (signature.args, signature.return_type)
+    compiled = CFunc(function, given, {}, {"nopython": True, "error_model": "numpy"})
+    cached(compiled, function).compile()
+    return compiled
