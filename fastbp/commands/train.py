@@ -76,29 +76,46 @@ def train(
     if not 0.0 < holdout < 1.0:
         raise options.refuse("--holdout", f"{holdout:g} is not above 0 and below 1.")
     widths = [] if hidden.strip() == "0" else options.numbers("--hidden", hidden)
-    from rich.console import Console
-
-    from ..ranks import launched, world_of
-
-    distributed = "mpi" if launched() else None
-    try:
-        leads = world_of(distributed).leads
-    except ImportError as error:
-        raise options.refuse("DATA", str(error)) from None
+    distributed, leads = _ranks()
     table, target = _load(data, target, ignore or [])
     split = _split(table, target, task, holdout, seed)
     net = _network(split, widths, activation, dropout, batch_norm, seed)
     trainer = _trainer(net, optimizer, rate, batch_size, weight_decay, patience, threads, split)
     trainer.distributed = distributed
+    from rich.console import Console
+
     console = Console(highlight=False, quiet=not leads)
     _introduce(console, table, split, net)
     try:
         history = trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
     except (ArithmeticError, ValueError) as error:  # divergence; one row with batch norm
         raise options.refuse("--rate" if "diverged" in str(error) else "DATA", str(error)) from None
-    if not leads:  # of several ranks one tells and writes
-        return
-    console.print(_results(split, net, history))
+    if leads:  # of several ranks one tells and writes
+        console.print(_results(split, net, history))
+        _write(console, split, net, history, out, report, data.name)
+
+
+def _ranks() -> tuple[str | None, bool]:
+    """What a Trainer is told of the ranks that share its batches, and whether this one leads."""
+    from ..ranks import launched, world_of
+
+    distributed = "mpi" if launched() else None
+    try:
+        return distributed, world_of(distributed).leads
+    except ImportError as error:
+        raise options.refuse("DATA", str(error)) from None
+
+
+def _write(
+    console: Console,
+    split: Split,
+    net: Network,
+    history: History,
+    out: Path,
+    report: Path | None,
+    title: str,
+) -> None:
+    """Store the model with its preparation and, where wanted, the report."""
     from .. import io
 
     with options.writing("--out", out):
@@ -107,7 +124,7 @@ def train(
     if report is not None:
         history.outcome = _own_unit(history.outcome, split.preparation.target)
         with options.writing("--report", report):
-            history.report(report, title=data.name, classes=split.labels)
+            history.report(report, title=title, classes=split.labels)
         console.print(f"report: {report}", soft_wrap=True, markup=False)
 
 

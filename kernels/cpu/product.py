@@ -69,8 +69,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     `asked` is not 0, it holds two addresses for each row of C: as many bytes as a row of A has are
     brought into the L2 from the one, and claimed at the other, unless the first row's is 0.
     """
-    given = {"tiles": tiles, "itemsize": itemsize}
-    builds = {v: functools.partial(build_panel, vectors=v, **given) for v in tiles.heights}
+    build = functools.partial(build_panel, tiles=tiles, itemsize=itemsize)
+    builds = {v: functools.partial(build, vectors=v) for v in tiles.heights}
     panel = emitted(builds, PANEL_POINTERS)
     pack_rows, pack_panel, turn_across = make_packing(tiles, itemsize)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
