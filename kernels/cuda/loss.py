@@ -1,7 +1,6 @@
-"""Losses by rows, what the backward pass starts from, the short pairs, and the doors.
+"""Losses by rows, what the backward pass starts from, and the doors.
 
-The formulas are those of `cpu/loss_terms.py`: the log losses hold a in [tiny, 1 - eps/2], and NaN
-passes through. Of a row that a warp has lanes for, a lane has an element; a block a longer one.
+Of a row that a warp has lanes for, a lane has an element; a block a longer one.
 """
 
 from __future__ import annotations
@@ -12,106 +11,15 @@ import numpy as np
 
 from ..checks import code_of, name_of
 from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
-from .activation import absolute
-from .arith import exp, log, log1p
+from .arith import exp, log
 from .doors import Door, grid_for
+from .loss_terms import BINARY, CROSS, make_terms, pair
 from .machine import block, blocks, device, fma, kernel, like, shared_reals, thread
 from .reduce import block_maximum, block_total, lanes_maximum, lanes_total, larger
 from .team import lanes_of
 from .tiles import THREADS, WARP
 
-SQUARED, HALF_SQUARED, ABSOLUTE, BINARY, CROSS, POISSON = (
-    LOSSES[name].code
-    for name in (
-        "squared_error",
-        "half_squared_error",
-        "absolute_error",
-        "binary_cross_entropy",
-        "cross_entropy",
-        "poisson",
-    )
-)
-_BOUNDS: Final = {
-    np.float32: (np.float32(2.0**-126), np.float32(1.0 - 2.0**-24)),
-    np.float64: (2.0**-1022, 1.0 - 2.0**-53),
-}
 INFINITE: Final = float("inf")
-
-
-def _make(real: Any) -> tuple[Any, Any, Any, Any]:
-    """`term`, `slope`, `pair_term` and `pair_rows` of one dtype."""
-    tiny, most_a = _BOUNDS[real]
-
-    @device
-    def inside(a: Any) -> Any:
-        """a held where both logarithms are finite."""
-        if a < tiny:
-            return tiny
-        return most_a if a > most_a else a
-
-    @device
-    def above(a: Any) -> Any:
-        return tiny if a < tiny else a
-
-    @device
-    def log_of_count(y: Any) -> Any:
-        """log y, and 0 where y = 0; NaN below."""
-        return like(y, 0.0) if y == 0 else log(y)
-
-    @device
-    def term(code: int, a: Any, y: Any) -> Any:
-        """The loss's term of one output."""
-        d = a - y
-        if code == SQUARED:
-            return d * d
-        if code == HALF_SQUARED:
-            return d * d * like(d, 0.5)
-        if code == ABSOLUTE:
-            return absolute(d)
-        if code == POISSON:
-            held = above(a)
-            return fma(y, log_of_count(y) - log(held), held - y)
-        held = inside(a)
-        if code == CROSS:
-            return -y * log(held)
-        return -fma(y, log(held), (like(y, 1.0) - y) * log1p(-held))
-
-    @device
-    def slope(code: int, a: Any, y: Any) -> Any:
-        """dL/da of one output; the log losses' at the held a."""
-        d = a - y
-        if code == SQUARED:
-            return d + d
-        if code == HALF_SQUARED:
-            return d
-        if code == ABSOLUTE:
-            if d > 0:
-                return like(d, 1.0)
-            return like(d, -1.0) if d < 0 else d
-        if code == POISSON:
-            held = above(a)
-            return (held - y) / held
-        held = inside(a)
-        if code == CROSS:
-            return -y / held
-        return (held - y) / (held * (like(y, 1.0) - held))
-
-    @device
-    def pair(code: int, z: Any, y: Any) -> Any:
-        """f(z), dL/dz and the term of a pair, but for softmax."""
-        if code == SQUARED:
-            return z, (z - y) + (z - y), (z - y) * (z - y)
-        if code == HALF_SQUARED:
-            return z, z - y, (z - y) * (z - y) * like(z, 0.5)
-        if code == BINARY:
-            e = exp(-absolute(z))
-            one, zero = like(z, 1.0), like(z, 0.0)
-            a = (e if z < 0 else one) / (e + one)
-            return a, a - y, fma(-y, z, zero if z <= 0 else z) + log1p(e)
-        a = exp(z)
-        return a, a - y, fma(y, log_of_count(y) - z, a - y)
-
-    return term, slope, pair, _rows(term, slope, pair)
 
 
 @device
@@ -173,7 +81,10 @@ def softmax_cross_row(
     return np.float64(below) + np.float64(mass) * np.float64(log(total))
 
 
-def _rows(term: Any, slope: Any, pair: Any) -> Any:
+def _make(real: Any) -> tuple[Any, Any]:
+    """`slope` and `loss_rows` of one dtype."""
+    term, slope = make_terms(real)
+
     @device
     def row(
         code: int, from_logits: int, slopes: int, Z: Any, z: int, Y: Any, y: int, A: Any, a: int,
@@ -236,14 +147,14 @@ def _rows(term: Any, slope: Any, pair: Any) -> Any:
             if first == 0 and present:
                 losses[i] = np.float64(w) * loss
 
-    return loss_rows
+    return slope, loss_rows
 
 
 families = {real: _make(real) for real in (np.float32, np.float64)}
 
 
 def _door_kernels(real: Any) -> tuple[Any, Any, Any]:
-    term, slope, pair, loss_rows = families[real]
+    slope, loss_rows = families[real]
 
     @kernel
     def forward(

@@ -1,0 +1,110 @@
+"""The losses' terms of one output: value, derivative, and the pairs' short dL/dz.
+
+The formulas are those of `cpu/loss_terms.py`: the log losses hold a in [tiny, 1 - eps/2], and NaN
+passes through.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from ..tables import LOSSES
+from .activation import absolute
+from .arith import exp, log, log1p
+from .machine import device, fma, like
+
+SQUARED, HALF_SQUARED, ABSOLUTE, BINARY, CROSS, POISSON = (
+    LOSSES[name].code
+    for name in (
+        "squared_error",
+        "half_squared_error",
+        "absolute_error",
+        "binary_cross_entropy",
+        "cross_entropy",
+        "poisson",
+    )
+)
+_BOUNDS: Final = {
+    np.float32: (np.float32(2.0**-126), np.float32(1.0 - 2.0**-24)),
+    np.float64: (2.0**-1022, 1.0 - 2.0**-53),
+}
+
+
+@device
+def log_of_count(y: Any) -> Any:
+    """log y, and 0 where y = 0; NaN below."""
+    return like(y, 0.0) if y == 0 else log(y)
+
+
+@device
+def pair(code: int, z: Any, y: Any) -> Any:
+    """f(z), dL/dz and the term of a pair, but for softmax."""
+    if code == SQUARED:
+        return z, (z - y) + (z - y), (z - y) * (z - y)
+    if code == HALF_SQUARED:
+        return z, z - y, (z - y) * (z - y) * like(z, 0.5)
+    if code == BINARY:
+        e = exp(-absolute(z))
+        one, zero = like(z, 1.0), like(z, 0.0)
+        a = (e if z < 0 else one) / (e + one)
+        return a, a - y, fma(-y, z, zero if z <= 0 else z) + log1p(e)
+    a = exp(z)
+    return a, a - y, fma(y, log_of_count(y) - z, a - y)
+
+
+def make_terms(real: Any) -> tuple[Any, Any]:
+    """`term` and `slope` of one dtype."""
+    tiny, most_a = _BOUNDS[real]
+
+    @device
+    def inside(a: Any) -> Any:
+        """a held where both logarithms are finite."""
+        if a < tiny:
+            return tiny
+        return most_a if a > most_a else a
+
+    @device
+    def above(a: Any) -> Any:
+        return tiny if a < tiny else a
+
+    @device
+    def term(code: int, a: Any, y: Any) -> Any:
+        """The loss's term of one output."""
+        d = a - y
+        if code == SQUARED:
+            return d * d
+        if code == HALF_SQUARED:
+            return d * d * like(d, 0.5)
+        if code == ABSOLUTE:
+            return absolute(d)
+        if code == POISSON:
+            held = above(a)
+            return fma(y, log_of_count(y) - log(held), held - y)
+        held = inside(a)
+        if code == CROSS:
+            return -y * log(held)
+        return -fma(y, log(held), (like(y, 1.0) - y) * log1p(-held))
+
+    @device
+    def slope(code: int, a: Any, y: Any) -> Any:
+        """dL/da of one output; the log losses' at the held a."""
+        d = a - y
+        if code == SQUARED:
+            return d + d
+        if code == HALF_SQUARED:
+            return d
+        if code == ABSOLUTE:
+            if d > 0:
+                return like(d, 1.0)
+            return like(d, -1.0) if d < 0 else d
+        if code == POISSON:
+            held = above(a)
+            return (held - y) / held
+        held = inside(a)
+        if code == CROSS:
+            return -y / held
+        return (held - y) / (held * (like(y, 1.0) - held))
+
+    return term, slope
