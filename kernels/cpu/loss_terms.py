@@ -1,5 +1,7 @@
 """The losses' formulas: the term of one output, its derivative, and the short pairs.
 
+Numbers are those of notes 004. Derivatives are taken with the factor c that meets them.
+
 The log losses hold a in [tiny, 1 - eps/2], the smallest normal number and the largest below 1. The
 loss is evaluated there, and so is its derivative's formula: the clamped function's own derivative
 would be 0 outside, and training would stop where it is most wrong. NaN passes through.
@@ -33,55 +35,67 @@ def _log_of_count(y: Any) -> Any:
 
 
 def _squared(a: Any, y: Any) -> Any:
+    """(a - y)^2 (section 6.5.13)."""
     d = a - y
     return d * d
 
 
 def _half_squared(a: Any, y: Any) -> Any:
+    """(a - y)^2 / 2 (notes 002)."""
     return _squared(a, y) * 0.5
 
 
 def _absolute(a: Any, y: Any) -> Any:
+    """|a - y| (section 6.5.13)."""
     return absolute(a - y)
 
 
 def _binary(a: Any, y: Any) -> Any:
+    """-(y log a + (1 - y) log(1 - a)) (section 6.5.13)."""
     a = _inside(a)
     return -fma(y, log(a), (1.0 - y) * log1p(-a))
 
 
 def _cross(a: Any, y: Any) -> Any:
+    """-y log a (section 6.5.13)."""
     return -y * log(_inside(a))
 
 
 def _poisson(a: Any, y: Any) -> Any:
+    """y log(y/a) - y + a, half the deviance (McCullagh and Nelder, 1989)."""
     a = _above(a)
     return fma(y, _log_of_count(y) - log(a), a - y)
 
 
 def _squared_slope(a: Any, y: Any, c: Any) -> Any:
+    """L' = 2 (a - y) (6.40)."""
     return (a - y) * (c + c)
 
 
 def _half_squared_slope(a: Any, y: Any, c: Any) -> Any:
+    """L' = a - y."""
     return (a - y) * c
 
 
 def _absolute_slope(a: Any, y: Any, c: Any) -> Any:
+    """L' = sign(a - y) (6.41), 0 at 0."""
     d = a - y
     return c * select(d > 0.0, 1.0, select(d < 0.0, -1.0, d))
 
 
 def _binary_slope(a: Any, y: Any, c: Any) -> Any:
+    """L' = (a - y) / (a (1 - a)) (6.44)."""
     a = _inside(a)
     return c * ((a - y) / (a * (1.0 - a)))
 
 
 def _cross_slope(a: Any, y: Any, c: Any) -> Any:
+    """L' = -y / a."""
     return c * (-y / _inside(a))
 
 
 def _poisson_slope(a: Any, y: Any, c: Any) -> Any:
+    """L' = 1 - y / a."""
     a = _above(a)
     return c * ((a - y) / a)
 
@@ -103,11 +117,13 @@ def held(loss: Any, least: Any, most: Any) -> Any:
 
 
 def _identity_squared(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
+    """a = z, dL/dz = 2 (a - y)."""
     d = z - y
     return z, d * (c + c), d * d
 
 
 def _identity_half_squared(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
+    """a = z, dL/dz = a - y."""
     d = z - y
     return z, d * c, d * d * 0.5
 
@@ -121,6 +137,7 @@ def _sigmoid_binary(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any,
 
 
 def _exp_poisson(z: Any, y: Any, c: Any, least: Any, most: Any) -> tuple[Any, Any, Any]:
+    """a = e^z, dL/dz = a - y; log a = z in the loss."""
     a = exp(z)
     d = a - y
     return a, d * c, fma(y, _log_of_count(y) - z, d)
