@@ -1,4 +1,4 @@
-"""The optimizers' update rules on flat vectors, and what is done to a gradient before.
+"""The optimizers' updates of flat vectors (`update_rules`), and what is done to a gradient before.
 
 The definitions are PyTorch's; `classical_momentum`, `classical_nesterov` and `adam_epsilon_hat` are
 scikit-learn's. Per-step constants (the step size, Adam's bias corrections) are
@@ -18,13 +18,13 @@ from numba import prange
 
 from ..checks import array, code_of, name_of, output
 from ..tables import UPDATES
+from . import update_rules as rules
 from .doors import launch
 from .jit import parallel, serial
-from .lanes import fma, select
 from .memory import flush_denormals, restore_mode, segment
 from .outer import stream_outer
 from .shares import FLAT, share
-from .stream import root, square_sum, stream
+from .stream import square_sum, stream
 
 SGD: Final = UPDATES["sgd"].code
 MOMENTUM: Final = UPDATES["momentum"].code
@@ -68,83 +68,20 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
         rates[1] = hyper[0]
 
 
-# The rules, as formulas for `stream`: the vectors w, state rows, g; the rates; l2 and shrink.
-
-
-def _sgd(w: Any, g: Any, rate: Any, l2: Any, shrink: Any) -> Any:
-    d = fma(l2, w, g)
-    return fma(rate, d, shrink * w)
-
-
-def _momentum(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
-    v = fma(mu, v, fma(l2, w, g))
-    return fma(rate, v, shrink * w), v
-
-
-def _nesterov(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
-    d = fma(l2, w, g)
-    v = fma(mu, v, d)
-    return fma(rate, fma(mu, v, d), shrink * w), v
-
-
-def _classical_momentum(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
-    v = fma(mu, v, rate * fma(l2, w, g))
-    return fma(shrink, w, v), v
-
-
-def _classical_nesterov(w: Any, v: Any, g: Any, rate: Any, mu: Any, l2: Any, shrink: Any) -> Any:
-    step = rate * fma(l2, w, g)
-    v = fma(mu, v, step)
-    return fma(shrink, w, fma(mu, v, step)), v
-
-
-def _adagrad(w: Any, s: Any, g: Any, rate: Any, eps: Any, l2: Any, shrink: Any) -> Any:
-    d = fma(l2, w, g)
-    s = fma(d, d, s)
-    return fma(rate, d / (root(s) + eps), shrink * w), s
-
-
-def _rmsprop(
-    w: Any, s: Any, g: Any, rate: Any, alpha: Any, rest: Any, eps: Any, l2: Any, shrink: Any
-) -> Any:
-    d = fma(l2, w, g)
-    s = fma(rest * d, d, alpha * s)
-    return fma(rate, d / (root(s) + eps), shrink * w), s
-
-
-def _adadelta(
-    w: Any, s: Any, x: Any, g: Any, rate: Any, rho: Any, rest: Any, eps: Any, l2: Any, shrink: Any
-) -> Any:
-    d = fma(l2, w, g)
-    s = fma(rest * d, d, rho * s)
-    delta = root((x + eps) / (s + eps)) * d
-    return fma(rate, delta, shrink * w), s, fma(rest * delta, delta, rho * x)
-
-
-def _adam(
-    w: Any, m: Any, v: Any, g: Any, rate: Any, beta1: Any, rest1: Any, beta2: Any, rest2: Any,
-    eps: Any, l2: Any, shrink: Any,
-) -> Any:  # fmt: skip
-    d = fma(l2, w, g)
-    m = fma(rest1, d, beta1 * m)
-    v = fma(rest2 * d, d, beta2 * v)
-    return fma(rate, m / (root(v) + eps), shrink * w), m, v
-
-
-_no_state = stream_outer({SGD: _sgd}, 1)
+_no_state = stream_outer({SGD: rules.sgd}, 1)
 _one_rate = stream_outer(
     {
-        MOMENTUM: _momentum,
-        NESTEROV: _nesterov,
-        ADAGRAD: _adagrad,
-        CLASSICAL_MOMENTUM: _classical_momentum,
-        CLASSICAL_NESTEROV: _classical_nesterov,
+        MOMENTUM: rules.momentum,
+        NESTEROV: rules.nesterov,
+        ADAGRAD: rules.adagrad,
+        CLASSICAL_MOMENTUM: rules.classical_momentum,
+        CLASSICAL_NESTEROV: rules.classical_nesterov,
     },
     2,
 )
-_rms = stream_outer({RMSPROP: _rmsprop}, 2)
-_delta = stream_outer({ADADELTA: _adadelta}, 3)
-_moments = stream_outer({ADAM: _adam}, 3)
+_rms = stream_outer({RMSPROP: rules.rmsprop}, 2)
+_delta = stream_outer({ADADELTA: rules.adadelta}, 3)
+_moments = stream_outer({ADAM: rules.adam}, 3)
 
 
 @serial
@@ -181,18 +118,8 @@ def update_rows(
         _one_rate(code, (w, a, g), n, (r[0], r[1], l2, shrink), *outer)
 
 
-def _scale(g: Any, factor: Any) -> Any:
-    return g * factor
-
-
-def _clip(g: Any, high: Any) -> Any:
-    low = -high
-    g = select(g > high, high, g)
-    return select(g < low, low, g)
-
-
-_scaled = stream({0: _scale}, 1)
-_clipped = stream({0: _clip}, 1)
+_scaled = stream({0: rules.scale}, 1)
+_clipped = stream({0: rules.clip}, 1)
 
 
 @serial
