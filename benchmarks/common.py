@@ -41,7 +41,10 @@ class Suite:
 
 
 def network(shape: Shape, dtype: str = "float32", **fields: object) -> fastbp.Network:
-    """A relu network of a shape, with softmax and cross entropy; `fields` of the hidden layers."""
+    """A relu network of a shape, with softmax and cross entropy; `fields` of the hidden layers.
+
+    Not `bench.shapes.network_of`: asv runs this with the package as it was at older commits.
+    """
     *hidden, classes = shape.widths[1:]
     fields = {"activation": "relu", **fields}
     layers = [fastbp.Dense(units, **fields) for units in hidden]

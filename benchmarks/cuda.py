@@ -38,7 +38,7 @@ from typing import Any
 import numpy as np
 
 import fastbp
-from fastbp.bench.shapes import Shape, make_task, parse
+from fastbp.bench.shapes import Shape, make_task, network_of, parse
 from fastbp.devices import cuda_problem
 
 from .cuda_products import REHEARSED as TINY
@@ -92,14 +92,6 @@ def peers(scale: Scale) -> Any:
         return json.loads(path.read_text())
 
 
-def network_of(shape: Shape) -> fastbp.Network:
-    """A new network of that shape, on the card."""
-    inputs, *hidden, classes = shape.widths
-    layers = [fastbp.Dense(units, "relu") for units in hidden]
-    layers.append(fastbp.Dense(classes, "softmax"))
-    return fastbp.Network(inputs, layers, loss="cross_entropy", seed=0, device="cuda")
-
-
 def whole_task(scale: Scale) -> tuple[Shape, Any, Any]:
     """784-128-10 and 60,000 samples of MNIST's form, unless it is a rehearsal."""
     shape, rng = parse(scale.fitted), np.random.default_rng(0)
@@ -111,7 +103,7 @@ def whole_fit(scale: Scale) -> float:
     """Seconds of ten epochs from arrays of the host, after a first one that compiled."""
     shape, X, y = whole_task(scale)
     rule, few = fastbp.SGD(0.1, momentum=0.9), 2 * shape.batch
-    trainer = fastbp.Trainer(network_of(shape), rule, shape.batch, progress=False)
+    trainer = fastbp.Trainer(network_of(shape, device="cuda"), rule, shape.batch, progress=False)
     trainer.fit(X[:few], y[:few])
     start = time.perf_counter()
     trainer.fit(X, y, epochs=10)
@@ -126,7 +118,7 @@ def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
     before = workspace.CardWorkspace._blocks
     for text in scale.shapes:
         task = make_task(parse(text, scale.steps).on_a_card())
-        net = network_of(task.shape)
+        net = network_of(task.shape, device="cuda")
         trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
         times = {}
         for count in (*scale.blocks, workspace.processors()):
@@ -144,7 +136,7 @@ def same_bits(scale: Scale) -> bool:
     shape, X, y = whole_task(scale)
     some, found = 50 * shape.batch, []
     for _ in range(2):
-        net = network_of(shape)
+        net = network_of(shape, device="cuda")
         fastbp.Trainer(net, "adam", shape.batch, progress=False).fit(X[:some], y[:some])
         found.append(net.parameters.tobytes())
     return found[0] == found[1]

@@ -18,16 +18,14 @@ import numpy as np
 
 import fastbp
 
-from .shapes import EPOCHS, make_task, parse
+from .shapes import EPOCHS, make_task, network_of, parse
 
 REPEATS = 5
 
 
 def build(shape: Any, task: Any, threads: int) -> Any:
     """The shape's network and trainer, on all ranks."""
-    *hidden, classes = shape.widths[1:]
-    layers = [fastbp.Dense(units, "relu") for units in hidden]
-    net = fastbp.Network(shape.widths[0], [*layers, fastbp.Dense(classes, "softmax")])
+    net = network_of(shape)
     for layer, W in zip(net.layers, task.weights, strict=True):
         layer.W[...] = W
     rule = fastbp.SGD(task.lr, momentum=task.momentum)

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import Dense, Network
+
 EPOCHS = 3
 """Epochs of one repeat, one fit: what a fit costs once weighs as little as it does in use."""
 
@@ -98,6 +100,23 @@ def parse(text: str, steps: int | None = None) -> Shape:
 
 
 SHAPES: Final = {name: parse(name) for name in _NAMED}
+
+
+def network_of(shape: Shape, fields: dict[str, Any] | None = None, **given: Any) -> Network:
+    """A network of that shape: hidden layers of relu, softmax and cross entropy at the end.
+
+    fields: of the hidden layers, beside their units; `given`: of the network.
+
+    Example:
+        >>> network_of(SHAPES["notes"], {"activation": "tanh"}, dtype="float64").dtype
+        dtype('float64')
+    """
+    inputs, *hidden, classes = shape.widths
+    fields = {"activation": "relu", **(fields or {})}
+    layers = [Dense(units, **fields) for units in hidden]
+    return Network(
+        inputs, [*layers, Dense(classes, "softmax")], loss="cross_entropy", seed=0, **given
+    )
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The optimizers' rules, as formulas for `stream`: the vectors w, state rows, g; rates; l2, shrink.
 
 `rate` is -eta, d = g + l2 w is what a rule calls the gradient, and w in what it says stands for
-shrink w. Every rounding is written out (`fma`). The constants of a step, Adam's corrections among them, are `update.prepare_rates`'.
+shrink w. Every rounding is written out (`fma`). The constants of a step, Adam's corrections among
+them, are `update.prepare_rates`'.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 import fastbp
 
-from ..shapes import Task
+from ..shapes import Task, network_of
 
 
 class Implementation:
@@ -16,13 +16,7 @@ class Implementation:
         self, task: Task, threads: int, *, device: str = "cpu", precision: str | None = None
     ) -> None:
         self._task, self._threads = task, threads
-        *hidden, classes = task.shape.widths[1:]
-        layers = [fastbp.Dense(units, "relu") for units in hidden]
-        layers.append(fastbp.Dense(classes, "softmax"))
-        self._net = fastbp.Network(
-            task.shape.widths[0], layers, loss="cross_entropy", seed=0, device=device,
-            precision=precision,
-        )  # fmt: skip
+        self._net = network_of(task.shape, device=device, precision=precision)
         self._X: Any = task.X
         if device != "cpu":  # the peers' data lie on the card, too
             from fastbp.kernels.cuda.shim import cuda
