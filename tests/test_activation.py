@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numba
@@ -246,7 +243,7 @@ def test_what_bad_arguments_get() -> None:
         cpu.apply_derivative("tanh", Z, A, out=A)
 
 
-def test_with_the_jit_off() -> None:
+def test_with_the_jit_off(python: Any) -> None:
     """The same doors on NumPy, against the reference; no warning escapes."""
     code = (
         "import warnings, numpy as np; warnings.simplefilter('error');"
@@ -260,5 +257,5 @@ def test_with_the_jit_off() -> None:
         "[np.testing.assert_allclose(c.apply_derivative(f, Z, A[f], Z),"
         " r.apply_derivative(f, Z, A[f], Z), rtol=1e-13, atol=1e-11) for f in T]"
     )
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    done = python("-c", code, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stderr

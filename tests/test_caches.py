@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,9 +175,8 @@ def test_the_directory_is_private(cache: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_processes_that_start_together_compile_once(tmp_path: Path) -> None:
-    command = [sys.executable, "tests/caches.py", "--processes", "6", "--times", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+def test_processes_that_start_together_compile_once(python: Any) -> None:
+    done = python("tests/caches.py", "--processes", "6", "--times", "1")
     assert done.returncode == 0, done.stdout
 
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import stat
 import struct
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -437,10 +436,9 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(
 
 @pytest.mark.skipif(JIT_DISABLED, reason="slow without compiled code")
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
-def test_killed_at_random_moments(tmp_path: Path) -> None:
+def test_killed_at_random_moments(tmp_path: Path, python: Any) -> None:
     """A small sample; `python tests/kill.py --kills 200` is the whole of it."""
-    command = [sys.executable, "tests/kill.py", "--kills", "10", "--folder", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+    done = python("tests/kill.py", "--kills", "10", "--folder", str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "10 kills" in done.stdout
 

@@ -6,8 +6,6 @@ Here a small part of the matrix runs; `python tests/concurrency.py` runs the who
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,8 @@ compiled = pytest.mark.skipif(JIT_DISABLED, reason="slow without compiled code")
 
 @compiled
 @pytest.mark.parametrize("layer", ["omp", "workqueue", "tbb"])
-def test_a_part_of_the_matrix(layer: str) -> None:
-    command = [sys.executable, "tests/concurrency.py", "--layer", layer, "--small"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=250, cwd=ROOT)
+def test_a_part_of_the_matrix(layer: str, python: Any) -> None:
+    done = python("tests/concurrency.py", "--layer", layer, "--small")
     if "is not installed" in done.stdout:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +15,6 @@ HERE = Path(__file__).parent
 MEASURES = HERE.parent / "benchmarks" / "cuda.py"
 
 
-def python(*arguments: str, timeout: int = 280, **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        env={**os.environ, **environment},
-        cwd=HERE.parent,
-    )
-
-
 def has_card() -> bool:
     from fastbp.devices import cuda_problem
 
@@ -38,7 +24,7 @@ def has_card() -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(JIT_DISABLED, reason="the CPU's side of the comparison would take hours")
 @pytest.mark.timeout(600)
-def test_in_the_simulator():
+def test_in_the_simulator(python):
     done = python(
         "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE / "card"),
         timeout=580, NUMBA_ENABLE_CUDASIM="1",
@@ -48,7 +34,7 @@ def test_in_the_simulator():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not MEASURES.is_file(), reason="the tests run outside the source tree")
-def test_what_measures_a_card_is_rehearsed(tmp_path):
+def test_what_measures_a_card_is_rehearsed(tmp_path, python):
     """In the simulator, `fastbp bench --device cuda` and its check of the losses included."""
     file = tmp_path / "card.json"
     given = "-m", "benchmarks.cuda", "--rehearse", "--json", str(file)
@@ -70,20 +56,20 @@ def test_what_measures_a_card_is_rehearsed(tmp_path):
 
 
 @pytest.mark.gpu
-def test_on_a_card():
+def test_on_a_card(python):
     if not has_card():
         pytest.skip("there is no CUDA device; the simulator's run stands for it")
     done = python("-m", "pytest", "-q", str(HERE / "card"), FASTBP_TEST_CARD="1")
     assert done.returncode == 0, done.stdout[-4000:]
 
 
-def test_import_brings_nothing_of_cuda():
+def test_import_brings_nothing_of_cuda(python):
     code = "import sys, fastbp; print([m for m in sys.modules if 'cuda' in m])"
     found = python("-c", code).stdout.strip()
     assert found == "[]"
 
 
-def test_without_a_driver_one_line_says_so():
+def test_without_a_driver_one_line_says_so(python):
     if has_card():
         pytest.skip("there is a card")
     net = fastbp.Network(2, [fastbp.Dense(1)])
@@ -116,7 +102,7 @@ def test_a_cards_array_on_the_cpu_is_refused_with_the_way_out():
         net.forward(OnCard())
 
 
-def test_missing_target_names_the_extra():
+def test_missing_target_names_the_extra(python):
     code = (
         "import sys; sys.modules['numba.cuda'] = None\n"
         "import fastbp\n"
@@ -126,7 +112,7 @@ def test_missing_target_names_the_extra():
     assert "pip install 'fastbp[cuda12]' or 'fastbp[cuda13]'" in python("-c", code).stdout
 
 
-def test_products_compile_for_hopper():
+def test_products_compile_for_hopper(python):
     """The main product to PTX: 16-byte shared loads, fused multiply-adds, nothing in memory."""
     done = python(str(HERE / "ptx.py"), "--only", "linear")
     if done.returncode == 77:
@@ -134,7 +120,7 @@ def test_products_compile_for_hopper():
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
 
 
-def test_the_hosts_part_without_a_card():
+def test_the_hosts_part_without_a_card(python):
     """What the simulator cannot find: a helper of kernels called by the host."""
     done = python(str(HERE / "dry_card.py"))
     if done.returncode == 77:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from decimal import Decimal, getcontext
 from typing import Any
@@ -256,7 +254,7 @@ def test_loops_over_scalars_vectorise_and_call_no_libm() -> None:
             assert len(packed) >= 5
 
 
-def test_with_the_jit_off() -> None:
+def test_with_the_jit_off(python: Any) -> None:
     """The same source on NumPy: within one ULP more, no warning, scalars and arrays."""
     code = (
         "import math, warnings, numpy as np; warnings.simplefilter('error');"
@@ -269,5 +267,5 @@ def test_with_the_jit_off() -> None:
         "w = np.array([math.erf(v) for v in z.tolist()]);"
         "assert np.all(abs(e.scalar_erf(z) - w) <= 3 * np.spacing(abs(w.astype(np.float32))))"
     )
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    done = python("-c", code, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stderr

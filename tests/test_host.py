@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,17 +16,6 @@ AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
 }
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        cwd=ROOT,
-    )
 
 
 ASK = """
@@ -65,7 +52,7 @@ print(bool(re.search(r"\\bvfn?m", text)))
     ],
 )
 def test_what_numba_may_not_use_no_generator_uses(
-    environment: dict[str, str], found: str | None
+    environment: dict[str, str], found: str | None, python: Any
 ) -> None:
     """And `fma` is one exactly where LLVM contracts: else bits would depend on where it does."""
     done = python("-c", ASK, **environment)
@@ -81,7 +68,7 @@ def test_what_numba_may_not_use_no_generator_uses(
 @pytest.mark.skipif(
     host_tiles() is None or host_tiles().name != "avx512", reason="the tiles of AVX2 run as it is"
 )
-def test_products_on_the_vectors_of_avx2(tmp_path: Path) -> None:
+def test_products_on_the_vectors_of_avx2(tmp_path: Path, python: Any) -> None:
     """The processors that most people have: exact on thousands of shapes, with every edge."""
     done = python(
         "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_products.py",

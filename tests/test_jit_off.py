@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -47,23 +44,20 @@ assert not any(t.name == "fastbp-worker" for t in __import__("threading").enumer
 """
 
 
-def answers(code: str, disable: str) -> dict[str, list[float]]:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT + code + "print(json.dumps(found))"],
-        capture_output=True, text=True, env={**os.environ, "NUMBA_DISABLE_JIT": disable},
-    )  # fmt: skip
+def answers(python: Any, code: str, disable: str) -> dict[str, list[float]]:
+    done = python("-c", SCRIPT + code + "print(json.dumps(found))", NUMBA_DISABLE_JIT=disable)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
 @pytest.mark.timeout(200)
-def test_plain_python_gives_what_compiled_code_gives() -> None:
+def test_plain_python_gives_what_compiled_code_gives(python: Any) -> None:
     """To 1e-12 of the largest number of each answer: some hundred roundings of 1.1e-16.
 
     Plain Python's loops multiply and add with two roundings where compiled ones have one.
     """
-    plain, compiled = answers(OFF, "1"), answers("", "0")
+    plain, compiled = answers(python, OFF, "1"), answers(python, "", "0")
     assert plain.keys() == compiled.keys()
     assert len(plain) > 20
     for name, numbers in compiled.items():

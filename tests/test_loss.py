@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import subprocess
-import sys
 from typing import Any
 
 import numba
@@ -273,7 +270,7 @@ def test_codes_are_as_good_as_names() -> None:
         np.testing.assert_array_equal(a, b)
 
 
-def test_with_the_jit_off() -> None:
+def test_with_the_jit_off(python: Any) -> None:
     """The same doors on NumPy, against the reference; no warning escapes."""
     code = (
         "import warnings, numpy as np; warnings.simplefilter('error');"
@@ -288,8 +285,8 @@ def test_with_the_jit_off() -> None:
         "[near(a, b) for k in T for f in T[k].pairs for a, b in"
         " zip(c.loss_and_delta(k, f, Z, Y), r.loss_and_delta(k, f, Z, Y))]"
     )
-    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
-    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
+    done = python("-c", code, NUMBA_DISABLE_JIT="1")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("k", [2, 10, 16, 17])

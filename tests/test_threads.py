@@ -188,16 +188,12 @@ def weights(n_threads):
 """
 
 
-def script(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", TRAIN + code], capture_output=True, text=True, timeout=200,
-        env={**os.environ, **environment},
-    )  # fmt: skip
-
-
 @pytest.mark.skipif(not hasattr(os, "fork") or JIT_DISABLED, reason="needs fork and threads")
-def test_a_forked_child_trains_after_its_parent_used_threads() -> None:
-    done = script("""
+def test_a_forked_child_trains_after_its_parent_used_threads(python: Any) -> None:
+    done = python(
+        "-c",
+        TRAIN
+        + """
 want = weights(2)
 child = os.fork()
 if child == 0:
@@ -208,21 +204,26 @@ _, status = os.waitpid(child, 0)
 assert os.waitstatus_to_exitcode(status) == 0, status
 assert weights(2) == want
 print("ok")
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ok"
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="needs threads")
-def test_idle_and_busy_workers_do_not_hold_up_the_exit() -> None:
+def test_idle_and_busy_workers_do_not_hold_up_the_exit(python: Any) -> None:
     """A worker that would sleep for an hour, and one that waits for work."""
-    done = script("""
+    done = python(
+        "-c",
+        TRAIN
+        + """
 import time
 from fastbp import threads
 weights(3)
 threads._take(1)[0].tasks.put((lambda: time.sleep(3600), (), None))
 print("end", flush=True)
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "end"
     assert "Error" not in done.stderr
@@ -267,9 +268,12 @@ def test_ctrl_c_stops_a_fit_and_training_can_go_on() -> None:
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
-def test_the_loop_is_compiled_before_threads_wait_for_one_another() -> None:
+def test_the_loop_is_compiled_before_threads_wait_for_one_another(python: Any) -> None:
     """An interrupt of the compiler would leave the others waiting for the first share."""
-    done = script("""
+    done = python(
+        "-c",
+        TRAIN
+        + """
 from fastbp import threads
 from fastbp.kernels.cpu import epoch
 run, seen = threads.run, []
@@ -280,7 +284,8 @@ threads.run = watched
 weights(2)
 assert seen[0] == (2, 1), seen
 print("ok")
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
 
 
