@@ -117,8 +117,11 @@ _KINDS = {"U": "text", "S": "bytes", "T": "text", "M": "dates", "m": "times", "V
 def _ragged(value: Any, name: str) -> str:
     if not hasattr(value, "__iter__"):
         return f"{name}={shown(value)} cannot be made an array."
-    lengths = [len(row) if hasattr(row, "__len__") else 0 for row in value]
+    lengths = [len(row) if hasattr(row, "__len__") else None for row in value]
     for i, length in enumerate(lengths):
+        if (length is None) != (lengths[0] is None):
+            one, other = ("a number", "a row") if length is None else ("a row", "a number")
+            return f"{name}: entry {i} is {one} and entry 0 is {other}; give rows alone."
         if length != lengths[0]:
             return (
                 f"{name}: row {i} has length {length} and row 0 has {lengths[0]}; "
@@ -171,13 +174,13 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
     return result
 
 
-def find_not_finite(array: Array, n_threads: int | None = None) -> tuple[int, ...] | None:
+def find_not_finite(array: Array) -> tuple[int, ...] | None:
     """The place of NaN or inf, by the threads that train: OpenMP's would spin on meanwhile."""
-    place = first_not_finite(array, n_threads or available_cores(), run=run)
+    place = first_not_finite(array, available_cores(), run=run)
     return place if place is None or array.ndim == 2 else place[:1]
 
 
-def check_finite(array: Array, name: str, n_threads: int | None = None) -> None:
+def check_finite(array: Array, name: str) -> None:
     """Refuse NaN and inf in a canonical array (n, k) or (n,), naming the first.
 
     Memory-mapped arrays are let through: they are screened as they are read.
@@ -192,7 +195,7 @@ def check_finite(array: Array, name: str, n_threads: int | None = None) -> None:
     """
     if not needs_screening(array):
         return
-    place = find_not_finite(array, n_threads)
+    place = find_not_finite(array)
     if place is not None:
         raise ValueError(
             f"{_where(name, place)}={array[place]} is not finite; leave such rows out or fill "

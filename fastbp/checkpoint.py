@@ -75,7 +75,12 @@ class Keeper:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.every = trainer, trainer.every
         self.on = trainer.checkpoint is not None
-        self.written = time.monotonic()
+        self.written, self.wrote = time.monotonic(), False
+        self.turn = self._turn()
+
+    def _turn(self) -> int:
+        """How often so many steps have been made."""
+        return self.trainer.step // int(self.every.count) if self.every.unit == "steps" else 0
 
     def room(self, step: int) -> int:
         """Steps that may be made at once after `step`: no more than up to the next checkpoint."""
@@ -94,7 +99,7 @@ class Keeper:
 
     def _due(self) -> bool:
         if self.every.unit == "steps":
-            return self.trainer.step % int(self.every.count) == 0
+            return self._turn() > self.turn
         since = time.monotonic() - self.written
         return self.every.unit == "seconds" and since >= self.every.count
 
@@ -102,7 +107,7 @@ class Keeper:
         """Write one now."""
         assert self.trainer.checkpoint is not None
         write(self.trainer, self.trainer.checkpoint)
-        self.written = time.monotonic()
+        self.written, self.wrote, self.turn = time.monotonic(), True, self._turn()
 
 
 def as_path(path: Any) -> Path | None:
@@ -123,11 +128,12 @@ def memory(trainer: Trainer) -> Memory:
     """What a checkpoint keeps of a trainer beside its network."""
     standing = Standing.now(trainer).memory()
     standing["numbers"] = {"state": trainer.state}  # the network is there by layers
+    under_way = trainer._job or trainer._cut_short
     return {
         "settings": settings(trainer),
         "seed": trainer.seed,
         "standing": standing,
-        "fit": None if trainer._job is None else trainer._job.memory(),
+        "fit": None if under_way is None else under_way.memory(),
     }
 
 

@@ -132,8 +132,9 @@ class Crew:
             held = case.held
             if held is not None and case.copied:
                 held = held.taken(held.indices)
-            job = trainer._job_of(case.data, held, self.epochs, trainer.callbacks, aside)
-            case.history = trainer._train(job, before)
+            with at_most(trainer.n_threads):
+                job = trainer._job_of(case.data, held, self.epochs, trainer.callbacks, aside)
+                case.history = trainer._train(job, before)
             case.done = case.steps
         except _Cancelled:
             pass

@@ -20,8 +20,9 @@ __all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
 _MANY = 10_000
 """A label from here on is hardly meant as the number of a class."""
 PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
-COUNTS = ("poisson",)
 """Losses whose targets are probabilities."""
+COUNTS = ("poisson",)
+"""Losses whose targets are counts or rates."""
 
 
 def as_matrix(
@@ -31,7 +32,6 @@ def as_matrix(
     name: str = "X",
     *,
     finite: bool = True,
-    n_threads: int | None = None,
 ) -> Array:
     """X as a C-contiguous (n, m) array of `dtype`, n at least 1.
 
@@ -46,7 +46,6 @@ def as_matrix(
         dtype: float32 or float64, the network's.
         name: what messages call it.
         finite: refuse NaN and inf (but in memory maps, which are screened as they are read).
-        n_threads: threads to screen with.
 
     Raises:
         ValueError: not 2-D, another number of columns, no rows, NaN or inf, or a number that
@@ -69,7 +68,7 @@ def as_matrix(
         raise ValueError(f"{name} is empty (shape {array.shape}); at least one row is needed.")
     result = as_floats(array, kind, name)
     if finite:
-        check_finite(result, name, n_threads)
+        check_finite(result, name)
     return result
 
 
@@ -97,7 +96,6 @@ def as_targets(
     dtype: DTypeLike,
     loss: str,
     name: str = "y",
-    n_threads: int | None = None,
 ) -> Array:
     """y as class labels, int64 of shape (n,), or as targets, (n, k) of `dtype`, C-contiguous.
 
@@ -117,7 +115,6 @@ def as_targets(
         loss: name in `LOSSES`; with those of probabilities targets must be in [0, 1], with poisson
             0 or more.
         name: what messages call it.
-        n_threads: threads to screen with.
 
     Raises:
         ValueError: another shape, labels out of range, NaN or inf, targets outside [0, 1].
@@ -146,7 +143,7 @@ def as_targets(
             f"give {_shapes(outputs)}."
         )
     targets = as_floats(array.reshape(rows, outputs), kind, name)
-    check_finite(targets, name, n_threads)
+    check_finite(targets, name)
     if loss in PROBABILITIES and needs_screening(targets):
         _check_probabilities(targets, loss, name)
     if loss in COUNTS and needs_screening(targets):

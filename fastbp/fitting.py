@@ -9,6 +9,7 @@ from zlib import crc32
 
 from . import checkpoint as checkpoints
 from .checkpoint import Every
+from .errors import shown
 from .history import History
 from .job import BestOf, Fit
 from .metrics import higher_is_better, monitored
@@ -71,11 +72,12 @@ class Fitting:
 
         return Ranked, RankedStream
 
-    def _rules(self) -> list[Any]:
-        """The stopping rules of a fit, started."""
+    def _rules(self, attempt: int = 0) -> list[Any]:
+        """The stopping rules of a fit, or of one of its starts, begun anew."""
         rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
         for rule in rules:
-            rule.start()
+            if attempt == 0 or not rule.across_restarts:
+                rule.start()
         return rules
 
     def _check_fit(self: Any, data: Data, held: Data | None) -> None:
@@ -93,8 +95,8 @@ class Fitting:
     ) -> Fit | BestOf:
         """The fit of canonical data that were checked; it goes on with one that was cut short."""
 
-        def begin() -> Run:
-            run = self._kinds()[0](self, data, held, epochs, self._rules())
+        def begin(attempt: int = 0) -> Run:
+            run = self._kinds()[0](self, data, held, epochs, self._rules(attempt))
             if aside is not None:
                 run.on_divergence = aside.on_divergence
             return run
@@ -118,8 +120,13 @@ class Fitting:
             if before is None:
                 raise
             before.restore(self)
-            self._cut_short = at
-            raise ValueError(f"{error} Nothing has changed.") from None
+            self._job, self._cut_short = None, at
+            if job.wrote:
+                with self._world.agreeing():
+                    self.save(self.checkpoint)
+            rewritten = f" ({self.checkpoint} was written meanwhile, and is so again)"
+            text = f"{error} Nothing has changed{rewritten if job.wrote else ''}."
+            raise ValueError(text) from None
         finally:
             self._job = None
         if self.checkpoint is not None:
@@ -149,7 +156,15 @@ class Fitting:
             )
 
     def _check_monitors(self, held: Data | None) -> None:
-        """What rules and schedule watch will be recorded, and which way is up is known."""
+        """What rules and schedule watch will be recorded; one rule at most restores weights."""
+        rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
+        restoring = [rule for rule in rules if rule.restore_best]
+        if len(restoring) > 1:
+            raise ValueError(
+                f"early_stopping and stopping have {len(restoring)} rules with restore_best=True "
+                f"({', '.join(map(shown, restoring))}); a fit ends with the weights of one epoch: "
+                "give restore_best=False to the others"
+            )
         prefix = "" if held is None else "validation_"
         record = {"loss": 0.0, "lr": 0.0, "seconds": 0.0}
         record |= {prefix + name: 0.0 for name in ("loss", *self.metrics)}

@@ -51,7 +51,7 @@ class Guard:
         """Take the numbers now, after `first` steps of the epoch; they are finite."""
         clock = time.perf_counter()
         trainer = self._trainer
-        self._numbers.take(trainer.network, trainer.state, trainer.n_threads)
+        self._numbers.take(trainer.network, trainer.state)
         self.first, self.step = first, trainer.step
         self._renewed = time.perf_counter()
         self._cost = 2 * (self._renewed - clock)  # a look reads what a copy reads and writes
@@ -67,7 +67,7 @@ def all_finite(trainer: Trainer) -> bool:
     A row of squares that overflows would leave its weights where they are for ever.
     """
     all_numbers = trainer.network.parameters, trainer.network._running, trainer.state
-    return all(find_not_finite(numbers, trainer.n_threads) is None for numbers in all_numbers)
+    return all(find_not_finite(numbers) is None for numbers in all_numbers)
 
 
 def check_begin(trainer: Trainer) -> None:

@@ -64,6 +64,7 @@ class Fit:
             self._go_on(at)
         else:
             self.history.start = starting_figures(trainer.network)
+            trainer.history.best_epoch = None  # whose weights an earlier fit went back to
         self.history.layers = layer_facts(trainer.network, run.rows)
         trainer.history.layers = self.history.layers
         trainer.history.start = trainer.history.start or self.history.start
@@ -73,6 +74,7 @@ class Fit:
         trainer, history, run = self.trainer, self.history, self.run
         with self.bar as progress:
             while not self._over():
+                self._check_hooks()
                 started = time.perf_counter()
                 values = run.epoch(progress)
                 if not values:  # stopped before an epoch's end
@@ -87,17 +89,31 @@ class Fit:
                 progress.update(run.done, history.record())
                 if not self._over():
                     run.keep_after_epoch()
-        early = trainer.early_stopping
-        if early is not None and early.restore_best and self.best is not None:
+        watcher = next((rule for rule in run.rules if rule.restore_best), None)  # there is one
+        if watcher is not None and self.best is not None:
             self.best.restore(trainer.network)
-            history.best_epoch = early.best_epoch
-            trainer.history.best_epoch = self.first + (early.best_epoch or 0)
+            history.best_epoch = watcher.best_epoch
+            trainer.history.best_epoch = self.first + (watcher.best_epoch or 0)
         trainer.history.stopped = history.stopped
         history.summary = trainer.history.summary = trainer.network.summary()
         if (held := run.held) is not None:
             history.outcome = judge(trainer.network, held.outputs(trainer.network), held.truth)
             trainer.history.outcome = history.outcome
         return history
+
+    @property
+    def wrote(self) -> bool:
+        """A checkpoint was written meanwhile."""
+        return self.run.keeper.wrote
+
+    def _check_hooks(self) -> None:
+        """Raise ValueError where a callback has left numbers that are not finite."""
+        if self.hooks and len(self.history) and not self.run.guard.finite():
+            raise ValueError(
+                f"a parameter, a running statistic or an optimizer's row is not finite after the "
+                f"callbacks of epoch {self.trainer.epoch - 1}, and was before them: what they set "
+                "must be finite numbers"
+            )
 
     def _over(self) -> bool:
         return bool(self.history.stopped) or len(self.history) == self.epochs
@@ -171,7 +187,7 @@ class BestOf:
     def __init__(
         self,
         trainer: Trainer,
-        begin: Callable[[], Run],
+        begin: Callable[[int], Run],
         epochs: int,
         hooks: list[Any],
         at: Underway | None = None,
@@ -184,17 +200,22 @@ class BestOf:
         if at is not None:
             if at.attempts is None:
                 raise ValueError("the checkpoint's fit had restarts=1; give the trainer the same.")
+            if at.attempts.made >= trainer.restarts:
+                raise ValueError(
+                    f"restarts={trainer.restarts}, and the checkpoint's fit is at its start "
+                    f"{at.attempts.made + 1}; give the trainer more."
+                )
             self.attempts = at.attempts
-            self.fit = Fit(trainer, begin(), *self.given, at, bar)
+            self.fit = Fit(trainer, begin(self.attempts.made), *self.given, at, bar)
 
     def train(self) -> History:
         """Train from every start and leave the trainer at the end of the best."""
         trainer, attempts = self.trainer, self.attempts
         failure = None
-        while attempts.made < trainer.restarts:
+        while attempts.made < trainer.restarts and not self._spent():
             fit = self.fit or self._begin(attempts.made)
             try:
-                attempts.judge(fit.train(), trainer)
+                attempts.judge(fit.train(), trainer, diverged=fit.run.diverged)
             except DivergenceError as error:
                 failure = error
             attempts.made += 1
@@ -205,13 +226,25 @@ class BestOf:
         attempts.kept.restore(trainer)
         return attempts.found
 
+    @property
+    def wrote(self) -> bool:
+        """A checkpoint was written meanwhile."""
+        return self.fit is not None and self.fit.wrote
+
+    def _spent(self) -> bool:
+        """A rule that looks at all starts together lets no further one begin."""
+        if self.fit is not None or self.attempts.made == 0:
+            return False
+        rules = [rule for rule in self.trainer.stopping if rule.across_restarts]
+        return bool(self.trainer._world.of_first(any(rule.due() for rule in rules)))
+
     def _begin(self, attempt: int) -> Fit:
         trainer = self.trainer
         self.attempts.start.restore(trainer)
         if attempt:
             trainer.network.initialize((trainer.network.seed + attempt) % SEEDS)
             trainer.state[...] = 0.0
-        self.fit = Fit(trainer, self.begin(), *self.given, bar=self.bar)
+        self.fit = Fit(trainer, self.begin(attempt), *self.given, bar=self.bar)
         return self.fit
 
     def memory(self) -> Memory:

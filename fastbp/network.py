@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import io
 from .bridges import Bridges
+from .data import PROBABILITIES
 from .devices import check_device, check_place
 from .engine import Workspace, aligned
 from .errors import check_entries, check_flag, check_integer, check_name, shown
@@ -175,8 +176,23 @@ class Network(Parameters, Passes, Placement, Bridges):
         A classifier is a network with a log loss: softmax and other networks with several outputs
         under cross_entropy give the likeliest class; sigmoid under binary_cross_entropy gives 0 or
         1 (several outputs: (n, k), one decision each).
+
+        Args:
+            X: (n, inputs).
+
+        Returns:
+            int64 classes, or outputs of the network's dtype.
+
+        Raises:
+            ValueError, TypeError: bad X; or a classifier's outputs for a row are NaN.
         """
         outputs = self.forward(X)
+        if self.loss_name in PROBABILITIES and np.isnan(outputs).any():
+            row = int(np.isnan(outputs).any(axis=1).argmax())
+            raise ValueError(
+                f"the outputs for X[{row}] are NaN, and no class: inputs or weights are so large "
+                f"that {self.dtype.name} overflows; scale the inputs, or use dtype='float64'."
+            )
         if self.loss_name == "cross_entropy" and outputs.shape[1] > 1:
             return outputs.argmax(axis=1)
         if self.loss_name == "binary_cross_entropy":

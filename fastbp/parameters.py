@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .canonical import as_array
+from .canonical import as_array, as_floats
 from .engine import Array, aligned
 from .initializers import initialize, initialize_bias
 from .kernels.layout import LayerSpec, Slots
@@ -55,7 +55,7 @@ class Parameters:
             raise ValueError(
                 f"parameters has shape {array.shape}; this network has {self._parameters.shape}"
             )
-        self.parameters[...] = array
+        self.parameters[...] = as_floats(array, self.dtype, "parameters")
 
     def _view(self, index: int, name: str) -> NDArray[Any] | None:
         self._hand_out()

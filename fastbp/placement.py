@@ -66,7 +66,7 @@ class Placement:
         self.device, self._card_made, self._workspaces = name, None, []
         try:
             _ = self._card
-        except MemoryError:
+        except BaseException:
             self.device, self._card_made, self._workspaces = before
             raise
         return self

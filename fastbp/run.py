@@ -77,6 +77,7 @@ class Run:
         self.begun = 0  # steps of the epoch under way
         self.spent = 0.0  # seconds that it has taken
         self.stopped = ""
+        self.diverged = False
         self.on_divergence = trainer.on_divergence
         self.progress = trainer.progress
         self.ended = False  # there are no more data
@@ -241,6 +242,7 @@ class Run:
         rows = self.order[start:end]
         if self.data.screen and (bad := self._unfit(rows)):
             raise BadRowError(bad)
+        self.data.check_labels(rows)
         rate = float(self._recipe(step, 1, trainer.step).rates[0])
         message = (
             f"training diverged in epoch {trainer.epoch}, batch {step}: the loss, a weight or an "
@@ -248,7 +250,7 @@ class Run:
             f"({trainer.step} steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, "
             "inputs scaled to about 1, batch_norm=True, or dtype='float64'."
         )
-        self.stopped = message
+        self.stopped, self.diverged = message, True
         if self.on_divergence == "raise":
             raise DivergenceError(message)
         if self.on_divergence == "warn":
@@ -287,7 +289,7 @@ class Run:
         last = self.trainer.step - 1
         rates = trainer.schedule.rates(last, 1, self.total, trainer.schedule_state)
         values: dict[str, Any] = {
-            "loss": float(results[loop.LOSS_SUM] / results[loop.WEIGHT_SUM]),
+            "loss": _ratio(results[loop.LOSS_SUM], results[loop.WEIGHT_SUM]),
             "lr": float(rates[0]),
         }
         if self.held is not None:
@@ -315,3 +317,8 @@ class Run:
         outputs = data.outputs(self.net)
         found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
         return {prefix + name: value for name, value in found.items()}
+
+
+def _ratio(losses: float, weights: float) -> float:
+    """The mean loss; NaN where samples drawn with replacement have no weight together."""
+    return float(losses / weights) if weights else float("nan")

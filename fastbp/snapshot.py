@@ -28,9 +28,9 @@ def _copy_share(part: int, parts: int, source: Array, target: Array) -> None:
     target[share] = source[share]  # NumPy lets other threads run meanwhile
 
 
-def copy_on_threads(source: Array, target: Array, n_threads: int | None = None) -> None:
+def copy_on_threads(source: Array, target: Array) -> None:
     """target[:] = source of flat arrays, by the threads that train: one does not fill the bus."""
-    threads = (n_threads or available_cores()) if len(source) >= PARALLEL_FROM else 1
+    threads = available_cores() if len(source) >= PARALLEL_FROM else 1
     run(_copy_share, threads, (source, target))
 
 
@@ -54,14 +54,12 @@ class Snapshot:
         parameters, running = np.empty_like(network.parameters), np.empty_like(network._running)
         return cls(parameters, running, np.empty_like(state))
 
-    def take(
-        self, network: Network, state: Array | None = None, n_threads: int | None = None
-    ) -> None:
+    def take(self, network: Network, state: Array | None = None) -> None:
         """Copy the numbers now, into the arrays that are there."""
-        copy_on_threads(network.parameters, self.parameters, n_threads)
+        copy_on_threads(network.parameters, self.parameters)
         self.running[...] = network._running
         if state is not None and self.state is not None:
-            copy_on_threads(state.reshape(-1), self.state.reshape(-1), n_threads)
+            copy_on_threads(state.reshape(-1), self.state.reshape(-1))
 
     def restore(self, network: Network, state: Array | None = None) -> None:
         """Put the numbers back."""

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import (
     check_entries,
@@ -30,7 +30,10 @@ class Stopping:
     """Base of the stopping rules, and what the Trainer asks of one."""
 
     restore_best: bool = False
-    """The weights of the best epoch are wanted at the end."""
+    """The weights of the best epoch are wanted at the end; of one rule of a fit at most."""
+
+    across_restarts: ClassVar[bool] = False
+    """It begins once a fit, not with each of the `restarts`; when it is due no start follows."""
 
     improved: bool = False
     """The epoch that was looked at last is the best so far: a snapshot of the weights pays."""
@@ -185,7 +188,7 @@ class SmallGradient(Stopping):
 
 @dataclass
 class TimeBudget(Stopping):
-    """Stop when a fit has taken `seconds`, between chunks of about 50 ms.
+    """Stop when a fit, all its restarts together, has taken `seconds`; between chunks of 50 ms.
 
     Args:
         seconds: above 0.
@@ -195,6 +198,8 @@ class TimeBudget(Stopping):
     >>> rule.due(), rule.update({})
     (False, None)
     """
+
+    across_restarts: ClassVar[bool] = True
 
     seconds: float
     spent: float = field(default=0.0, init=False)

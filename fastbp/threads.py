@@ -120,13 +120,14 @@ _own = threading.local()
 
 
 @contextmanager
-def at_most(cores: int) -> Iterator[None]:
-    """What this Python thread computes meanwhile takes no more than `cores` threads.
+def at_most(cores: int | None) -> Iterator[None]:
+    """What this Python thread computes meanwhile takes no more than `cores` threads; None: as many.
 
     For work that shares the machine with its like; a trainer's own `n_threads` is held down, too.
     """
     before = getattr(_own, "most", None)
-    _own.most = cores if before is None else min(cores, before)
+    if cores is not None:
+        _own.most = cores if before is None else min(cores, before)
     try:
         yield
     finally:

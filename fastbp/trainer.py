@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import checkpoint as checkpoints
 from .callbacks import as_callbacks
+from .canonical import as_array, as_floats
 from .checkpoint import Every, as_path
 from .errors import (
     check_flag,
@@ -35,7 +36,7 @@ from .samples import door, given
 from .sampling import SAMPLINGS
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
-from .threads import MOST_THREADS
+from .threads import MOST_THREADS, at_most
 from .underway import Underway
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Trainer(Fitting):
         progress: a progress bar; None: in a terminal and in a notebook.
         checkpoint: a file to keep the training in, for `resume`: written each `every` and when a
             fit ends. None: none.
-        every: a number of epochs, or text such as "500 steps", "30 seconds", "10 minutes".
+        every: a number of epochs, or text such as "500 steps", "30 seconds", "10 minutes"; of a
+            stream, whose items cannot be had again, at the end of the epoch in which it falls.
         distributed: "mpi": share each batch with the other ranks that `mpiexec` started; see
             docs/distributed.md. None: train in this process alone.
 
@@ -146,13 +148,21 @@ class Trainer(Fitting):
 
     @property
     def state(self) -> NDArray[Any]:
-        """The optimizer's rows, (rows, parameters); writable."""
+        """The optimizer's rows, (rows, parameters), of the network's dtype; writable.
+
+        Momentum has one row, Adam two (`UPDATES` names them). What is assigned is copied.
+        """
         self.network._hand_out()
         return self._state
 
     @state.setter
-    def state(self, rows: NDArray[Any]) -> None:
-        self._state = rows
+    def state(self, rows: ArrayLike) -> None:
+        array = as_array(rows, "state")
+        if array.shape != self._state.shape:
+            raise ValueError(
+                f"state has shape {array.shape}; this trainer's has {self._state.shape}"
+            )
+        self.state[...] = as_floats(array, self._state.dtype, "state")
 
     def fit(
         self,
@@ -186,7 +196,7 @@ class Trainer(Fitting):
         epochs = check_integer("epochs", epochs, least=1)
         hooks = self.callbacks + as_callbacks(callbacks)
         world = self._world
-        with claimed(self.network), world.fitting():
+        with at_most(self.n_threads), claimed(self.network), world.fitting():
             with world.agreeing():
                 data, held = door(self.network, X, y, sample_weight, validation, self.seed)
                 self._check_fit(data, held)
@@ -242,7 +252,7 @@ class Trainer(Fitting):
                 "come one by one; give fit_stream(..., validation=(Xv, yv))"
             )
         self._check_monitors(held)
-        with claimed(self.network), self._world.fitting():
+        with at_most(self.n_threads), claimed(self.network), self._world.fitting():
             run = self._kinds()[1](self, batches, held, steps, epochs, self._rules())
             return self._train(Fit(self, run, epochs, hooks))
 
@@ -286,7 +296,8 @@ class Trainer(Fitting):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a checkpoint now: the network and all that `resume` needs, whole or not at all.
 
-        After an interrupt (Ctrl-C), or in a callback: then the fit under way is kept with it.
+        In a callback the fit under way is kept with it, and `resume` goes on with that. After an
+        interrupt (Ctrl-C) no fit is under way: what is kept is where the trainer stands.
 
         Raises:
             OSError: the file cannot be written.

@@ -66,11 +66,11 @@ class Attempts:
     found: History
     least: float
 
-    def judge(self, history: History, trainer: Trainer) -> None:
+    def judge(self, history: History, trainer: Trainer, *, diverged: bool = False) -> None:
         """Keep the fit that has just ended if it is the best so far."""
         losses = history.validation_loss or history.loss or [np.inf]
         loss = losses[-1 if history.best_epoch is None else history.best_epoch]
-        loss = float(loss) if np.isfinite(loss) else float("inf")
+        loss = float("inf") if diverged or not np.isfinite(loss) else float(loss)
         if self.kept is None or loss < self.least:
             self.kept, self.found, self.least = Standing.of(trainer), history, loss
 

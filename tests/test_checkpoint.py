@@ -459,3 +459,40 @@ def test_a_stream_is_kept_between_its_epochs(tmp_path: Path) -> None:
     again.fit_stream(batches, steps_per_epoch=5)
     assert again.network.parameters.tobytes() == whole.network.parameters.tobytes()
     assert (again.step, again.epoch) == (10, 2)
+
+
+def test_a_bad_row_leaves_the_checkpoint_as_it_was(tmp_path: Path) -> None:
+    """The first steps are made, and kept, before the row is met."""
+    bad = X.astype(np.float32)
+    bad[len(X) - 2, 1] = np.nan
+    np.save(tmp_path / "X.npy", bad)
+    path = tmp_path / "run"
+    trainer = Trainer(network(), batch_size=8, sampling="order", checkpoint=path, every="2 steps")
+    trainer.fit(X, Y)
+    before = path.read_bytes()
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    with pytest.raises(ValueError, match=r"has changed \(.*run was written meanwhile, and is so"):
+        trainer.fit(mapped, Y)
+    assert path.read_bytes() == before
+
+
+def test_fewer_restarts_than_a_checkpoint_has_made_are_refused(
+    kept: list[Path], tmp_path: Path
+) -> None:
+    trainer = Trainer(network(), batch_size=8, restarts=3, checkpoint=tmp_path / "run", every=1)
+    trainer.fit(X, Y, epochs=2)
+    again = Trainer(network(), batch_size=8, restarts=1 + 1)
+    with pytest.warns(RuntimeWarning, match="restarts=2"):
+        again.resume(kept[2])
+    with pytest.raises(ValueError, match="restarts=2, and the checkpoint's fit is at its start 3"):
+        again.fit(X, Y, epochs=2)
+
+
+def test_a_fit_to_be_gone_on_with_is_kept_in_a_further_checkpoint(
+    kept: list[Path], tmp_path: Path
+) -> None:
+    Trainer(network(), batch_size=8, checkpoint=tmp_path / "run").fit(X, Y, epochs=3)
+    again, last = Trainer(network(), batch_size=8), Trainer(network(), batch_size=8)
+    assert again.resume(kept[0]) == 2
+    again.save(tmp_path / "more")
+    assert last.resume(tmp_path / "more") == 2

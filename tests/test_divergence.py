@@ -21,6 +21,7 @@ from fastbp import (
     DivergenceError,
     Network,
     Trainer,
+    canonical,
     guard,
     run,
     snapshot,
@@ -190,15 +191,17 @@ def test_a_network_that_is_not_finite_to_begin_with_is_refused(value: float) -> 
     assert bits(trainer) == before
 
 
-@pytest.mark.parametrize("n_threads", [None, 1, 3])
-def test_large_numbers_are_looked_at_and_set_aside_by_threads(n_threads):
+@pytest.mark.parametrize("cores", [1, 2, 3])
+def test_large_numbers_are_looked_at_and_set_aside_by_threads(cores, monkeypatch):
+    for module in (canonical, snapshot):
+        monkeypatch.setattr(module, "available_cores", lambda: cores)
     net = Network(1200, [Dense(900), Dense(1)], seed=1)
-    trainer = Trainer(net, SGD(0.1, momentum=0.9), n_threads=n_threads)
+    trainer = Trainer(net, SGD(0.1, momentum=0.9), progress=False)
     assert net.parameters.size > snapshot.PARALLEL_FROM
     assert guard.all_finite(trainer)
     kept = snapshot.Snapshot.like(net, trainer.state)
     trainer.state[...] = np.arange(net.parameters.size)
-    kept.take(net, trainer.state, n_threads)
+    kept.take(net, trainer.state)
     assert kept.parameters.tobytes() == net.parameters.tobytes()
     assert kept.state.tobytes() == trainer.state.tobytes()
     for numbers in (net.parameters, trainer.state.reshape(-1)):

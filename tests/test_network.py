@@ -287,6 +287,25 @@ def test_sampling_one_of_many_sizes_keeps_no_trace_of_the_last() -> None:
     assert net.loss(X[:3], y[:3]) == small[1]
 
 
+@pytest.mark.parametrize("last", ["softmax", "sigmoid"])
+def test_a_classifiers_nan_is_no_class(last: str) -> None:
+    net = Network(2, [Dense(4), Dense(3 if last == "softmax" else 1, last)], seed=1)
+    net.layers[0].W[...] = 1e30
+    rows = np.ones((3, 2), np.float32)
+    rows[1] = 1e30
+    net.layers[1].W[...] = np.resize([1.0, -1.0], net.layers[1].W.shape)
+    with pytest.raises(ValueError, match=r"the outputs for X\[1\] are NaN, and no class"):
+        net.predict(rows)
+
+
+def test_parameters_that_the_dtype_cannot_hold_are_refused() -> None:
+    net = Network(1, [Dense(1)])
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match="parameters"):
+        net.parameters = [1e300, 0.0]
+    assert net.parameters.tobytes() == before
+
+
 # --- traces ---------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Adam, Dense, Network, Trainer
+from fastbp import Adam, Dense, Network, Trainer, checkpoint
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((90, 4)).astype("float32")
@@ -168,3 +168,11 @@ def test_what_a_stream_cannot_do():
         trainer(metrics="accuracy").fit_stream(batches())
     with pytest.raises(ValueError, match="steps_per_epoch=0"):
         trainer().fit_stream(batches(), steps_per_epoch=0)
+
+
+def test_a_checkpoint_that_falls_within_an_epoch_is_written_at_its_end(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(checkpoint, "write", lambda trainer, path: written.append(trainer.step))
+    keeper = trainer(checkpoint=tmp_path / "run", every="7 steps")
+    keeper.fit_stream(batches() * 5, steps_per_epoch=4)  # 45 steps
+    assert written == [8, 16, 24, 28, 36, 44, 45]  # behind 7, 14, 21, 28, 35, 42; the end

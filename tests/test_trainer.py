@@ -13,7 +13,7 @@ import pytest
 from small_fits import X, Y, bits_of, make_net, plain_net
 
 import fastbp
-from fastbp import Dense, Network, Trainer
+from fastbp import BatchNorm, Dense, Network, Trainer, kernels
 from fastbp.sampling import batch_bounds, fill_order
 
 # --- one fit or many, one thread or many ----------------------------------------------------------
@@ -245,3 +245,19 @@ def test_norms_and_dead_units_in_the_history() -> None:
     assert np.isnan(history.dead_relu[0][1])
     delta = start.trace(X, Y)["dL/dZ"][0]
     assert history.delta_rms[0][0] == pytest.approx(np.sqrt((delta**2).mean()), rel=1e-12)
+
+
+@pytest.mark.parametrize("norm", [None, "after"])
+def test_dropped_units_are_not_taken_for_dead(norm: str | None) -> None:
+    """Of units that dropout kept for one sample at least; two of eight see nothing, six always."""
+    batch_norm = BatchNorm(position=norm) if norm else False
+    layers = [Dense(8, "relu", dropout=0.7, batch_norm=batch_norm), Dense(3, "softmax")]
+    net = Network(6, layers, dtype="float64", seed=2)
+    net.layers[0].W[...] = 0.0
+    net.layers[0].b[...] = 1.0
+    net.layers[0].b[:2] = -100.0
+    history = Trainer(net, fastbp.SGD(0.0), batch_size=2, seed=9).fit(X[:8], Y[:8], epochs=6)
+    for epoch, found in enumerate(history.dead_relu):
+        _, mask = kernels.dropout(np.ones((2, 8)), 0.7, seed=9, epoch=epoch, step=3, layer=0)
+        kept = mask.any(axis=0) if norm is None else np.ones(8, bool)
+        assert found[0] == kept[:2].sum() / kept.sum()

@@ -123,6 +123,151 @@ def test_an_interrupt_in_a_callback_leaves_a_whole_trainer() -> None:
     assert bits_of(trainer.network) == bits_of(other.network)
 
 
+def test_a_stopping_rule_that_restores_does_so_wherever_it_was_given() -> None:
+    kept = []
+    for place in ("early_stopping", "stopping"):
+        rule = fastbp.EarlyStopping(patience=3)
+        trainer = Trainer(make_net(), fastbp.Adam(0.05), batch_size=8, **{place: rule})
+        history = trainer.fit(X, Y, epochs=200, validation=0.3)
+        assert history.best_epoch == int(np.argmin(history.validation_loss))
+        kept.append(bits_of(trainer.network))
+    assert kept[0] == kept[1]
+
+
+def test_two_rules_that_restore_are_refused_before_anything_changes() -> None:
+    trainer = Trainer(make_net(), early_stopping=True, stopping=fastbp.EarlyStopping("loss"))
+    before = bits_of(trainer.network)
+    with pytest.raises(
+        ValueError, match=r"have 2 rules with restore_best=True .*=False to the"
+    ):
+        trainer.fit(X, Y, validation=0.3)
+    assert bits_of(trainer.network) == before
+
+
+def test_a_later_fit_has_no_best_epoch_of_an_earlier_one() -> None:
+    trainer = Trainer(make_net(), early_stopping=True)
+    trainer.fit(X, Y, epochs=3, validation=0.3)
+    assert trainer.history.best_epoch is not None
+    trainer.early_stopping = None
+    trainer.fit(X, Y)
+    assert trainer.history.best_epoch is None
+
+
+class Shift(fastbp.Stopping):
+    """Works until the second epoch of the first start is over."""
+
+    across_restarts = True
+    begun = epochs = 0
+
+    def start(self) -> None:
+        self.begun += 1
+
+    def update(self, record: Any) -> str | None:
+        self.epochs += 1
+        return "the shift is over" if self.due() else None
+
+    def due(self) -> bool:
+        return self.epochs >= 2
+
+
+def test_what_looks_at_all_starts_together_begins_once_and_ends_them() -> None:
+    shift = Shift()
+    trainer = Trainer(plain_net(), batch_size=8, restarts=4, stopping=shift)
+    history = trainer.fit(X, Y, epochs=5)
+    assert (shift.begun, len(history), trainer.step) == (1, 2, 14)
+    assert history.stopped == "the shift is over"
+    assert fastbp.TimeBudget.across_restarts
+
+
+@pytest.mark.parametrize("manner", ["raise", "warn", "note"])
+def test_a_start_that_diverged_is_the_worst_whatever_is_done_about_it(manner: str) -> None:
+    """The first start has the least losses, and then runs away."""
+    calls = []
+
+    def push(state: fastbp.State) -> None:
+        calls.append(state.epoch)
+        if len(calls) == 2:
+            state.network.layers[0].W[...] = 1e200
+
+    net = Network(1, [Dense(1)], dtype="float64", seed=3)
+    net.layers[0].W[...], net.layers[0].b[...] = 1.0, 0.0
+    trainer = Trainer(net, fastbp.SGD(1e-9), None, restarts=2, callbacks=[push], progress=False)
+    data = [[1.0], [2.0]], [1.0, 2.0]
+    if manner == "note":
+        (history,) = fastbp.fit_many([trainer], *data, 3)
+    elif manner == "warn":
+        trainer.on_divergence = manner
+        with pytest.warns(RuntimeWarning, match="diverged in epoch 2"):
+            history = trainer.fit(*data, epochs=3)
+    else:
+        history = trainer.fit(*data, epochs=3)
+    assert calls == [0, 1, 0, 1, 2]
+    assert len(history) == 3
+    assert np.abs(net.parameters).max() < 10
+
+
+def test_a_callback_that_leaves_nan_is_named() -> None:
+    def spoil(state: fastbp.State) -> None:
+        if state.epoch == 1:
+            state.network.layers[0].W[0, 0] = np.nan
+
+    trainer = Trainer(make_net(), batch_size=8)
+    with pytest.raises(ValueError, match="not finite after the callbacks of epoch 1, and was befo"):
+        trainer.fit(X, Y, epochs=3, callbacks=[spoil])
+    assert len(trainer.history) == 2
+
+
+@pytest.mark.parametrize("label", [-1, 3, 1 << 40])
+def test_labels_that_are_changed_during_a_fit_write_nowhere(label: int) -> None:
+    y = Y.copy()
+
+    def change(state: fastbp.State) -> None:
+        y[17] = label
+
+    trainer = Trainer(make_net(), batch_size=8, sampling="order")
+    with pytest.raises(ValueError, match=rf"y\[17\]={label} was changed during the fit: labels"):
+        trainer.fit(X, y, epochs=2, callbacks=[change])
+    assert trainer.step == 7 + 2  # the second batch of 8 is the last before it
+    assert all(np.isfinite(view).all() for view in trainer.network.tensors().values())
+
+
+def test_an_epoch_without_weight_has_no_loss() -> None:
+    trainer = Trainer(plain_net(), sampling="replacement", batch_size=2)
+    history = trainer.fit(X[:2], Y[:2], epochs=20, sample_weight=[1.0, 0.0])
+    drawn = np.isnan(history.loss)
+    assert drawn.any()
+    assert not drawn.all()
+
+
+def test_the_optimizers_rows_are_set_whole_or_not_at_all() -> None:
+    trainer = Trainer(plain_net(), fastbp.SGD(0.1, momentum=0.9))
+    before = trainer.state.copy()
+    for rows, message in (
+        (np.zeros((2, 3)), r"state has shape \(2, 3\); this trainer's has \(1, 83\)"),
+        ([["a"] * 83], "text"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=message):
+            trainer.state = rows
+    assert trainer.state.tobytes() == before.tobytes()
+    rows = np.ones((1, 83), np.float32)
+    trainer.state = rows
+    assert (trainer.state == 1).all()
+    assert trainer.state.dtype == np.float64
+    assert not np.shares_memory(trainer.state, rows)
+
+
+def test_n_threads_holds_for_all_that_a_fit_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastbp import threads
+
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 4)
+    seen = []
+    trainer = Trainer(make_net(), n_threads=1, batch_size=8)
+    trainer.fit(X, Y, callbacks=[lambda state: seen.append(threads.available_cores())])
+    assert seen == [1]
+    assert threads.available_cores() > 1 or threads._quota() == 1
+
+
 # --- divergence and bad rows ----------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from ..engine import Array, Batch, Recipe, aligned
 from ..kernels.cpu import epoch as loop
 from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
 from ..kernels.cpu.ranks import FIRST, LAST
-from ..kernels.layout import ACT, LD, D, F, N
+from ..kernels.layout import ACT, DROP, LD, MASK, D, F, N, O
 from ..metrics import compute
 from ..run import Run
 from ..stream import Stream
@@ -127,10 +127,15 @@ class Together(Run):
             delta, output = (
                 arena[p[at] : p[at] + rows * ld].reshape(rows, ld)[:, :n] for at in (D, F)
             )
-            own = np.append((output > 0).any(axis=0), np.square(delta, dtype=np.float64).sum())
+            kept = np.ones((rows, n), bool)
+            if p[DROP] and p[O] == p[F]:
+                kept = self.work.masks[p[MASK] : p[MASK] + rows * ld].reshape(rows, ld)[:, :n] != 0
+            squares = np.square(delta, dtype=np.float64).sum()
+            own = np.concatenate([(output > 0).any(axis=0), kept.any(axis=0), [squares]])
             total = self.world.total(own)
-            figure[DELTA_RMS] = np.sqrt(total[n] / (self.rows * n))
-            figure[DEAD] = np.mean(total[:n] == 0) if p[ACT] == RELU else np.nan
+            figure[DELTA_RMS] = np.sqrt(total[-1] / (self.rows * n))
+            asleep = total[:n][total[n:-1] > 0] == 0
+            figure[DEAD] = asleep.mean() if p[ACT] == RELU and asleep.size else np.nan
         return figures
 
 

@@ -13,7 +13,7 @@ from ..canonical import as_floats, find_not_finite
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..network import Network
 from ..sparse import Sparse, is_sparse, parts
-from ..threads import WORK_A_CALL, choose_threads
+from ..threads import WORK_A_CALL, at_most, choose_threads
 
 
 @dataclass(slots=True)  # not frozen: that would cost a prediction of one row a tenth of its time
@@ -96,14 +96,15 @@ def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = Fa
     scikit-learn sums it up on one: 10 ms of the 145 that a fit of MNIST takes. What has any goes in
     as it came, so that scikit-learn says so, in its words and at its place among the complaints.
     """
-    known = (
-        type(X) is np.ndarray
-        and X.dtype in (np.float32, np.float64)
-        and X.ndim == 2
-        and X.flags.carray
-        and not get_config()["assume_finite"]  # then nobody looks
-        and find_not_finite(X, estimator.n_threads) is None
-    )
+    with at_most(estimator.n_threads):
+        known = (
+            type(X) is np.ndarray
+            and X.dtype in (np.float32, np.float64)
+            and X.ndim == 2
+            and X.flags.carray
+            and not get_config()["assume_finite"]  # then nobody looks
+            and find_not_finite(X) is None
+        )
     return validate_data(
         estimator, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=numeric,
         dtype=(np.float64, np.float32), reset=reset, ensure_all_finite=not known,

@@ -1,8 +1,9 @@
 """The compiled loop: many training steps in one call, by T threads that run it side by side.
 
 A step is: gather the batch, forward, loss, backward (each thread its own rows of the batch), one
-meeting, gradient and update (each thread its own rows of every W), one meeting. Every element has
-one owner and one order of summation, so the bits do not depend on T.
+meeting, gradient and update (each thread its own rows of every W), one meeting; batch norm and a
+large W, whose columns threads share, bring more (`forward.py`). Every element has one owner and one
+order of summation, so the bits do not depend on T.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .table import loop, reached
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiII")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V iI")
 learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
-learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V b")
+learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V bu")
 whole_gradient = learn.gradient_of_batch
 
 # What a call does with each batch.
@@ -146,7 +147,8 @@ def run_steps(
         if train:
             improve(
                 t, T, s, steps, rows, whole, plan, reals, settings, factors, rates[s], parameters,
-                gradient, state, running, arena, figures, partial, scratch, sync, scale, together,
+                gradient, state, running, arena, masks, figures, partial, scratch, sync, scale,
+                together,
             )  # fmt: skip
         elif settings[MODE] == GRADIENT:
             whole_gradient(t, T, rows, plan, gradient, arena, scratch, segment(parameters, 0, 0))
@@ -233,7 +235,11 @@ def gather(
         if settings[LABELLED] != 0:
             for j in range(k):
                 y[j] = 0
-            y[labels[sample]] = 1
+            label = labels[sample]
+            if 0 <= label < k:
+                y[label] = 1
+            else:
+                y[0] = np.nan  # changed since it was looked at: the loss tells
         else:
             source = segment(targets, sample * k, k)
             for j in range(k):
@@ -243,7 +249,7 @@ def gather(
     half = unit.size // 2
     batch_weights = segment(unit, 0, rows)
     total = float(whole)
-    if weights.size > 0:  # every thread gathers all of them: each needs their sum
+    if weights.size > 0:  # every thread adds up all of them, and gathers its own
         batch_weights = segment(unit, half, rows)
         total = factors[TOTAL]
         if total < 0:
@@ -291,8 +297,8 @@ def screen(p: Any, rows: int, arena: Any, losses: Any, lo: int, hi: int) -> None
 def improve(
     t: int, T: int, s: int, steps: int, rows: int, whole: int, plan: Any, reals: Any,
     settings: Any, factors: Any, rate: float, parameters: Any, gradient: Any, state: Any,
-    running: Any, arena: Any, figures: Any, partial: Any, scratch: Any, sync: Any, scale: float,
-    formed: bool,
+    running: Any, arena: Any, masks: Any, figures: Any, partial: Any, scratch: Any, sync: Any,
+    scale: float, formed: bool,
 ) -> None:  # fmt: skip
     """What training does with a batch whose loss is finite: statistics, gradient, update.
 
@@ -310,7 +316,7 @@ def improve(
         learn_whole(
             t, T, rows, plan, parameters, gradient, state, arena, code, constants, l2, shrink,
             factors[CLIP_VALUE], factors[CLIP_NORM], record, figures, partial, sync, scratch,
-            formed,
+            formed, masks,
         )  # fmt: skip
     else:
         learn_fused(

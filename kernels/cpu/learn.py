@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import ACT, BETA, GAMMA, HALF, IN, IN_LD, LD, B, D, F, M, N, W
+from ..layout import ACT, BETA, DROP, GAMMA, HALF, IN, IN_LD, LD, MASK, B, D, F, M, N, O, W
 from ..tables import ACTIVATIONS
 from . import bf16_learn
 from .backward import ROWS, TALL, layer_gradient
@@ -171,7 +171,7 @@ def total_of(partial: Any, size: int) -> float:
 def learn_whole(
     t: int, T: int, rows: int, plan: Any, parameters: Any, gradient: Any, state: Any, arena: Any,
     code: int, rates: Any, l2: float, shrink: float, clip_value: float, clip_norm: float,
-    record: bool, figures: Any, partial: Any, sync: Any, scratch: Any, formed: bool,
+    record: bool, figures: Any, partial: Any, sync: Any, scratch: Any, formed: bool, masks: Any,
 ) -> None:  # fmt: skip
     """The gradient completed (unless it is `formed`), clipped, recorded; the update in blocks."""
     if not formed:
@@ -193,7 +193,7 @@ def learn_whole(
         barrier(sync, T)
     if record and t == 0:
         for layer in range(plan.shape[0]):
-            activity(row_of(plan, layer), rows, arena, row_of(figures, layer))
+            activity(row_of(plan, layer), rows, arena, masks, row_of(figures, layer))
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         m, n = p[M], p[N]
@@ -248,8 +248,11 @@ def apply_weights(
 
 
 @inline
-def activity(p: Any, rows: int, arena: Any, figure: Any) -> None:
-    """Share of relu units that no sample of the batch woke (NaN elsewhere); rms of dL/dZ."""
+def activity(p: Any, rows: int, arena: Any, masks: Any, figure: Any) -> None:
+    """Share of relu units that no sample of the batch woke (NaN elsewhere); rms of dL/dZ.
+
+    Of those that dropout has kept for one sample at least: of the others nothing is known.
+    """
     n, ld = p[N], p[LD]
     output, delta = window(arena, p[F], rows, ld), window(arena, p[D], rows, ld)
     squares = 0.0
@@ -258,12 +261,15 @@ def activity(p: Any, rows: int, arena: Any, figure: Any) -> None:
     figure[DELTA_RMS] = np.sqrt(squares / (rows * n))
     figure[DEAD] = np.nan
     if p[ACT] == RELU:
-        dead = 0
+        dropped = p[DROP] != 0 and p[O] == p[F]
+        mask = window(masks, p[MASK], rows if dropped else 0, ld)
+        known, dead = 0, 0
         for j in range(n):
-            awake = False
+            awake, kept = False, not dropped
             for i in range(rows):
-                if output[i, j] > 0:
-                    awake = True
-                    break
-            dead += 0 if awake else 1
-        figure[DEAD] = dead / n
+                awake |= output[i, j] > 0
+                kept |= dropped and mask[i, j] != 0
+            known += kept
+            dead += kept and not awake
+        if known > 0:
+            figure[DEAD] = dead / known

@@ -108,8 +108,8 @@ def make(real: Any) -> Any:
                     how = (code, rates, size, plain_l2 + shared_l2 * scale, clip_value)
                     everyone()
                     apply_whole(
-                        plan, arena, gradient, how, (parameters, state), rows, clip_norm, record,
-                        partial, figures, part, parts, doubles,
+                        plan, arena, masks, gradient, how, (parameters, state), rows, clip_norm,
+                        record, partial, figures, part, parts, doubles,
                     )  # fmt: skip
             if s + 1 < steps:
                 gather(settings, factors, plan, data, bounds, s + 1, arena, bad, part, parts)

@@ -105,7 +105,10 @@ def gather_targets(
         sample = sample_of(order, ordered, start + i)
         for j in range(thread() % lanes, k, lanes):
             if labelled != 0:
-                y = like(arena[at], 1.0) if labels[sample] == j else like(arena[at], 0.0)
+                label = labels[sample]
+                y = like(arena[at], 1.0) if label == j else like(arena[at], 0.0)
+                if label < 0 or label >= k:  # changed since it was looked at: the loss tells
+                    y = like(arena[at], np.nan)
             else:
                 y = targets[sample * k + j]
                 if not finite(y):

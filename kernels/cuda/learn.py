@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
-from ..layout import ACT, BETA, GAMMA, LD, B, D, F, M, N, W
+from ..layout import ACT, BETA, DROP, GAMMA, LD, MASK, B, D, F, M, N, O, W
 from .activation import RELU
 from .arith import root
 from .linear import COLUMNS, column_sums
@@ -176,32 +176,40 @@ def end_of(plan: Any, layer: int, size: int) -> int:
 
 
 @device
-def activity(plan: Any, layer: int, rows: int, arena: Any, figures: Any, doubles: Any) -> None:
-    """Rms of dL/dZ, and the share of relu units that no sample of the batch woke, by a block."""
+def activity(
+    plan: Any, layer: int, rows: int, arena: Any, masks: Any, figures: Any, doubles: Any
+) -> None:
+    """Rms of dL/dZ, and the share of relu units that no sample of the batch woke, by a block.
+
+    Of those that dropout has kept for one sample at least, as on the CPU.
+    """
     n, ld = plan[layer, N], plan[layer, LD]
     total = 0.0
     for e in range(thread(), rows * n, THREADS):
         d = np.float64(arena[plan[layer, D] + e // n * ld + e % n])
         total += d * d
     total = block_total(total, doubles)
-    dead = 0.0
+    dropped = plan[layer, DROP] != 0 and plan[layer, O] == plan[layer, F]
+    known, dead = 0.0, 0.0
     for j in range(thread(), n, THREADS):
-        awake = False
+        awake, kept = False, not dropped
         for i in range(rows):
-            if arena[plan[layer, F] + i * ld + j] > 0:
-                awake = True
-                break
-        dead += 0.0 if awake else 1.0
-    dead = block_total(dead, doubles)
+            at = i * ld + j
+            awake = awake or arena[plan[layer, F] + at] > 0
+            kept = kept or masks[plan[layer, MASK] + at] != 0
+        known += 1.0 if kept else 0.0
+        dead += 1.0 if kept and not awake else 0.0
+    known, dead = block_total(known, doubles), block_total(dead, doubles)
     if thread() == 0:
         figures[layer, DELTA_RMS] = root(total / (rows * n))
-        figures[layer, DEAD] = dead / n if plan[layer, ACT] == RELU else np.nan
+        told = plan[layer, ACT] == RELU and known > 0
+        figures[layer, DEAD] = dead / known if told else np.nan
 
 
 @device
 def apply_whole(
-    plan: Any, arena: Any, gradient: Any, how: Any, numbers: Any, rows: int, clip_norm: float,
-    record: bool, partial: Any, figures: Any, part: int, parts: int, doubles: Any,
+    plan: Any, arena: Any, masks: Any, gradient: Any, how: Any, numbers: Any, rows: int,
+    clip_norm: float, record: bool, partial: Any, figures: Any, part: int, parts: int, doubles: Any,
 ) -> None:  # fmt: skip
     """The completed gradient clipped and applied; recorded, with figures by layer."""
     size = how[2]
@@ -223,7 +231,7 @@ def apply_whole(
                 gradient, how, numbers, factor, rest, end, False, False, partial, 0, doubles
             )
             if record:
-                activity(plan, layer, rows, arena, figures, doubles)
+                activity(plan, layer, rows, arena, masks, figures, doubles)
     if not record:
         return
     everyone()
