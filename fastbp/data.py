@@ -104,8 +104,8 @@ def as_targets(
       or floats that are whole numbers. With any loss they stand for their one-hot rows.
     - k > 1 outputs and y of shape (n, k): targets as they are, one-hot among them.
 
-    As with X, an array that has the form is not copied; the values of memory-mapped targets (n, k)
-    are not looked at here.
+    As with X, an array that has the form is not copied; NaN and inf in memory-mapped targets (n, k)
+    are met as their rows are read.
 
     Args:
         y: array-like.
@@ -144,9 +144,9 @@ def as_targets(
         )
     targets = as_floats(array.reshape(rows, outputs), kind, name)
     check_finite(targets, name)
-    if loss in PROBABILITIES and needs_screening(targets):
+    if loss in PROBABILITIES:
         _check_probabilities(targets, loss, name)
-    if loss in COUNTS and needs_screening(targets):
+    if loss in COUNTS:
         _check_counts(targets, loss, name)
     return targets
 
@@ -200,7 +200,8 @@ def _label_hint(array: Array, classes: int, name: str) -> str:
 
 
 def _check_probabilities(targets: Array, loss: str, name: str) -> None:
-    if targets.min() >= 0.0 and targets.max() <= 1.0:
+    # NaN is passed over: in a memory map it is met when its row is read.
+    if not (np.fmin.reduce(targets, axis=None) < 0.0 or np.fmax.reduce(targets, axis=None) > 1.0):
         return
     bad = (targets < 0.0) | (targets > 1.0)
     row, column = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
@@ -216,7 +217,7 @@ def _check_probabilities(targets: Array, loss: str, name: str) -> None:
 
 
 def _check_counts(targets: Array, loss: str, name: str) -> None:
-    if targets.min() >= 0.0:
+    if not np.fmin.reduce(targets, axis=None) < 0.0:
         return
     row, column = (int(i) for i in np.unravel_index((targets < 0.0).argmax(), targets.shape))
     where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"

@@ -12,7 +12,7 @@ from .checkpoint import Every
 from .errors import shown
 from .history import History
 from .job import BestOf, Fit
-from .metrics import higher_is_better, monitored
+from .metrics import check_outputs, higher_is_better, monitored
 from .network import Network
 from .progress import Progress
 from .ranks import Alone, world_of
@@ -168,7 +168,9 @@ class Fitting:
         prefix = "" if held is None else "validation_"
         record = {"loss": 0.0, "lr": 0.0, "seconds": 0.0}
         record |= {prefix + name: 0.0 for name in ("loss", *self.metrics)}
+        check_outputs(self.metrics, self.network.layers[-1].units)
         watchers: list[Any] = [*self.stopping, self.early_stopping, self.schedule]
+        watchers.append(getattr(self.schedule, "schedule", None))  # what a warm-up leads to
         for watcher in watchers:
             if hasattr(watcher, "monitor"):
                 name, _ = monitored(record, watcher.monitor)

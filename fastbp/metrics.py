@@ -53,9 +53,9 @@ def _several_labels(y: NDArray[Any]) -> bool:
     return y.ndim == 2 and y.shape[1] > 1 and not np.allclose(y.sum(axis=1), 1.0, atol=1e-4)
 
 
-def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
+def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bool) -> float:
     """Share of rows whose class is right; with several labels a row, all of them must be."""
-    if _several_labels(y):
+    if several:
         right = ((y > 0.5) == (outputs > 0.5)).all(axis=1)
     else:
         right = labels_of(y) == labels_of(outputs)
@@ -63,15 +63,26 @@ def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
 
 
 def _top(k: int) -> Metric:
-    def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
+    def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
         own = np.take_along_axis(outputs, labels_of(y)[:, None], axis=1)
         return float(weight @ ((outputs > own).sum(axis=1) < k))
 
-    return Metric(top_k, higher=True, doc=f"share of rows whose class is among the {k} likeliest")
+    doc = f"share of rows whose class is among the {k} likeliest"
+    return Metric(top_k, higher=True, doc=doc, outputs=2)
 
 
-def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """Mean over the classes of 2 tp / (2 tp + fp + fn), classes that occur or were predicted."""
+def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bool) -> float:
+    """Mean over the classes of 2 tp / (2 tp + fp + fn), classes that occur or were predicted.
+
+    With several labels a row each output is a class of its own.
+    """
+    if several:
+        said, meant = outputs > 0.5, y > 0.5
+        sums = weight @ said + weight @ meant
+        own = sums > 0
+        return (
+            float(np.mean(2.0 * (weight @ (said & meant))[own] / sums[own])) if own.any() else 0.0
+        )
     truth, guess = labels_of(y), labels_of(outputs)
     classes = max(truth.max(), guess.max()) + 1
     hits = np.bincount(truth[truth == guess], weight[truth == guess], classes)
@@ -80,17 +91,17 @@ def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     return float(np.mean(2.0 * hits[seen] / totals[seen]))
 
 
-def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
+def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
     """Mean over rows and outputs of (a - y)^2."""
     return float(weight @ ((outputs - _dense(y, outputs)) ** 2).mean(axis=1))
 
 
-def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
+def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
     """Mean over rows and outputs of |a - y|."""
     return float(weight @ np.abs(outputs - _dense(y, outputs)).mean(axis=1))
 
 
-def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
+def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
     """1 - sum (a - y)^2 / sum (y - mean y)^2, averaged over the outputs.
 
     A constant target counts 1 where it is met exactly and 0 where not, as in scikit-learn.
@@ -103,8 +114,8 @@ def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     return float(np.where(constant, residual == 0.0, score).mean())
 
 
-def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """-sum_j y_j log a_j, or the binary one summed over outputs where rows do not sum to 1.
+def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bool) -> float:
+    """-sum_j y_j log a_j, or the binary one summed over outputs with several labels a row.
 
     a is clamped to [tiny, 1 - eps / 2] of the outputs' dtype.
     """
@@ -112,18 +123,19 @@ def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     kind = np.finfo(outputs.dtype if outputs.dtype.kind == "f" else np.float64)
     a = np.clip(a, float(kind.tiny), 1.0 - float(kind.eps) / 2.0)
     losses = target * np.log(a)
-    if outputs.shape[1] == 1 or _several_labels(y):
+    if outputs.shape[1] == 1 or several:
         losses += (1.0 - target) * np.log1p(-a)
     return float(-(weight @ losses.sum(axis=1)))
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's function, which way is up, and what it is, in a few words."""
+    """A metric's function, which way is up, what it is, and how many outputs it needs."""
 
-    function: Callable[[NDArray[Any], NDArray[Any], Floats], float]
+    function: Callable[[NDArray[Any], NDArray[Any], Floats, bool], float]
     higher: bool
     doc: str
+    outputs: int = 1
 
 
 METRICS: Final[dict[str, Metric]] = {
@@ -172,12 +184,13 @@ def resolve(metrics: Asked) -> dict[str, str | Custom]:
         listed = [metrics] if single else check_entries("metrics", metrics, names)
         named = {}
         for metric in listed:
-            name = metric if isinstance(metric, str) else getattr(metric, "__name__", "")
+            own = getattr(metric, "__name__", "") or type(metric).__name__
+            name = metric if isinstance(metric, str) else own
             if name in named:
                 raise ValueError(
                     f"metrics: the name {name!r} is there twice; give a dict of name to function."
                 )
-            named[name or type(metric).__name__] = metric
+            named[name] = metric
     for name, metric in named.items():
         if not callable(metric):
             get_metric(metric)
@@ -186,8 +199,22 @@ def resolve(metrics: Asked) -> dict[str, str | Custom]:
     return named
 
 
+def check_outputs(metrics: Mapping[str, str | Custom], outputs: int) -> None:
+    """Raise ValueError where a metric needs more outputs than a network has."""
+    for metric in metrics.values():
+        if isinstance(metric, str) and get_metric(metric).outputs > outputs:
+            raise ValueError(
+                f"metrics: {metric!r} ranks classes, and one output has none; take 'accuracy'."
+            )
+
+
 def compute(
-    metrics: Asked, y: ArrayLike, outputs: ArrayLike, weight: ArrayLike | None = None
+    metrics: Asked,
+    y: ArrayLike,
+    outputs: ArrayLike,
+    weight: ArrayLike | None = None,
+    *,
+    several: bool | None = None,
 ) -> dict[str, float]:
     """Values of the metrics by name.
 
@@ -196,6 +223,11 @@ def compute(
         y: labels (n,), or float targets (n,) or (n, k).
         outputs: (n, k) or (n,).
         weight: (n,) weights of the rows, or None; callables do not get them.
+        several: each output is a yes or no of its own, as under binary_cross_entropy; None: where
+            rows of y do not sum to 1.
+
+    Returns:
+        The values by name. Where an output is NaN so are all but the callables'.
 
     Raises:
         ValueError: an unknown name, unequal numbers of rows, or a callable's value that is not a
@@ -210,12 +242,21 @@ def compute(
     table = raw.reshape(len(raw), -1)
     share = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
     share = share / share.sum()
+    if several is None:
+        several = _several_labels(target)
+    several = several and target.ndim == 2 and table.shape[1] > 1
+    asked, lost = resolve(metrics), bool(np.isnan(table).any())
+    check_outputs(asked, table.shape[1])
+    guarded = target.view()
+    guarded.flags.writeable = False  # it may be the caller's own, and read-only
     values = {}
-    for name, metric in resolve(metrics).items():
-        if isinstance(metric, str):
-            values[name] = get_metric(metric).function(target, table, share)
+    for name, metric in asked.items():
+        if not isinstance(metric, str):
+            values[name] = check_real(f"metric {name}(y, outputs)", metric(guarded, raw))
+        elif lost:
+            values[name] = float("nan")
         else:
-            values[name] = check_real(f"metric {name}(y, outputs)", metric(target, raw))
+            values[name] = get_metric(metric).function(target, table, share, several)
     return values
 
 

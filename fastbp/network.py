@@ -199,6 +199,11 @@ class Network(Parameters, Passes, Placement, Bridges):
             outputs = (outputs > 0.5).astype(np.int64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
+    @property
+    def _several(self) -> bool:
+        """Each output is a decision of its own."""
+        return self.loss_name == "binary_cross_entropy"
+
     def evaluate(
         self,
         X: ArrayLike,
@@ -209,8 +214,18 @@ class Network(Parameters, Passes, Placement, Bridges):
     ) -> dict[str, float]:
         """The loss and the metrics asked for, by name, without dropout, by running statistics.
 
+        Args:
+            X: (n, inputs).
+            y: labels (n,) or targets (n, outputs).
+            metrics: names of `fastbp.metrics.METRICS`, functions f(y, outputs), or a dict of them.
+            sample_weight: (n,); metrics that are functions do not get them.
+
         Returns:
-            {"loss": ..., metric: ...}.
+            {"loss": ..., metric: ...}; the loss as `loss` gives it: the mean over the samples, or
+            their sum with reduction="sum".
+
+        Raises:
+            ValueError, TypeError: bad data, or an unknown metric.
         """
         matrix = self._as_matrix(X, sparse=True)
         batch = self._batch(matrix, y, sample_weight)
@@ -218,7 +233,8 @@ class Network(Parameters, Passes, Placement, Bridges):
         if metrics:
             truth = batch.labels if batch.labels.size else batch.targets
             weights = batch.weights if batch.weights.size else None
-            values |= compute(metrics, truth, self._infer(matrix, logits=False), weights)
+            outputs = self._infer(matrix, logits=False)
+            values |= compute(metrics, truth, outputs, weights, several=self._several)
         return values
 
     def loss(

@@ -76,6 +76,7 @@ class Run:
         self.done = 0  # steps of this fit
         self.begun = 0  # steps of the epoch under way
         self.spent = 0.0  # seconds that it has taken
+        self.rate = 0.0  # of the last step
         self.stopped = ""
         self.diverged = False
         self.on_divergence = trainer.on_divergence
@@ -185,6 +186,7 @@ class Run:
         trainer = self.trainer
         recipe = self._recipe(first, count, trainer.step)
         before = self.work.results[loop.STEPS]
+        self.rate = float(recipe.rates[-1])
         clock = time.perf_counter()
         try:
             done = self._steps(first, count, recipe)
@@ -286,11 +288,9 @@ class Run:
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""
         trainer, results, figures = self.trainer, self.totals(), self._figures()
-        last = self.trainer.step - 1
-        rates = trainer.schedule.rates(last, 1, self.total, trainer.schedule_state)
         values: dict[str, Any] = {
             "loss": _ratio(results[loop.LOSS_SUM], results[loop.WEIGHT_SUM]),
-            "lr": float(rates[0]),
+            "lr": self.rate,
         }
         if self.held is not None:
             values["validation_loss"] = self._held_loss()
@@ -315,7 +315,10 @@ class Run:
     def _metrics(self) -> dict[str, float]:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
         outputs = data.outputs(self.net)
-        found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
+        found = compute(
+            self.trainer.metrics, data.truth, outputs, data.weights_or_none,
+            several=self.net._several,
+        )  # fmt: skip
         return {prefix + name: value for name, value in found.items()}
 
 

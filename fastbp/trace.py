@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .data import as_targets
+from .data import as_targets, needs_screening
 from .errors import check_integer
 from .kernels.tables import ACTIVATIONS, LOSSES
-from .passes import SEEDS
+from .passes import SEEDS, unfit
 
 if TYPE_CHECKING:
     from .network import Network
@@ -58,6 +58,8 @@ def trace(
         seed: of the dropout masks; None: the network's.
     """
     A = np.asarray(network._as_matrix(X))
+    if not needs_screening(A) and (message := unfit(A, "X")):  # of a memory map
+        raise ValueError(message)
     network._check_rows(len(A), training)
     Y = as_targets(
         network._on_host(y), len(A), network.layers[-1].units, network.dtype, network.loss_name

@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
-from fastbp.kernels.cpu import cold, table
+from fastbp.kernels.cpu import cold, jit, table
 from fastbp.kernels.cpu.entries import Entries
 from fastbp.kernels.cpu.jit import JIT_DISABLED
+from fastbp.kernels.cpu.operands import make_packing
+from fastbp.kernels.cpu.tiles import TILE_SETS
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
@@ -173,6 +175,26 @@ def test_the_directory_is_private(cache: Path) -> None:
     folder.chmod(0o777)  # as somebody may have made it
     run(cache)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+def test_no_two_functions_may_have_one_name_in_compiled_code() -> None:
+    """Numba names code by a function's name, argument types, and a number that counts from the
+    start of the process: what a function closes over is in none of them. Two processes once put
+    the packing of float32 and of float64 into a cache under one name.
+    """
+    factor = 2
+
+    def scaled(x: int) -> int:
+        return factor * x
+
+    with pytest.raises(TypeError, match=r"scaled closes over factor; .* inline_as"):
+        jit.inline(scaled)
+    assert jit.inline_as("by_two")(scaled).py_func.__qualname__ == "scaled_by_two"
+    tiles = TILE_SETS["avx512"]
+    single, double = (make_packing(tiles, itemsize) for itemsize in (4, 8))
+    for one, other in zip(single, double, strict=True):
+        assert one.py_func.__qualname__ != other.py_func.__qualname__
 
 
 def test_processes_that_start_together_compile_once(python: Any) -> None:

@@ -137,9 +137,7 @@ def test_a_stopping_rule_that_restores_does_so_wherever_it_was_given() -> None:
 def test_two_rules_that_restore_are_refused_before_anything_changes() -> None:
     trainer = Trainer(make_net(), early_stopping=True, stopping=fastbp.EarlyStopping("loss"))
     before = bits_of(trainer.network)
-    with pytest.raises(
-        ValueError, match=r"have 2 rules with restore_best=True .*=False to the"
-    ):
+    with pytest.raises(ValueError, match=r"have 2 rules with restore_best=True .*=False to the"):
         trainer.fit(X, Y, validation=0.3)
     assert bits_of(trainer.network) == before
 

@@ -22,7 +22,7 @@ from .amx_tiles import ROOM_BYTES, build_amx, build_configure, build_release
 from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TILES, build_pack
 from .bf16_tiles import BLOCK_POINTERS, build_dots
 from .emitted import c_function, emitted
-from .jit import inline
+from .jit import inline, inline_as
 from .operands import place_in_b
 from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
 from .tiles import FINISH_NONE, START_C
@@ -62,7 +62,7 @@ def make_bf16_product(instruction: str) -> Any:
     )
     begin_tiles = emitted({0: build_configure if amx else _nothing}, 0)
     end_tiles = emitted({0: build_release if amx else _nothing}, 0)
-    multiply = _make_multiply(build_amx if amx else build_dots)
+    multiply = _make_multiply(build_amx if amx else build_dots, instruction)
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
@@ -103,11 +103,11 @@ def make_bf16_product(instruction: str) -> Any:
     return c_function(product, f"product_bf16_{instruction}", PRODUCT_SIGNATURE)
 
 
-def _make_multiply(build: Callable[..., ir.Function]) -> Any:
+def _make_multiply(build: Callable[..., ir.Function], instruction: str) -> Any:
     """What multiplies `high` packed rows of A by the packed panels of B from column `first` on."""
     block = emitted({v: functools.partial(build, vectors=v) for v in (1, 2)}, BLOCK_POINTERS)
 
-    @inline
+    @inline_as(instruction)
     def multiply(
         packed_a, group, packed_b, first, units, columns, k, part, depth, high, c, c_row, bias,
         judge, judge_row, start, finish, room,

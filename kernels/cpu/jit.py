@@ -49,7 +49,25 @@ def serial(function: Callable[..., Any]) -> Any:
 
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a helper that only other kernels call: not cached alone, no way in from Python."""
+    if function.__closure__:
+        held = ", ".join(function.__code__.co_freevars)
+        raise TypeError(f"{function.__name__} closes over {held}; give it a name by inline_as")
     return numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
+
+
+def inline_as(kind: str) -> Callable[[Callable[..., Any]], Any]:
+    """`inline` for a function within a function, of which there is one of each kind.
+
+    What it closes over is not in its name in compiled code, and its number there counts from the
+    start of the process: without its kind, two that were compiled by two processes may have one
+    name, and who loads both from the cache calls the first for either.
+    """
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        function.__qualname__ = f"{function.__name__}_{kind}"
+        return numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
+
+    return compiled
 
 
 def body(function: Callable[..., Any]) -> Any:

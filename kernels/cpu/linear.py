@@ -171,7 +171,7 @@ def linear_forward(
     result = output("out", out, (len(A), k), A.dtype, inputs)
     kept = np.empty((0, k), A.dtype)
     if Z is not None:
-        kept = output("Z", Z, (len(A), k), A.dtype, inputs)
+        kept = output("Z", Z, (len(A), k), A.dtype, {**inputs, "out": result})
     work = A.size * k // 16
     rest = (kept, result, int(half), _scratches(A.dtype, half))
     launch(_linear_share, _linear_shares, work, A, W, bias, code, *rest)
@@ -208,7 +208,7 @@ def weight_gradient(
     m, k = A.shape[1], dZ.shape[1]
     inputs = {"A": A, "dZ": dZ}
     result = output("out", out, (m, k), A.dtype, inputs)
-    bias = output("bias_out", bias_out, (k,), A.dtype, inputs)
+    bias = output("bias_out", bias_out, (k,), A.dtype, {**inputs, "out": result})
     work = A.size * k // 16
     rest = (result, bias, int(half), _scratches(A.dtype, half))
     launch(_weight_share, _weight_shares, work, A, dZ, *rest)

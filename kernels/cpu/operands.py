@@ -11,7 +11,7 @@ import functools
 from typing import Any, Final
 
 from .emitted import emitted
-from .jit import inline
+from .jit import inline, inline_as
 from .packing import build_copy, build_turn
 from .prefetch import LINE
 from .tiles import TileSet
@@ -30,7 +30,7 @@ SCRATCH_BYTES: Final = PANEL_BYTES + DEPTH_BLOCK_BYTES * A_ROWS  # of one thread
 def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
     """What copies the operands of one dtype: `pack_rows`, `pack_panel` and `turn_across`."""
     lanes = tiles.lanes(itemsize)
-    tall = A_VECTORS * lanes
+    tall, kind = A_VECTORS * lanes, f"{tiles.name}_{itemsize}"
     widths = {*tiles.heights, *range(1, A_VECTORS + 1)}
 
     def chosen(build: Any, widths: Any) -> Any:
@@ -39,7 +39,7 @@ def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
 
     copy, turn = chosen(build_copy, widths), chosen(build_turn, tiles.heights)
 
-    @inline
+    @inline_as(kind)
     def pack_rows(into: int, a: int, a_step: int, rows: int, depth: int, block: int) -> None:
         """A^T, `tall` rows a panel, panels `block` deep; only the last vector of all is masked."""
         for row in range(0, rows, tall):
@@ -49,7 +49,7 @@ def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
                 (into + row * block * itemsize, a + row * itemsize, a_step, depth, here),
             )
 
-    @inline
+    @inline_as(kind)
     def pack_panel(
         into: int, b: int, b_row: int, turned: int, depth: int, vectors: int, columns: int
     ) -> None:
@@ -60,7 +60,7 @@ def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
         else:
             copy(vectors, (into, b, b_row, depth, columns))
 
-    @inline
+    @inline_as(kind)
     def turn_across(into: int, into_row: int, c: int, c_row: int, rows: int, columns: int) -> None:
         """The transpose of C, of at most one vector of rows."""
         turn(1, (into, c, c_row, columns, rows, into_row, rows))

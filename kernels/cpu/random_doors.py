@@ -163,6 +163,16 @@ def perturb(
     return result
 
 
+def _as_words(name: str, value: Any) -> np.ndarray:
+    """Integers from 0 to 2^32 - 1 as the rounds take them."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {array.dtype}; use .astype(np.uint32)")
+    if array.size and (array.min() < 0 or array.max() >= 1 << 32):
+        raise ValueError(f"{name}: expected words from 0 to 2^32 - 1, got others; use % 2**32")
+    return array.astype(U)
+
+
 def philox(counter: Any, key: Any) -> np.ndarray:
     """Philox 4x32-10: four random words for each counter of four words and key of two.
 
@@ -176,12 +186,12 @@ def philox(counter: Any, key: Any) -> np.ndarray:
         uint32 words (..., 4).
 
     Raises:
-        ValueError: a last axis of another length.
+        ValueError, TypeError: a last axis of another length, or what is no such integer.
 
     >>> [hex(word) for word in philox([0, 0, 0, 0], [0, 0])]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    counter, key = np.asarray(counter, U), np.asarray(key, U)
+    counter, key = _as_words("counter", counter), _as_words("key", key)
     for name, value, words in (("counter", counter, 4), ("key", key, 2)):
         if value.ndim == 0 or value.shape[-1] != words:
             raise ValueError(f"{name}: expected a last axis of {words} words, got {value.shape}")
