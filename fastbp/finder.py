@@ -90,7 +90,7 @@ def find_rate(
         raise ValueError(f"low={low:g} must be below high={high:g}")
     steps = check_integer("steps", steps, least=1)
     data, _ = door(trainer.network, X, y, sample_weight, None, trainer.seed)
-    trainer._check_fit(data, None)
+    trainer._check_batch_norm(min(trainer.batch_size or data.samples, data.samples))
     data = _part(data, trainer, steps)
     epochs = max(2, math.ceil(steps / _steps(trainer, data)))
     count = max(round(A_DECADE * math.log10(high / low)), 1)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -23,6 +24,24 @@ MOST_CATEGORIES: Final = 100
 FEW_NUMBERS: Final = 20
 """A target of so many different whole numbers counts as classes."""
 FORMAT: Final = 1
+
+
+class BadCell(ValueError):
+    """Something is wrong in a row: what, where (counted from 0 in the column), and the rest."""
+
+    def __init__(self, what: str, row: int, rest: str) -> None:
+        super().__init__(f"{what} in row {row}{rest}")
+        self.what, self.row, self.rest = what, row, rest
+
+
+@contextmanager
+def _in_file(table: Table) -> Iterator[None]:
+    """Rows are named by their numbers in the file."""
+    try:
+        yield
+    except BadCell as error:
+        where = f"row {table.number(error.row)}"
+        raise ValueError(f"{error.what} in {where}{error.rest}") from None
 
 
 @dataclass(frozen=True)
@@ -64,10 +83,8 @@ class Numeric:
             scaled[np.isnan(scaled)] = 0.0
             result = scaled.astype(np.float32)
         if (infinite := np.isinf(result).any(axis=1)).any():
-            raise ValueError(
-                f"column {self.name!r} is infinite or far too large in row "
-                f"{int(infinite.argmax())} of the data; leave such rows out"
-            )
+            what = f"column {self.name!r} is infinite or far too large"
+            raise BadCell(what, int(infinite.argmax()), "; leave such rows out")
         return result
 
 
@@ -99,6 +116,12 @@ class Category:
 
     def inputs(self, column: Array) -> Array:
         """(n, width) float32."""
+        if column.dtype.kind != "O":
+            raise ValueError(
+                f"column {self.name!r} holds numbers, and was trained on as texts (such as "
+                f"{shown(next((v for v in self.values if v), ''))}); write it as in the data to "
+                "train on"
+            )
         texts = _texts(column)
         return (texts[:, None] == np.array(self.values, dtype=object)).astype(np.float32)
 
@@ -115,7 +138,9 @@ class Classes:
         """Labels in order: of numbers where all are numbers, else of the alphabet."""
         labels = sorted(set(_texts(column).tolist()), key=_order)
         if len(labels) < 2:
-            raise ValueError(f"target {name!r} is {labels[0]!r} in every row: nothing to learn")
+            raise ValueError(
+                f"target {name!r} is {labels[0]!r} in every row to train on: nothing to learn"
+            )
         return cls(name, tuple(labels))
 
     def targets(self, column: Array) -> Array:
@@ -124,10 +149,8 @@ class Classes:
         texts = _texts(column)
         for row, text in enumerate(texts.tolist()):
             if text not in places:
-                raise ValueError(
-                    f"target {self.name!r} is {text!r} in row {row} of the data, which no row to "
-                    f"train on has (it has {', '.join(self.labels[:10])})"
-                )
+                known = f", which no row to train on has (it has {', '.join(self.labels[:10])})"
+                raise BadCell(f"target {self.name!r} is {text!r}", row, known)
         return np.array([places[text] for text in texts.tolist()], dtype=np.int64)
 
 
@@ -144,7 +167,9 @@ class Scaled:
         """Mean and standard deviation."""
         mean, scale = _moments(column, f"target {name!r}")
         if not scale:
-            raise ValueError(f"target {name!r} is {column[0]:g} in every row: nothing to learn")
+            raise ValueError(
+                f"target {name!r} is {column[0]:g} in every row to train on: nothing to learn"
+            )
         return cls(name, mean, scale)
 
     def targets(self, column: Array) -> Array:
@@ -179,8 +204,14 @@ class Preparation:
 
     def inputs(self, table: Table) -> Array:
         """(n, width) float32; ValueError for a column that is not there or has changed its kind."""
-        parts = [c.inputs(table.column(c.name, "the input column")) for c in self.columns]
+        with _in_file(table):
+            parts = [c.inputs(table.column(c.name, "the input column")) for c in self.columns]
         return np.ascontiguousarray(np.hstack(parts))
+
+    def targets(self, table: Table) -> Array:
+        """What the network is to learn; ValueError for a label that was not trained on."""
+        with _in_file(table):
+            return self.target.targets(table.column(self.target.name, "the target"))
 
     def to_json(self) -> str:
         """Everything, as one line of text."""
@@ -233,12 +264,12 @@ def learn(table: Table, target: str, task: str) -> Preparation:
 
 
 def _moments(numbers: Array, what: str) -> tuple[float, float]:
-    """Mean and standard deviation."""
+    """Mean and standard deviation; a spread within the rounding of equal numbers' mean is 0."""
     with np.errstate(over="ignore", invalid="ignore"):
         mean, scale = float(numbers.mean(dtype=np.float64)), float(numbers.std(dtype=np.float64))
     if not (math.isfinite(mean) and math.isfinite(scale)):
         raise ValueError(f"{what} has numbers too large for their mean and spread; scale it first")
-    return mean, scale
+    return mean, 0.0 if scale <= 8 * np.finfo(np.float64).eps * abs(mean) else scale
 
 
 def _are_classes(column: Array) -> bool:

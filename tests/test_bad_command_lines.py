@@ -155,7 +155,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("predict", "/dev/zero", "t.csv"), "is not a regular file"),
     (("predict", "loop.csv", "t.csv"), "cannot be read"), ((*P, "nowhere.csv"), "cannot be read"),
     ((*P, "blank.csv"), "is empty"), ((*P, "inf.csv"), "'length' is not in the data"),
-    ((*P, "far.csv"), "column 'length' is infinite or far too large in row 1"),
+    ((*P, "far.csv"), "column 'length' is infinite or far too large in row 3"),
     ((*P, "endless.csv"), "column 'length' is infinite"), ((*P, "t.csv", "--out", ""), "'--out'"),
     ((*P, "t.csv", "--out", "folder.csv"), "cannot be written"), ((*P, "t.csv", "x"), "(x)"),
     # --- the others

@@ -123,7 +123,7 @@ def _from_module(module: nn.Module) -> list[Found]:
     found: list[Found] = []
     stage = "linear"
     for where, part in _flat(module):
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward:
             _fits(found, part.in_features, where)
             found.append(Found(where, part.weight, part.bias))
             stage = "linear"
@@ -140,9 +140,15 @@ def _from_module(module: nn.Module) -> list[Found]:
 
 def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """The modules of nested Sequentials in order, with their names for messages."""
-    if not isinstance(module, nn.Sequential):
+    if module._forward_hooks or module._forward_pre_hooks:
+        raise ValueError(
+            f"{type(module).__name__} {prefix}".rstrip() + " has forward hooks, which a network "
+            "cannot run; remove them, or give its state_dict() with layers=[...]"
+        )
+    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
         name = type(module).__name__
-        if not prefix and not isinstance(module, nn.Linear):
+        whole = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
+        if (not prefix and not whole) or isinstance(module, nn.Sequential):
             raise TypeError(
                 f"source is a {name}, whose forward can do anything; give an nn.Sequential, or "
                 "module.state_dict() with layers=[...]"
@@ -150,7 +156,8 @@ def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
         return [(f"{name} {prefix}".rstrip(), module)]
     return [
         pair
-        for name, child in module.named_children()
+        for name, child in module._modules.items()  # named_children leaves out what comes again
+        if child is not None
         for pair in _flat(child, f"{prefix}.{name}" if prefix else name)
     ]
 
@@ -179,12 +186,12 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
     if kind not in NAMES:
         raise ValueError(f"{where} has no counterpart in a network: {_way_out(part)}")
     name = NAMES[kind]
-    setting, allowed = SETTINGS.get(name, ("", ()))
-    if setting and getattr(part, setting) not in allowed:
-        raise ValueError(
-            f"{where} has {setting}={shown(getattr(part, setting))}; a network's {name} has "
-            f"{' or '.join(shown(value) for value in allowed)}"
-        )
+    for setting, allowed in SETTINGS.get(name, ()):
+        if getattr(part, setting) not in allowed:
+            raise ValueError(
+                f"{where} has {setting}={shown(getattr(part, setting))}; a network's {name} has "
+                f"{' or '.join(shown(value) for value in allowed)}"
+            )
     early = stage == "dropout" and layer.activation is None and name in _COMMUTE
     if stage != "linear" and not early:
         raise _out_of_order(where, layer)

@@ -100,11 +100,18 @@ def _gelu(graph: Graph, z: str) -> str:
     return graph.add("Mul", graph.add("Mul", z, graph.constant(0.5)), part)
 
 
+def _leaky_relu(graph: Graph, z: str) -> str:
+    """LeakyRelu's alpha is a float32, whatever it multiplies: in float64 max(z, slope z)."""
+    if not graph.double:
+        return graph.add("LeakyRelu", z, alpha=LEAKY_SLOPE)
+    return graph.add("Max", z, graph.add("Mul", z, graph.constant(LEAKY_SLOPE)))
+
+
 ACTIVATIONS: Final[dict[str, Callable[[Graph, str], str]]] = {
     "identity": lambda graph, z: z,
     "step": _step,
     "relu": lambda graph, z: graph.add("Relu", z),
-    "leaky_relu": lambda graph, z: graph.add("LeakyRelu", z, alpha=LEAKY_SLOPE),
+    "leaky_relu": _leaky_relu,
     "elu": _elu,
     "sigmoid": lambda graph, z: graph.add("Sigmoid", z),
     "tanh": lambda graph, z: graph.add("Tanh", z),

@@ -55,13 +55,14 @@ def export(net: Network, classes: Sequence[Any] | None) -> Any:
         )
     hidden = _hidden_activation(layers[:-1])
     last = layers[-1]
-    out = "identity" if last.activation == "identity" else None
+    squared = net.loss_name in {"squared_error", "half_squared_error"}
+    out = "identity" if last.activation == "identity" and squared else None
     out = _KINDS.get((last.activation, net.loss_name), out)
     if out is None:
         raise ValueError(
             f"the last layer ({last.activation}, loss {net.loss_name}) has no counterpart in "
             "scikit-learn, which has softmax with cross_entropy, sigmoid with "
-            "binary_cross_entropy, exp with poisson, and identity"
+            "binary_cross_entropy, exp with poisson, and identity with a squared error"
         )
     if out == "softmax" and last.W.shape[1] == 2:
         W, b = last.W.astype(np.float64), last.b.astype(np.float64)

@@ -62,14 +62,14 @@ MODULES: Final[dict[str, Callable[[], nn.Module]]] = {
 }
 """The module for each activation."""
 
-SETTINGS: Final[dict[str, tuple[str, tuple[Any, ...]]]] = {
-    "leaky_relu": ("negative_slope", (LEAKY_SLOPE,)),
-    "elu": ("alpha", (ELU_ALPHA,)),
-    "softplus": ("beta", (1.0,)),
-    "gelu": ("approximate", ("none",)),
-    "softmax": ("dim", (1, -1)),
+SETTINGS: Final[dict[str, tuple[tuple[str, tuple[Any, ...]], ...]]] = {
+    "leaky_relu": (("negative_slope", (LEAKY_SLOPE,)),),
+    "elu": (("alpha", (ELU_ALPHA,)),),
+    "softplus": (("beta", (1.0,)), ("threshold", (20.0,))),
+    "gelu": (("approximate", ("none",)),),
+    "softmax": (("dim", (1, -1)),),
 }
-"""The setting of a module that decides whether it is ours, and the values that it may have."""
+"""The settings of a module that decide whether it is ours, and the values that they may have."""
 
 NAMES: Final = {type(make()): name for name, make in MODULES.items()}
 """Activations by the type of their module."""

@@ -123,13 +123,15 @@ def _print_passes(
 
 
 def _target(rng: Any, units: int, loss: str) -> Any:
-    """A target that the loss allows: a class, a probability or any number."""
+    """A target that the loss allows: a class, a probability, a count or any number."""
     import numpy as np
 
     if loss == "cross_entropy":
         return np.eye(units)[rng.integers(units)]
     if loss == "binary_cross_entropy":
         return rng.integers(2, size=units).astype(float)
+    if loss == "poisson":
+        return rng.poisson(2.0, size=units).astype(float)
     return rng.standard_normal(units)
 
 

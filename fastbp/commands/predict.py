@@ -119,12 +119,16 @@ def _write(out: Path, columns: dict[str, Array]) -> None:
 
 
 def _write_delimited(file: Any, columns: dict[str, Array], delimiter: str) -> None:
-    """A header line and a row a line; probabilities to 6 digits, values to 9 (float32 has 7)."""
+    """A header line and a row a line; probabilities to 6 digits, values as they are.
+
+    A value is the network's output times a scale plus a mean: beside a large mean, digits beyond
+    float32's 7 tell the rows apart.
+    """
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     writer.writerow(columns)
     cells = [
         values if name == "prediction" and values.dtype.kind == "U"
-        else [f"{v:.9g}" if name == "prediction" else f"{v:.6g}" for v in values]
+        else [repr(float(v)) if name == "prediction" else f"{v:.6g}" for v in values]
         for name, values in columns.items()
     ]  # fmt: skip
     writer.writerows(zip(*cells, strict=True))
@@ -140,7 +144,7 @@ def _score(columns: dict[str, Array], table: Table, preparation: Preparation) ->
     if target.name not in table.columns or table.columns[target.name].ndim > 1:
         return None
     try:
-        truth = target.targets(table.columns[target.name])
+        truth = preparation.targets(table)
     except ValueError:
         return None  # other labels than those known: nothing to compare
     predicted = columns["prediction"]

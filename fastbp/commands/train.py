@@ -72,6 +72,8 @@ def train(
     options.check_replaceable("--out", out)
     if report is not None:
         options.check_replaceable("--report", report)
+        if report.resolve() == out.resolve():
+            raise options.refuse("--report", f"{str(report)!r} is where --out puts the model.")
     options.check_choice("--task", task, TASKS)
     if not 0.0 < holdout < 1.0:
         raise options.refuse("--holdout", f"{holdout:g} is not above 0 and below 1.")
@@ -165,6 +167,8 @@ def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
         raise options.refuse("--ignore", str(error)) from None
     if target in ignore:
         raise options.refuse("--ignore", f"{target!r} is the target.")
+    if truth.ndim == 2 and truth.shape[1] == 1:
+        truth = table.columns[target] = truth[:, 0]
     if truth.ndim > 1:
         raise options.refuse("--target", f"{target!r} has {truth.shape[1]} columns; give one.")
     missing = (truth == "") if truth.dtype.kind == "O" else truth != truth
@@ -191,8 +195,7 @@ def _split(table: Table, target: str, task: str, share: float, seed: int) -> Spl
     part, rest = table.take(chosen), table.take(held)
     try:
         preparation = learn(part, target, task)
-        y = preparation.target.targets(part.columns[target])
-        yv = preparation.target.targets(rest.columns[target])
+        y, yv = preparation.targets(part), preparation.targets(rest)
         return Split(preparation, preparation.inputs(part), y, preparation.inputs(rest), yv)
     except ValueError as error:
         raise options.refuse("DATA", str(error)) from None

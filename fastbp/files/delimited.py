@@ -62,18 +62,27 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return cell.strip().lower() not in BLANK
+    return cell.strip().lower() not in BLANK and _plain(cell)
+
+
+def _plain(cell: str) -> bool:
+    """Python also reads 1_0 and other scripts' digits as numbers: here these are texts."""
+    return cell.isascii() and "_" not in cell
 
 
 def _column(cells: tuple[str, ...]) -> Array:
     """Numbers where all that is there are numbers, texts otherwise."""
+    plain = all(map(_plain, cells))
     try:
-        return np.array(cells, dtype=np.float64)
+        if plain:
+            return np.array(cells, dtype=np.float64)
     except ValueError:
         pass
     stripped = [cell.strip() for cell in cells]
     blank = [cell.lower() in BLANK for cell in stripped]
     try:
+        if not plain:
+            raise ValueError
         return np.array(
             ["nan" if empty else cell for cell, empty in zip(stripped, blank, strict=True)],
             dtype=np.float64,

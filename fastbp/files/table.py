@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,12 @@ class Table:
         columns: arrays (n,) of float64 (NaN: missing) or of str objects ("": missing); or, for
             names of blocks, arrays (n, m) of numbers whose columns belong together.
         first: number of the first row in the file, for messages: 2 under a header line.
+        rows: of some rows alone, their places among those of the file.
     """
 
     columns: dict[str, Array]
     first: int = 0
+    rows: Array | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -46,11 +48,16 @@ class Table:
     def without(self, names: Iterable[str]) -> Table:
         """The table less some columns."""
         left = set(names)
-        return Table({n: c for n, c in self.columns.items() if n not in left}, self.first)
+        return replace(self, columns={n: c for n, c in self.columns.items() if n not in left})
 
     def take(self, rows: Array) -> Table:
         """Some rows alone."""
-        return Table({name: column[rows] for name, column in self.columns.items()}, self.first)
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(self, columns=columns, rows=rows if self.rows is None else self.rows[rows])
+
+    def number(self, row: int) -> int:
+        """The number of a row in the file."""
+        return self.first + int(row if self.rows is None else self.rows[row])
 
     def checked(self, path: Path) -> Table:
         """The table, if it has rows, all columns of one length.

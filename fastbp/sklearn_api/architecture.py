@@ -85,13 +85,14 @@ def build(estimator: Any, units: list[int], dtype: Any, seed: int = 0) -> Networ
     )
 
 
-def draw(net: Network, random_state: np.random.RandomState) -> None:
+def draw(net: Network, activation: str, random_state: np.random.RandomState) -> None:
     """Weights and biases from `random_state`, in scikit-learn's order and bounds.
 
     Uniform within sqrt(6 / (inputs + units)), sqrt(2 / ...) where the hidden units are logistic
-    (Glorot and Bengio, 2010). With batch norm the drawn biases are not used.
+    (Glorot and Bengio, 2010), or would be: `activation` counts where there are none. With batch
+    norm the drawn biases are not used.
     """
-    hidden = [layer.activation for layer in net.layers[:-1]] or [""]
+    hidden = [layer.activation for layer in net.layers[:-1]] or [NAMES.get(activation, activation)]
     factors = [2.0 if name == "sigmoid" else 6.0 for name in (*hidden, hidden[-1])]
     for layer, factor in zip(net.layers, factors[-len(net.layers) :], strict=True):
         bound = np.sqrt(factor / (layer.inputs + layer.units))

@@ -20,6 +20,11 @@ from .lbfgs import fit_lbfgs
 from .stochastic import fit_stochastic
 from .views import HoldsNetwork
 
+_OF_THE_NETWORK = (
+    "activation", "activations", "dropout", "batch_norm", "objective", "dtype", "device",
+    "precision",
+)  # fmt: skip
+"""Parameters that `build` reads."""
 NOT_FINITE = (
     "Solver produced non-finite parameter weights. The input data may contain large values and need"
     " to be preprocessed."
@@ -107,7 +112,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         sample_weight = self._weighted(y, sample_weight, incremental)
         if sample_weight is not None and (sample_weight < 0).any():
             raise ValueError("a sample's weight is negative; sample_weight must be 0 or more")
-        known = None if first_pass else self._ready()
+        known = None if first_pass else self._as_set(self._ready())
         dtype = self._network_dtype(X) if known is None else known.dtype
         data = self._data(X, y, sample_weight, dtype)
         held = self._held_out(held_out, dtype)
@@ -117,6 +122,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         self._random_state = check_random_state(self.random_state)
         net = self._initialize(units, dtype) if known is None else known
         self._adopt(net)
+        self._set = self._settings()
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         given = {"X": X, "y": y, "metadata": metadata}
         # partial_fit is no fit of its own to scikit-learn's callbacks.
@@ -129,6 +135,31 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         if not np.isfinite(net.parameters).all():
             raise ValueError(NOT_FINITE)
         return self
+
+    def _settings(self) -> str:
+        """What the network was built by."""
+        return repr([getattr(self, name) for name in _OF_THE_NETWORK])
+
+    def _as_set(self, net: Network) -> Network:
+        """The network with what the parameters ask for now; its numbers stay.
+
+        Raises:
+            ValueError: it would have other parameters.
+        """
+        if self.__dict__.get("_set") in {None, self._settings()}:  # None: put together by hand
+            return net
+        dtype = net.dtype if self.dtype is None else np.dtype(self.dtype)
+        new = build(self, [net.inputs, *(layer.units for layer in net.layers)], dtype, net.seed)
+        if [view.shape for view in new.tensors().values()] != [
+            view.shape for view in net.tensors().values()
+        ]:
+            raise ValueError(
+                f"batch_norm={self.batch_norm!r} gives the network that is trained further other "
+                "parameters; give it as before, or warm_start=False"
+            )
+        for mine, old in zip(new.tensors().values(), net.tensors().values(), strict=True):
+            mine[...] = old
+        return new
 
     def _data(self, X: Any, y: Any, sample_weight: Any, dtype: np.dtype[Any]) -> Data:
         """Validated samples, targets and weights as the engine takes them."""
@@ -174,7 +205,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         self.n_layers_ = len(units)
         self.out_activation_ = self._output_activation()
         net = build(self, units, dtype)
-        draw(net, self._random_state)
+        draw(net, self.activation, self._random_state)
         if np.any(self.dropout) or self.perturbation:
             # Only then: other draws stay where scikit-learn's are.
             net.seed = int(self._random_state.randint(2**31 - 1))

@@ -205,6 +205,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         assert out is not None
         if held.labels.size:
             right = out.argmax(axis=1) == held.labels
+        elif len(self.classes_) == 1:  # `predict` has no other answer
+            right = np.ones(len(out))
         else:
             right = ((out > 0.5) == (held.targets > 0.5)).all(axis=1)
         return float(np.average(right, weights=held.weights_or_none))
