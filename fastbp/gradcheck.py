@@ -21,6 +21,9 @@ STEPS: Final = (1e-3, 1e-4, 1e-5, 1e-6)
 """Steps of the central differences, tried in turn until one settles the matter."""
 TOLERANCE: Final = {"central": 1e-8, "complex": 1e-12}
 """Largest error of a right gradient, as a share of the network's largest gradient."""
+EPS: Final = float(np.finfo(np.float64).eps)
+ROUNDINGS: Final = 64
+"""Units of the last place of losses and outputs below which a gradient counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,18 @@ def check_gradients(
     if method == "complex":
         _refuse_kinks(net)
         found = complex_gradient(net, X, y, chosen, **options)
+        resolution = abs(net.loss(X, y, **options))
     else:
         batch = net._batch(X, y, sample_weight, training, sparse=False)
         differences = _Differences(net, batch, training, net.seed if seed is None else seed)
         found, kinks = _central(differences, chosen, gradient, scale)
+        resolution = differences.largest / max(STEPS)
     errors = np.abs(gradient[chosen] - found) / scale
+    # What no difference tells from 0: the rounding of the losses, and of outputs times inputs.
+    rows = net._as_matrix(X)
+    resolution += float(np.abs(net.forward(rows)).max() * max(1.0, np.abs(rows).max()))
+    if max(np.abs(gradient).max(), np.abs(found).max()) <= ROUNDINGS * EPS * resolution:
+        errors[:] = 0.0
     worst = int(errors.argmax())
     return GradientCheck(
         float(errors[worst]),
@@ -138,6 +148,7 @@ class _Differences:
 
     def __init__(self, net: Network, batch: Batch, training: bool, seed: int) -> None:
         self.net, self.batch, self.training, self.seed = net, batch, training, seed
+        self.largest = 0.0  # of the losses
         self._replay: Replay | None = None
 
     def slope(self, place: int, h: float) -> float:
@@ -147,6 +158,7 @@ class _Differences:
             w[place] = kept + shift
             values.append(self.net._loss(self.batch, self.seed, self.training))
         w[place] = kept
+        self.largest = max(self.largest, *map(abs, values))
         high, low, far, near = values
         return (8.0 * (high - low) - (far - near)) / (12.0 * h)
 

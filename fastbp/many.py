@@ -216,6 +216,7 @@ def _cases(
                 doors[key] = Data.canonical(net, given_X, y, weights, ("X", "y"))
                 matrices[net.dtype] = doors[key].X
             part_of, held, copied = _held(trainer, doors[key], validation, part, place)
+            trainer._check_settings()
             trainer._check_fit(part_of, held)
             check_begin(trainer)
             size = min(trainer.batch_size or part_of.samples, part_of.samples)

@@ -93,14 +93,14 @@ class Network(Parameters, Passes, Placement, Bridges):
         self.inputs = check_integer("inputs", inputs, least=1)
         self.dtype = _dtype(dtype)
         self.seed = check_integer("seed", seed, least=0, most=SEEDS)
-        self.reduction = check_name("reduction", reduction, ("mean", "sum"))
+        self._reduction = check_name("reduction", reduction, ("mean", "sum"))
         self.device = check_device(device)
         self._card_made = None
         is_bf16(precision, self.dtype)
         check_place(self.device, precision)
         self._precision = precision
         self.layers = self._bind(layers)
-        self.loss_name = choose_loss(loss, self.layers[-1].description, len(self.layers) - 1)
+        self._loss_name = choose_loss(loss, self.layers[-1].description, len(self.layers) - 1)
         self._specs = [layer.description.spec(layer.inputs) for layer in self.layers]
         self._slots, size, running = parameter_slots(self._specs)
         try:

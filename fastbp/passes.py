@@ -47,8 +47,8 @@ class Passes:
     inputs: int
     dtype: np.dtype[Any]
     seed: int
-    reduction: str
-    loss_name: str
+    _reduction: str
+    _loss_name: str
     _precision: str | None
     _specs: list[LayerSpec]
     _parameters: Array
@@ -59,6 +59,16 @@ class Passes:
     _card: Any
     _as_matrix: Callable[..., Any]
     _on_host: Callable[[Any], Any]
+
+    @property
+    def reduction(self) -> str:
+        """What becomes of the samples' losses, "mean" or "sum"; as the network was made."""
+        return self._reduction
+
+    @property
+    def loss_name(self) -> str:
+        """Name of the loss, one of `fastbp.kernels.tables.LOSSES`; as the network was made."""
+        return self._loss_name
 
     def _infer(self, X: Any, *, logits: bool) -> NDArray[Any]:
         """Outputs (or logits, where the loss is computed from them) by running statistics."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,7 +29,7 @@ from .history import History
 from .job import BestOf, Fit, claimed
 from .metrics import resolve
 from .network import Network
-from .optimizers import get_optimizer
+from .optimizers import Optimizer, get_optimizer
 from .passes import SEEDS
 from .ranks import world_of
 from .samples import door, given
@@ -41,6 +41,27 @@ from .underway import Underway
 
 if TYPE_CHECKING:
     from .finder import RateSearch
+
+
+def _unless_none(check: Callable[..., Any], **limits: Any) -> Callable[[str, Any], Any]:
+    return lambda name, value: None if value is None else check(name, value, **limits)
+
+
+_SETTINGS: Final[dict[str, Callable[[str, Any], Any]]] = {
+    "batch_size": _unless_none(check_integer, least=1),
+    "sampling": lambda name, value: check_name(name, value, SAMPLINGS),
+    "weight_decay": check_not_negative,
+    "perturbation": check_not_negative,
+    "clip_norm": _unless_none(check_positive),
+    "clip_value": _unless_none(check_positive),
+    "restarts": lambda name, value: check_integer(name, value, least=1),
+    "on_divergence": lambda name, value: check_name(name, value, ("raise", "warn")),
+    "seed": lambda name, value: check_integer(name, value, 0, SEEDS),
+    "n_threads": _unless_none(check_integer, least=1, most=MOST_THREADS),
+    "progress": _unless_none(check_flag),
+    "distributed": lambda name, value: None if value is None else check_name(name, value, ("mpi",)),
+}
+"""What each setting may be; they may be set between two fits."""
 
 
 class Trainer(Fitting):
@@ -110,41 +131,62 @@ class Trainer(Fitting):
         if not isinstance(network, Network):
             raise TypeError(f"network={shown(network)} must be a fastbp.Network")
         self.network = network
-        self.optimizer = get_optimizer(optimizer)
-        self.batch_size = (
-            None if batch_size is None else check_integer("batch_size", batch_size, least=1)
-        )
-        self.sampling = check_name("sampling", sampling, SAMPLINGS)
-        self.weight_decay = check_not_negative("weight_decay", weight_decay)
-        self.perturbation = check_not_negative("perturbation", perturbation)
-        self.clip_norm = None if clip_norm is None else check_positive("clip_norm", clip_norm)
-        self.clip_value = None if clip_value is None else check_positive("clip_value", clip_value)
+        self.optimizer = optimizer
+        self.batch_size, self.sampling = batch_size, sampling
+        self.weight_decay, self.perturbation = weight_decay, perturbation
+        self.clip_norm, self.clip_value = clip_norm, clip_value
         self.early_stopping = as_early_stopping(early_stopping)
         self.stopping = as_stopping(stopping)
         self.metrics = resolve(metrics)
         self.callbacks = as_callbacks(callbacks)
-        self.restarts = check_integer("restarts", restarts, least=1)
-        self.on_divergence = check_name("on_divergence", on_divergence, ("raise", "warn"))
-        self.seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)
-        self.n_threads = (
-            None if n_threads is None else check_integer("n_threads", n_threads, 1, MOST_THREADS)
-        )
-        self.progress = progress if progress is None else check_flag("progress", progress)
+        self.restarts, self.on_divergence = restarts, on_divergence
+        self.seed = network.seed if seed is None else seed
+        self.n_threads, self.progress = n_threads, progress
         self.checkpoint, self.every = as_path(checkpoint), Every.of(every)
-        self.distributed = (
-            None if distributed is None else check_name("distributed", distributed, ("mpi",))
-        )
+        self.distributed = distributed
+        self._check_settings()
         world_of(self.distributed)  # what is missing is said now
         self._check_batch_norm(self.batch_size)
         self.history = History()
         self.epoch = 0
         self.step = 0
-        self.schedule = self.optimizer.schedule
-        self.schedule_state = self.schedule.initial_state()
-        size = network.parameters.size
-        self._state = np.zeros((len(self.optimizer.rows), size), network.dtype)
         self._cut_short: Underway | None = None  # what the next fit goes on with
         self._job: Fit | BestOf | None = None  # the fit under way
+
+    def _check_settings(self) -> None:
+        """Refuse what may not be, of the constructor's arguments and of what was set since.
+
+        Raises:
+            ValueError, TypeError: one is out of range or unknown, or the network is another one.
+        """
+        for name, check in _SETTINGS.items():
+            setattr(self, name, check(name, getattr(self, name)))
+        wanted = len(self.optimizer.rows), self.network._parameters.size
+        if (self._state.shape, self._state.dtype) != (wanted, self.network.dtype):
+            raise ValueError(
+                f"trainer.network={shown(self.network)} is not the network that this trainer has "
+                "optimizer rows for; make a new Trainer for it."
+            )
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer. Set between two fits, its rates begin anew; rows of the same rule stay."""
+        return self._optimizer
+
+    @optimizer.setter
+    def optimizer(self, optimizer: Any) -> None:
+        new, old = get_optimizer(optimizer), vars(self).get("_optimizer")
+        if "_claim" in vars(self.network):
+            raise RuntimeError(
+                f"optimizer={shown(optimizer)} was set while the network is trained; set it "
+                "between two fits, or give a schedule: SGD(fastbp.Cosine(0.1))"
+            )
+        self._optimizer = new
+        self.schedule = new.schedule
+        self.schedule_state = self.schedule.initial_state()
+        if old is None or old.name != new.name:
+            size = self.network._parameters.size
+            self._state = np.zeros((len(new.rows), size), self.network.dtype)
 
     @property
     def state(self) -> NDArray[Any]:
@@ -193,6 +235,7 @@ class Trainer(Fitting):
             DivergenceError: a loss or weight is not finite; the network has the weights of the
                 last finite step.
         """
+        self._check_settings()
         epochs = check_integer("epochs", epochs, least=1)
         hooks = self.callbacks + as_callbacks(callbacks)
         world = self._world
@@ -242,6 +285,7 @@ class Trainer(Fitting):
         >>> len(history), history.loss[-1] < history.loss[0]
         (4, True)
         """
+        self._check_settings()
         epochs = None if epochs is None else check_integer("epochs", epochs, least=1)
         steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
         hooks = self.callbacks + as_callbacks(callbacks)

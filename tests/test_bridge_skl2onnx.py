@@ -72,3 +72,12 @@ def test_zipmap_gives_dictionaries():
     model = Classifier((3,), max_iter=2, random_state=0).fit(X, LABELS["text"])
     rows = run(make_pipeline(StandardScaler(), model).fit(X, LABELS["text"]), "float32")[1]
     assert list(rows[0]) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(("classifier", "regressor"), estimators())
+def test_labels_that_are_whole_floats_and_one_class(classifier, regressor):
+    register_skl2onnx(classifier, regressor)
+    for y in (LABELS["binary"].astype(float), np.full(40, 7)):
+        model = classifier(hidden_layer_sizes=4, max_iter=2, random_state=0).fit(X, y)
+        labels, _ = run(make_pipeline(model), "float32", zipmap=False)
+        assert np.array_equal(labels, model.predict(X))

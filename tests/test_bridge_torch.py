@@ -214,3 +214,38 @@ def test_output_and_logits_need_a_bare_end():
     ):
         net.to_torch(logits=True)
     assert [type(m) for m in Network(2, [Dense(1, "sigmoid")]).to_torch(logits=True)] == [nn.Linear]
+
+
+def test_a_module_that_comes_twice_is_there_twice():
+    act, square = nn.ReLU(), nn.Linear(8, 8)
+    module = nn.Sequential(nn.Linear(4, 8), act, square, act, square, act, nn.Linear(8, 2))
+    net = Network.from_torch(module)
+    X = np.random.default_rng(0).standard_normal((9, 4)).astype("float32")
+    want = module(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(net.forward(X), want, rtol=0, atol=1e-6)
+
+
+def test_what_a_module_does_by_itself_is_refused():
+    class Doubled(nn.Sequential):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    class Shifted(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    for module, message in (
+        (Doubled(nn.Linear(2, 2)), "Doubled, whose forward can do anything"),
+        (nn.Sequential(nn.Linear(2, 2), Doubled(nn.Linear(2, 2))), "Doubled, whose forward can"),
+        (Shifted(2, 2), "Shifted, whose forward can do anything"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            Network.from_torch(module)
+    with pytest.raises(ValueError, match="Shifted 1 has no counterpart"):
+        Network.from_torch(nn.Sequential(nn.Linear(2, 2), Shifted(2, 2)))
+    hooked = nn.Sequential(nn.Linear(2, 2))
+    hooked[0].register_forward_hook(lambda module, given, out: 2 * out)
+    with pytest.raises(ValueError, match="Linear 0 has forward hooks"):
+        Network.from_torch(hooked)
+    with pytest.raises(ValueError, match=r"has threshold=0.1; a network's softplus has 20"):
+        Network.from_torch(nn.Sequential(nn.Linear(2, 2), nn.Softplus(threshold=0.1)))

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from fastbp import cli
+from fastbp.kernels.tables import LOSSES
 
 
 def run(capsys, *arguments):
@@ -129,3 +130,9 @@ def test_the_installed_script_passes_its_status_on():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("fastbp: No such command 'nothing'")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_is_explained(capsys, loss):
+    status, _, said = run(capsys, "explain", "--loss", loss)
+    assert (status, said) == (0, "")

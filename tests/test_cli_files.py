@@ -10,7 +10,7 @@ import pytest
 
 from fastbp import Dense, Network, cli, io
 from fastbp.files import read
-from fastbp.preparation import Preparation
+from fastbp.preparation import Preparation, learn
 
 RNG = np.random.default_rng(0)
 ROWS = 120
@@ -280,3 +280,60 @@ def test_tables_without_a_header_and_with_quotes(tmp_path):
     columns = read(tmp_path / "quoted.csv").columns
     assert columns["name, first"].tolist() == ["A, B", 'say "x"']
     assert np.isnan(columns["n"][1])
+
+
+def write(path, header, lines):
+    path.write_text("\n".join([header, *lines, ""]))
+
+
+def test_digits_beside_a_large_mean_are_written(capsys, folder):
+    write(folder / "times.csv", "x,y", (f"{i / 100},{1.7e12 + 50 * i}" for i in range(200)))
+    run(capsys, "train", "times.csv", "--target", "y", "--epochs", "40", "--task", "regression")
+    run(capsys, "predict", "model.safetensors", "times.csv", "--out", "found.csv")
+    with open("found.csv", newline="") as file:
+        found = [float(row["prediction"]) for row in csv.DictReader(file)]
+    assert len(set(found)) > 190
+
+
+@pytest.mark.parametrize("value", ["0.1", "1e100", "-7.3"])
+def test_a_column_of_one_number_has_no_spread(capsys, folder, value):
+    write(folder / "same.csv", "x,k,y", (f"{i},{value},{2 * i}" for i in range(60)))
+    table = read(folder / "same.csv")
+    assert learn(table, "y", "regression").columns[1].scale == 1.0
+    status, _, said = run(capsys, "train", "same.csv", "--target", "k", "--task", "regression")
+    assert status == 2
+    assert "in every row to train on: nothing to learn" in said
+
+
+def test_texts_that_came_as_numbers_are_refused(capsys, folder):
+    codes = ["01", "02", "03", "A4"]
+    write(folder / "zips.csv", "zip,y", (f"{codes[i % 4]},{i % 4}" for i in range(60)))
+    write(folder / "few.csv", "zip,y", ["01,0", "02,1"])
+    run(capsys, "train", "zips.csv", "--target", "y", "--epochs", "2")
+    status, _, said = run(capsys, "predict", "model.safetensors", "few.csv", "--out", "found.csv")
+    assert status == 2
+    assert "column 'zip' holds numbers, and was trained on as texts" in said
+
+
+def test_rows_are_named_by_their_numbers_in_the_file(capsys, folder):
+    lines = [f"{i},{i % 2}" for i in range(200)]
+    lines[100] = "inf,0"
+    write(folder / "bad.csv", "x,y", lines)
+    for seed in range(4):
+        said = run(capsys, "train", "bad.csv", "--target", "y", "--seed", seed)[2]
+        assert "'x' is infinite or far too large in row 102;" in said
+
+
+@pytest.mark.parametrize("cells", [("1_0", "10"), ("\u0663", "3")])
+def test_only_plain_digits_are_numbers(folder, cells):
+    write(folder / "codes.csv", "x,y", (f"{cell},1" for cell in cells))
+    assert read(folder / "codes.csv").columns["x"].tolist() == list(cells)
+
+
+def test_model_and_report_in_one_place_are_refused(capsys, folder):
+    write(folder / "line.csv", "x,y", (f"{i},{i % 2}" for i in range(20)))
+    given = ("--target", "y", "--out", "one", "--report", "./one")
+    status, _, said = run(capsys, "train", "line.csv", *given)
+    assert status == 2
+    assert "'one' is where --out puts the model" in said
+    assert not (folder / "one").exists()

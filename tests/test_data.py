@@ -311,3 +311,19 @@ def test_weights() -> None:
 def test_bad_weights_are_named(value: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
         as_weights(value, 3, F4)
+
+
+@pytest.mark.parametrize(
+    ("loss", "value", "message"),
+    [("binary_cross_entropy", -1.0, r"y\[2\]=-1.0 is outside \[0, 1\]"),
+     ("binary_cross_entropy", 7.0, r"y\[2\]=7.0 is outside"), ("poisson", -2.0, "is below 0")],
+)  # fmt: skip
+def test_a_losses_domain_holds_for_memory_maps(
+    tmp_path: Path, loss: str, value: float, message: str
+) -> None:
+    targets = np.array([[0.0], [np.nan], [value], [1.0]])
+    np.save(tmp_path / "y.npy", targets)
+    mapped = np.load(tmp_path / "y.npy", mmap_mode="r")
+    with pytest.raises(ValueError, match=message):
+        as_targets(mapped, 4, 1, F8, loss)
+    as_targets(mapped[:2], 2, 1, F8, loss)  # NaN is met when its row is read

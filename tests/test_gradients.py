@@ -248,3 +248,26 @@ def test_every_gradient_below_a_step_is_zero() -> None:
 
 def test_public_names() -> None:
     assert fastbp.check_gradients is check_gradients
+
+
+@pytest.mark.parametrize("method", ["central", "complex"])
+def test_a_gradient_that_is_zero_is_right(method: str) -> None:
+    """To the rounding of the losses: at a perfect fit, and where samples cancel."""
+    X = np.random.default_rng(0).standard_normal((6, 3))
+    net = Network(3, [Dense(4, "tanh"), Dense(1)], dtype="float64", seed=1)
+    assert check_gradients(net, X, net.forward(X), method=method)
+    line = Network(3, [Dense(1)], dtype="float64")
+    design = np.column_stack([X, np.ones(6)])
+    best, *_ = np.linalg.lstsq(design, X[:, :1] ** 2, rcond=None)
+    line.layers[0].W, line.layers[0].b = best[:3], best[3]
+    assert check_gradients(line, X, X[:, :1] ** 2, method=method)
+
+
+def test_a_small_gradient_that_is_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    X = np.random.default_rng(0).standard_normal((6, 3))
+    net = Network(3, [Dense(4, "tanh"), Dense(1)], dtype="float64", seed=1)
+    targets = net.forward(X) + 1e-7
+    assert check_gradients(net, X, targets)
+    right = Network.gradients
+    monkeypatch.setattr(Network, "gradients", lambda *a, **k: 1.001 * right(*a, **k))
+    assert not check_gradients(net, X, targets)

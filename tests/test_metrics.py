@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fastbp import Dense, Network, Trainer
 from fastbp import metrics as m
 
 RNG = np.random.default_rng(7)
@@ -140,3 +142,53 @@ def test_improves() -> None:
     for value, best in itertools.product((1.0, 2.0, 3.0), repeat=2):
         assert m.improves("loss", value, best, 0.5, None) == (value < best - 0.5)
         assert m.improves("x", value, best, 0.5, "max") == (value > best + 0.5)
+
+
+def test_several_labels_a_row_are_classes_of_their_own() -> None:
+    judge = pytest.importorskip("sklearn.metrics")
+    truth = (RNG.random((60, 4)) > 0.6).astype(float)
+    truth[:, 3] = 0.0
+    outputs = np.clip(truth + 0.6 * RNG.standard_normal((60, 4)), 0.01, 0.99)
+    outputs[:, 3] = 0.1  # never there and never said: left out
+    own = m.compute("f1_macro", truth, outputs, several=True)["f1_macro"]
+    wanted = judge.f1_score(truth[:, :3] > 0.5, outputs[:, :3] > 0.5, average="macro")
+    assert own == pytest.approx(wanted, rel=RTOL)
+
+
+def test_the_loss_decides_what_a_row_says_not_the_other_rows() -> None:
+    net = Network(3, [Dense(3, "sigmoid")], loss="binary_cross_entropy", dtype="float64")
+    net.layers[0].W, net.layers[0].b = np.eye(3), 0.0
+    rows, truth = np.array([[2.0, 1.0, -3.0], [1.0, 1.0, 1.0]]), np.array([[1.0, 0, 0], [1, 1, 1]])
+    names = ["accuracy", "log_loss"]
+    alone, both = net.evaluate(rows[:1], truth[:1], names), net.evaluate(rows, truth, names)
+    assert (alone["accuracy"], both["accuracy"]) == (0.0, 0.5)
+    assert alone["log_loss"] == pytest.approx(alone["loss"], rel=1e-12)
+    assert both["log_loss"] == pytest.approx(both["loss"], rel=1e-12)
+
+
+def test_outputs_that_are_nan_are_not_right() -> None:
+    outputs = np.full((3, 4), np.nan)
+    found = m.compute(["accuracy", "top_3", "f1_macro", "log_loss"], [0, 1, 2], outputs)
+    assert all(np.isnan(value) for value in found.values())
+
+
+def test_classes_are_ranked_among_several_outputs() -> None:
+    net = Network(2, [Dense(1, "sigmoid")])
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match=r"'top_3' ranks classes, and one output has none"):
+        Trainer(net, metrics="top_3").fit(np.eye(2), [0, 1])
+    assert net.parameters.tobytes() == before
+
+
+def test_a_metric_cannot_write_into_the_callers_targets() -> None:
+    y = np.array([0, 1])
+    y.flags.writeable = False
+    net = Network(2, [Dense(2, "softmax")])
+    with pytest.raises(ValueError, match="read-only"):
+        net.evaluate(np.eye(2), y, lambda truth, outputs: truth.sort())
+    assert y.tolist() == [0, 1]
+
+
+def test_two_metrics_of_one_name_are_refused_whatever_they_are() -> None:
+    with pytest.raises(ValueError, match="the name 'partial' is there twice"):
+        m.resolve([functools.partial(max), functools.partial(min)])

@@ -309,6 +309,23 @@ def test_parameters_that_the_dtype_cannot_hold_are_refused() -> None:
 # --- traces ---------------------------------------------------------------------------------------
 
 
+def test_a_trace_looks_at_the_rows_of_a_memory_map(tmp_path: Path) -> None:
+    rows = np.ones((3, 2), np.float32)
+    rows[2, 1] = -np.inf
+    np.save(tmp_path / "X.npy", rows)
+    net = Network(2, [Dense(4, "relu"), Dense(1)])
+    with pytest.raises(ValueError, match=r"X\[2, 1\]=-inf"):
+        net.trace(np.load(tmp_path / "X.npy", mmap_mode="r"), [0.0, 0.0, 0.0])
+
+
+def test_loss_and_reduction_are_as_the_network_was_made() -> None:
+    net = Network(2, [Dense(1)], reduction="sum")
+    assert (net.loss_name, net.reduction) == ("squared_error", "sum")
+    for name in ("loss_name", "reduction"):
+        with pytest.raises(AttributeError):
+            setattr(net, name, "mean")
+
+
 def _flat(net: Network, trace: Any) -> Any:
     parts = []
     for index, layer in enumerate(net.layers):

@@ -536,3 +536,12 @@ os._exit(0)  # the guarded pages are still looked at: no tidy end
 def test_no_tile_reads_or_writes_beyond_an_array() -> None:
     done = subprocess.run([sys.executable, "-c", OVERRUN], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr or f"died of signal {-done.returncode}"
+
+
+def test_results_may_not_lie_in_one_another() -> None:
+    A, W, D = np.ones((4, 4)), np.ones((4, 4)), np.ones((4, 4))
+    room = np.empty((4, 4))
+    with pytest.raises(ValueError, match="Z: shares memory with out"):
+        linear_forward(A, W, activation="relu", out=room, Z=room)
+    with pytest.raises(ValueError, match="bias_out: shares memory with out"):
+        weight_gradient(A, D, out=room, bias_out=room[3])

@@ -268,3 +268,18 @@ def test_outputs_are_filled_in_place() -> None:
     assert (want == A).all()
     assert perturb(A, 0.1, seed=1, out=A) is A
     assert DROPOUT != NOISE
+
+
+@pytest.mark.parametrize(
+    ("counter", "error", "message"),
+    [
+        ([0, 0, 0, 1.5], TypeError, "counter: expected integers, got float64"),
+        ([0, 0, 0, 1 << 32], ValueError, r"counter: expected words from 0 to 2\^32 - 1"),
+        ([0, 0, 0, -1], ValueError, r"counter: expected words from 0 to 2\^32 - 1"),
+    ],
+)
+def test_what_is_no_word_is_refused(counter: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        philox(counter, [0, 0])
+    with pytest.raises(error, match=message.replace("counter", "key")):
+        philox([0] * 4, counter[-2:])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp import schedules as s
 
 TOTAL = 137
@@ -237,3 +238,13 @@ def test_short_cycles_stay_finite(steps: int) -> None:
         rates = schedule.rates(0, 10, steps)
         assert np.isfinite(rates).all()
         assert ((rates >= 0) & (rates <= 0.1 * (1 + 1e-15))).all()
+
+
+def test_what_a_warmup_leads_to_is_looked_at_before_a_fit() -> None:
+    later = fastbp.Warmup(fastbp.ReduceOnPlateau(0.1, monitor="validation_loss"), 5)
+    net = fastbp.Network(2, [fastbp.Dense(1)])
+    trainer = fastbp.Trainer(net, fastbp.SGD(later), batch_size=1)
+    before = net.parameters.tobytes()
+    with pytest.raises(ValueError, match="needs held-out data"):
+        trainer.fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])
+    assert (net.parameters.tobytes(), trainer.step) == (before, 0)

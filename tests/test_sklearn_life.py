@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import sklearn
+import sklearn.neural_network
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -359,3 +360,18 @@ def test_fastbp_without_scikit_learn() -> None:
     assert first.startswith("fastbp.MLPClassifier needs scikit-learn 1.6 or later: pip install")
     assert "fastbp[sklearn]" in first
     assert second == "module 'fastbp' has no attribute 'MLPClasifier'"
+
+
+def test_what_the_network_is_made_of_may_change_between_warm_starts() -> None:
+    theirs, ours = (
+        cls(**{**SMALL, "max_iter": 1}, solver="sgd", warm_start=True).fit(X, Y)
+        for cls in (sklearn.neural_network.MLPClassifier, MLPClassifier)
+    )
+    for model in (theirs, ours):
+        model.set_params(activation="tanh").fit(X, Y)
+    for a, b in zip(theirs.coefs_, ours.coefs_, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-8)
+    before = [W.copy() for W in ours.coefs_]
+    with pytest.raises(ValueError, match="batch_norm=True gives the network that is trained furt"):
+        ours.set_params(batch_norm=True).fit(X, Y)
+    assert all((a == b).all() for a, b in zip(before, ours.coefs_, strict=True))

@@ -44,6 +44,8 @@ RUNS: dict[str, tuple[Any, Any, Any, dict[str, Any]]] = {
     "several labels": (CLASSES, X, MANY, {}),
     "alpha": (CLASSES, X, THREE, {"alpha": 0.5, "batch_size": 40}),
     "no hidden layer": (CLASSES, X, THREE, {"hidden_layer_sizes": ()}),
+    "no hidden layer, logistic": (
+        CLASSES, X, THREE, {"hidden_layer_sizes": (), "activation": "logistic"}),
     "one sample a step": (CLASSES, X[:40], TWO[:40], {"batch_size": 1, "max_iter": 5}),
     "in order": (CLASSES, X, THREE, {"shuffle": False}),
     "regression": (REGRESSORS, X, REAL, {"alpha": 0.1}),
@@ -376,3 +378,10 @@ def test_another_number_of_outputs_in_a_warm_start_is_refused() -> None:
     with pytest.raises(ValueError, match=r"y has 1 outputs, and the network .* has 2"):
         model.fit(X, REAL[:, 0])
     np.testing.assert_array_equal(model.coefs_[1], before[1])
+
+
+def test_the_only_class_is_right_in_early_stopping() -> None:
+    one = np.ones(len(X), int)
+    given = {"early_stopping": True, "max_iter": 1, "hidden_layer_sizes": (4,)}
+    theirs, ours = pair(CLASSES, X, one, **given)
+    assert ours.validation_scores_ == theirs.validation_scores_ == [1.0]

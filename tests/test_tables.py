@@ -115,3 +115,19 @@ def test_without_narwhals_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "narwhals", None)
     with pytest.raises(ImportError, match=r"X is a DataFrame; reading it needs narwhals.*tables\]"):
         as_matrix(pandas.DataFrame(COLUMNS), 3, np.float32)
+
+
+LABELS = {
+    "numbers": [0, 1, 2], "floats": [0.5, 1.5, 2.5], "booleans and none": [True, False, None],
+    "dates": list(pandas.date_range("2020-01-01", periods=3)),
+    "tuples": [(0, "a"), (0, "b"), (1, "a")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_columns_may_have_any_names(labels):
+    frame = pandas.DataFrame(np.array(NUMBERS), columns=pandas.Index(labels))
+    assert as_matrix(frame, 3, np.float64).tolist() == NUMBERS
+    frame.iloc[1, 2] = np.nan
+    with pytest.raises(ValueError, match=r"X\[1, 2\]=nan|is missing in row 1"):
+        as_matrix(frame, 3, np.float64)

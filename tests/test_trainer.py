@@ -261,3 +261,59 @@ def test_dropped_units_are_not_taken_for_dead(norm: str | None) -> None:
         _, mask = kernels.dropout(np.ones((2, 8)), 0.7, seed=9, epoch=epoch, step=3, layer=0)
         kept = mask.any(axis=0) if norm is None else np.ones(8, bool)
         assert found[0] == kept[:2].sum() / kept.sum()
+
+
+# --- settings that change between fits ------------------------------------------------------------
+
+
+def test_another_optimizer_begins_with_its_own_rows_and_rates() -> None:
+    trainer = Trainer(make_net(), fastbp.SGD(0.1), batch_size=8)
+    trainer.fit(X, Y)
+    trainer.optimizer = fastbp.Adam(1e-3)
+    assert trainer.state.shape == (2, trainer.network.parameters.size)
+    assert not trainer.state.any()
+    assert trainer.fit(X, Y, epochs=2).lr == [1e-3, 1e-3]
+    rows = trainer.state.copy()
+    trainer.optimizer = fastbp.Adam(fastbp.Constant(1e-5))
+    assert trainer.state.tobytes() == rows.tobytes()
+    assert trainer.fit(X, Y).lr == [1e-5]
+
+
+def test_an_optimizer_that_is_set_within_a_fit_is_refused() -> None:
+    def change(state: fastbp.State) -> None:
+        state.trainer.optimizer = "sgd"
+
+    trainer = Trainer(make_net(), "adam", batch_size=8)
+    with pytest.raises(RuntimeError, match=r"optimizer='sgd' was set while the network is trained"):
+        trainer.fit(X, Y, callbacks=[change])
+    assert trainer.optimizer.name == "adam"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", -4, "batch_size=-4"),
+        ("batch_size", 0, "batch_size=0"),
+        ("n_threads", 0, "n_threads=0"),
+        ("sampling", "random", "sampling='random'"),
+        ("clip_norm", -1.0, "clip_norm=-1"),
+        ("on_divergence", "note", "on_divergence='note'"),
+        ("network", plain_net(), "is not the network that this trainer has"),
+    ],
+)
+@pytest.mark.parametrize("how", ["fit", "fit_stream", "fit_many"])
+def test_what_was_set_since_is_looked_at_before_a_fit(
+    how: str, name: str, value: Any, message: str
+) -> None:
+    trainer = Trainer(make_net(), batch_size=8)
+    setattr(trainer, name, value)
+    before = bits_of(trainer.network)
+    begin: Callable[[], Any] = {
+        "fit": lambda: trainer.fit(X, Y),
+        "fit_stream": lambda: trainer.fit_stream([(X, Y)]),
+        "fit_many": lambda: fastbp.fit_many([trainer], X, Y, 1),
+    }[how]
+    with pytest.raises(ValueError, match=message):
+        begin()
+    assert bits_of(trainer.network) == before
+    assert trainer.step == 0
