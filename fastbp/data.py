@@ -227,7 +227,9 @@ def _check_counts(targets: Array, loss: str, name: str) -> None:
     )
 
 
-def as_weights(sample_weight: Any, rows: int, dtype: DTypeLike) -> Array:
+def as_weights(
+    sample_weight: Any, rows: int, dtype: DTypeLike, name: str = "sample_weight"
+) -> Array:
     """Weights of the samples as a C-contiguous (n,) array of `dtype`: finite, 0 or more, not all 0.
 
     They are not normalised here.
@@ -239,7 +241,7 @@ def as_weights(sample_weight: Any, rows: int, dtype: DTypeLike) -> Array:
     >>> as_weights([1, 2], 2, "float32").tolist()
     [1.0, 2.0]
     """
-    name, kind = "sample_weight", np.dtype(dtype)
+    kind = np.dtype(dtype)
     array = as_array(sample_weight, name)
     if array.shape not in {(rows,), (rows, 1)}:
         raise ValueError(

@@ -85,7 +85,8 @@ class Batch:
 class Recipe:
     """How `run` learns: the optimizer's code and constants, and the random addresses.
 
-    shared_l2: as l2, but divided by the sum of the batch's weights; its squares are counted.
+    shared_l2: scikit-learn's alpha: as l2, but divided by the sum of the batch's weights; the
+        squares of all W are summed to `results[ROWS_SQUARES]`.
     least, most: the log losses computed from logits are held between them.
     heedless: go on where a batch's loss is not finite.
     """

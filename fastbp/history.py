@@ -74,6 +74,10 @@ class History:
         self.outcome: Outcome | None = None
         if columns is not None:
             lists = {name: list(values) for name, values in columns.items()}
+            if len(lengths := {len(values) for values in lists.values()}) > 1:
+                raise ValueError(
+                    f"columns has lists of {sorted(lengths)} values; every name needs one an epoch"
+                )
             for row in zip(*lists.values(), strict=True):
                 self.append_epoch(**dict(zip(lists, row, strict=True)))
 

@@ -24,7 +24,7 @@ from .job import claimed
 from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
-from .samples import Data, check_weights, given, parted, share_of
+from .samples import NAMES, Data, check_weights, given, parted, share_of
 from .sampling import batch_bounds, split
 from .threads import available_cores
 from .trainer import Trainer
@@ -213,7 +213,7 @@ def _cases(
             key = (net.inputs, net.dtype, net.layers[-1].units, net.loss_name)
             if key not in doors:  # what has the form already is not copied again
                 given_X = matrices.get(net.dtype, X)
-                doors[key] = Data.canonical(net, given_X, y, weights, ("X", "y"))
+                doors[key] = Data.canonical(net, given_X, y, weights, NAMES)
                 matrices[net.dtype] = doors[key].X
             part_of, held, copied = _held(trainer, doors[key], validation, part, place)
             trainer._check_settings()

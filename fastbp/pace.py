@@ -25,7 +25,7 @@ AGAIN, SELDOM, COST = 16, 64, 0.03
 LOOKS: Final = 2
 """Last chunks by which a number is judged, by the faster of them: anything may disturb one."""
 TRIAL: Final = 0.01
-"""Seconds that a look at the slower number takes: a cold start is 1 or 2% of them."""
+"""Seconds that a look at the slower number takes; its cold start is 1 or 2% of that time."""
 LATELY: Final = 10.0
 """Seconds for which a fit believes the one before: cores change their neighbours by the minute."""
 KEPT: Final = 64

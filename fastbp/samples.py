@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 PIECE: Final = 8192
 """Rows that are copied at once, where outputs of some of them are asked for."""
+NAMES: Final = ("X", "y", "sample_weight")
+"""What messages call the data."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Data:
 
     @classmethod
     def canonical(
-        cls, network: Network, X: Any, y: Any, sample_weight: Any, names: tuple[str, str]
+        cls, network: Network, X: Any, y: Any, sample_weight: Any, names: tuple[str, str, str]
     ) -> Data:
         """X, y and weights through the door; errors name the argument."""
         outputs = network.layers[-1].units
@@ -54,7 +56,8 @@ class Data:
             targets = found
         weights = np.empty(0, network.dtype)
         if sample_weight is not None:
-            weights = as_weights(network._on_host(sample_weight), rows, network.dtype)
+            given_weights = network._on_host(sample_weight)
+            weights = as_weights(given_weights, rows, network.dtype, names[2])
         screen = not (needs_screening(parts(matrix)[0]) and needs_screening(targets))
         return cls(matrix, labels, targets, weights, np.arange(rows), screen)
 
@@ -127,7 +130,7 @@ def door(
     network: Network, X: Any, y: Any, sample_weight: Any, validation: Any, seed: int
 ) -> tuple[Data, Data | None]:
     """What to train on, and what to hold out; `validation` as for `Trainer.fit`."""
-    data = Data.canonical(network, X, y, sample_weight, ("X", "y"))
+    data = Data.canonical(network, X, y, sample_weight, NAMES)
     if validation is None:
         return data, None
     if isinstance(validation, tuple | list):
@@ -171,9 +174,9 @@ def given(network: Network, validation: Any) -> Data:
             "a share of the samples above 0 and below 1"
         )
     Xv, yv, *rest = validation
-    names = ("validation[0]", "validation[1]")
+    names = ("validation[0]", "validation[1]", "validation[2]")
     held = Data.canonical(network, Xv, yv, rest[0] if rest else None, names)
-    for array, name in zip((parts(held.X)[0], held.targets), names, strict=True):
+    for array, name in zip((parts(held.X)[0], held.targets), names[:2], strict=True):
         if held.screen and len(array) and (message := unfit(array, name)):
             raise ValueError(message)
     return held

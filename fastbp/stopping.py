@@ -21,7 +21,7 @@ from .errors import (
     check_positive,
     shown,
 )
-from .metrics import improves, monitored
+from .metrics import check_monitor, improves, monitored
 
 Record = Mapping[str, Any]
 
@@ -96,6 +96,7 @@ class EarlyStopping(Stopping):
     seen: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        check_monitor(self.monitor)
         check_integer("patience", self.patience, least=1)
         check_not_negative("min_delta", self.min_delta)
         check_flag("restore_best", self.restore_best)
@@ -145,6 +146,7 @@ class NoChange(Stopping):
     waited: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        check_monitor(self.monitor)
         check_not_negative("tolerance", self.tolerance)
         check_integer("patience", self.patience, least=1)
 

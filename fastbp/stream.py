@@ -62,7 +62,7 @@ class Stream(Run):
             return None
         name = f"batches[{self.taken}]"
         X, y, weights = _parts(item, name)
-        data = Data.canonical(self.net, X, y, weights, (f"{name}[0]", f"{name}[1]"))
+        data = Data.canonical(self.net, X, y, weights, (f"{name}[0]", f"{name}[1]", f"{name}[2]"))
         self.trainer._check_batch_norm(data.samples)
         self.taken += 1
         if self.left is not None:
@@ -102,6 +102,10 @@ class Stream(Run):
             self.following = None
             return error
         return None
+
+    def _unfit(self, rows: Any) -> str | None:
+        message = super()._unfit(rows)
+        return message and f"batches[{self.taken - 1 - (self.following is not None)}]: {message}"
 
     def _make_room(self, rows: int) -> None:
         """A workspace that holds the item; the sums of the epoch so far move along."""

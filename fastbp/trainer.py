@@ -75,7 +75,7 @@ class Trainer(Fitting):
         weight_decay: lambda in objective + lambda ||W||^2 (gradient 2 lambda W); weights only.
         perturbation: standard deviation of the noise added to inputs each time they are seen.
         clip_norm: largest norm of the whole gradient (data term); None: unbounded.
-        clip_value: largest absolute value of its elements; None: unbounded.
+        clip_value: largest absolute value of its elements, after `clip_norm`; None: unbounded.
         early_stopping: an `EarlyStopping`; True for its defaults; None or False for none.
         stopping: further rules: `NoChange`, `SmallGradient`, `TimeBudget`, ...
         metrics: names or functions measured after each epoch, on the held-out data where there
@@ -296,6 +296,11 @@ class Trainer(Fitting):
                 "come one by one; give fit_stream(..., validation=(Xv, yv))"
             )
         self._check_monitors(held)
+        if self._cut_short is not None:
+            raise ValueError(
+                "resume(PATH) has a fit of arrays to be gone on with: call fit with its data, or "
+                "begin anew from the checkpoint's weights: resume(PATH, finish=False)."
+            )
         with at_most(self.n_threads), claimed(self.network), self._world.fitting():
             run = self._kinds()[1](self, batches, held, steps, epochs, self._rules())
             return self._train(Fit(self, run, epochs, hooks))

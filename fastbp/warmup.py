@@ -19,7 +19,7 @@ def warmup(dtypes: Sequence[Any] = ("float32",)) -> float:
     Nothing else is compiled later: another architecture, batch size, loss or optimizer is data.
 
     Args:
-        dtypes: the networks' dtypes to prepare for.
+        dtypes: the networks' dtypes to prepare for, or one.
 
     Returns:
         Seconds: about 0.5 a dtype from a warm cache; else some 16 on one core, 10 on two.
@@ -28,7 +28,7 @@ def warmup(dtypes: Sequence[Any] = ("float32",)) -> float:
     True
     """
     started = time.perf_counter()
-    for dtype in dtypes:
+    for dtype in [dtypes] if isinstance(dtypes, str) else dtypes:
         net = Network(2, [Dense(1)], dtype=dtype)
         Trainer(net, "sgd", batch_size=2, n_threads=1, progress=False).fit(
             np.zeros((2, 2), dtype), np.zeros(2, dtype)

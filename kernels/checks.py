@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,6 +83,14 @@ def array(
             f"{value.shape}; use np.ascontiguousarray"
         )
     return value if value.flags.writeable else np.asarray(_Writable(value))
+
+
+def number(argument: str, value: Any) -> float:
+    """A real number as a float; its limits are the caller's to check."""
+    nought = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu"
+    if isinstance(value, Real) or nought:
+        return float(value)
+    raise TypeError(f"{argument}: expected a number, got {value!r} ({type(value).__name__})")
 
 
 def output(

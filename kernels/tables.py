@@ -123,4 +123,4 @@ UPDATES: Final[dict[str, Update]] = {
 }
 
 # Purposes of random numbers: one stream of counters each (Philox key words and counters).
-SHUFFLE, DROPOUT, NOISE, SAMPLE, INIT, SPLIT = range(6)
+SHUFFLE, DROPOUT, NOISE, SAMPLE, INIT = range(5)

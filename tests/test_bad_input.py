@@ -223,7 +223,7 @@ FIT: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "held-out weights": (
         {"validation": (X, Y, np.ones(3))},
         ValueError,
-        "sample_weight has shape (3,)",
+        "validation[2] has shape (3,)",
     ),
     "callback a class": ({"callbacks": Unchanged}, TypeError, "callbacks: Unchanged is a class"),
 }

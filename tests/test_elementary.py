@@ -222,13 +222,13 @@ def test_bits_do_not_depend_on_place_or_cut(dtype: Any) -> None:
             np.testing.assert_array_equal(part[begin : begin + count], whole[begin : begin + count])
             assert np.all(part[:begin] == 7)
             assert np.all(part[begin + count :] == 7)
-        door = getattr(elementary, f"scalar_{name}")
+        door = elementary.scalar(elementary.FORMULAS[name])
         alone = door(x) if JIT_DISABLED else _scalars(name)(x)
         np.testing.assert_array_equal(alone, whole, err_msg=name)
 
 
 def _scalars(name: str) -> Any:
-    door = getattr(elementary, f"scalar_{name}")
+    door = elementary.scalar(elementary.FORMULAS[name])
 
     @numba.njit(error_model="numpy", fastmath=FASTMATH)
     def loop(x: Any) -> Any:
@@ -260,12 +260,12 @@ def test_with_the_jit_off(python: Any) -> None:
         "import math, warnings, numpy as np; warnings.simplefilter('error');"
         "from fastbp.kernels.cpu import elementary as e;"
         "x = np.linspace(-200, 200, 1001, dtype=np.float32);"
-        "y = e.scalar_exp(x); assert y.dtype == np.float32 and y[-1] == np.inf and y[0] == 0;"
-        "assert abs(float(e.scalar_tanh(np.float64(0.5))) - math.tanh(0.5)) < 4e-16;"
+        "y = e.scalar(e.exp)(x); assert y.dtype == np.float32 and y[-1] == np.inf and y[0] == 0;"
+        "assert abs(float(e.scalar(e.tanh)(np.float64(0.5))) - math.tanh(0.5)) < 4e-16;"
         "assert np.isnan(e.scalar_log(np.float32(-1)));"
         "z = np.linspace(-5, 5, 999, dtype=np.float32);"
         "w = np.array([math.erf(v) for v in z.tolist()]);"
-        "assert np.all(abs(e.scalar_erf(z) - w) <= 3 * np.spacing(abs(w.astype(np.float32))))"
+        "assert np.all(abs(e.scalar(e.erf)(z) - w) <= 3 * np.spacing(abs(w.astype(np.float32))))"
     )
     done = python("-c", code, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stderr

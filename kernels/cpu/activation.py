@@ -26,8 +26,10 @@ from .short_rows import SHORT_BYTES, softmax_block
 from .spans import Formula, span
 
 SOFTMAX: Final = ACTIVATIONS["softmax"].code
-SILU: Final = ACTIVATIONS["silu"].code
-GELU: Final = ACTIVATIONS["gelu"].code
+_FROM_Z: Final = np.zeros(1 + max(a.code for a in ACTIVATIONS.values()), np.bool_)
+"""By code: the derivative reads Z, not f(Z)."""
+for _activation in ACTIVATIONS.values():
+    _FROM_Z[_activation.code] = not _activation.from_output
 
 
 def _numbered(index: int) -> dict[int, Formula]:
@@ -67,14 +69,15 @@ def activate_rows(code: int, Z: Any, A: Any, lo: int, hi: int, n: int) -> None:
 def derivative_rows(code: int, dA: Any, A: Any, Z: Any, dZ: Any, lo: int, hi: int, n: int) -> None:
     """dZ = dA f'(z) for rows lo to hi and the first n columns; dZ may be dA.
 
-    A = f(Z) is read; Z is read instead for silu and gelu alone, and else may be any window.
+    A = f(Z) is read, or Z where the table says that A is not enough (silu, gelu); else Z may be any
+    window.
     """
     if code == SOFTMAX:
         for i in range(lo, hi):
             product = _row_dot(0, dA, A, i, n, ())
             _row_softmax_slope(0, dZ, dA, A, i, n, (product,))
         return
-    X = Z if code == SILU or code == GELU else A
+    X = Z if _FROM_Z[code] else A
     dense = dA.shape[1] == n and X.shape[1] == n and dZ.shape[1] == n
     rows = hi - lo if dense else 1
     for i in range(lo, hi, max(rows, 1)):

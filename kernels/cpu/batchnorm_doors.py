@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from numba import prange
 
-from ..checks import array, output
+from ..checks import array, number, output
 from .batchnorm import (
     batchnorm_backward_rows,
     batchnorm_sums_columns,
@@ -100,13 +100,13 @@ def _backward_shares(
 
 
 def _form(form: Any) -> int:
-    if form not in FORMS:
+    if not isinstance(form, str) or form not in FORMS:
         raise ValueError(f"form: expected 'sqrt' or 'sigma', got {form!r}")
     return FORMS[form]
 
 
 def _eps(eps: Any) -> float:
-    if not 0 <= float(eps) < np.inf:
+    if not 0 <= number("eps", eps) < np.inf:
         raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}; 1e-5 is usual")
     return float(eps)
 

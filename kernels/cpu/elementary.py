@@ -1,7 +1,7 @@
 """exp, expm1, log, log1p, tanh, sigmoid, softplus and erf without libm, so that they vectorise.
 
 Formulas for `lanes`: no branches, no tables, one polynomial each, the same source for float32 and
-float64. `spans` takes them as they are; jitted scalar code calls `scalar_exp` and so on.
+float64. `spans` takes them as they are; jitted scalar code calls `scalar(log)` and the like.
 
 Bounds, in units in the last place of the exact result, tested on more than 10^6 points each:
 
@@ -168,8 +168,5 @@ FORMULAS: Final[dict[str, Callable[[Any], Any]]] = {
     formula.__name__: formula for formula in (exp, expm1, log, log1p, tanh, sigmoid, softplus, erf)
 }
 
-# For jitted code: functions of one float32 or float64 (with the JIT off: of NumPy values).
-scalar_exp, scalar_expm1, scalar_log, scalar_log1p = map(scalar, (exp, expm1, log, log1p))
-scalar_tanh, scalar_sigmoid, scalar_softplus, scalar_erf = map(
-    scalar, (tanh, sigmoid, softplus, erf)
-)
+scalar_log = scalar(log)
+"""For jitted code: of one float32 or float64 (with the JIT off: of a NumPy value)."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..checks import array, output
+from ..checks import array, number, output
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
@@ -114,7 +114,7 @@ def dropout(
     ([[0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 2.0]], [[0, 0, 0, 0], [0, 1, 0, 1]])
     """
     A = array("A", A, (None, None))
-    if not 0 <= p < 1:
+    if not 0 <= number("p", p) < 1:
         raise ValueError(f"p: expected a probability of dropping in [0, 1), got {p!r}")
     address = _address(seed, epoch, step, layer)
     mask = _mask(mask, A.shape)
@@ -153,7 +153,7 @@ def perturb(
     (True, 0.1)
     """
     X = array("X", X, (None, None))
-    if not 0 <= sigma < np.inf:
+    if not 0 <= number("sigma", sigma) < np.inf:
         raise ValueError(f"sigma: expected a finite number >= 0, got {sigma!r}")
     address = _address(seed, epoch, step)[:3]
     result = output("out", out, X.shape, X.dtype, {"X": X}, in_place=("X",))

@@ -24,9 +24,11 @@ from .memory import segment
 from .shares import row_of, share
 
 (RANK, RANKS, ADDRESS, IN_PLACE, TYPE, SUM, COMM, FIRST, LAST, ERROR) = range(10)
-WORLD: Final = 10
 """FIRST, LAST: the rank's rows of every batch, where they are not an even share: from FIRST up to
 LAST. ERROR: what MPI returned where it was no success."""
+
+MOST: Final = 1 << 30
+"""Elements of one call, whose count is an int of 32 bits."""
 
 ALONE: Final = np.array([0, 1, 0, 0, 0, 0, 0, 0, -1, 0])
 
@@ -66,9 +68,10 @@ allreduce: Any = _allreduce_python if JIT_DISABLED else _allreduce
 @inline
 def add_up(world: Any, array: Any, at: int, count: int) -> None:
     """array[at:at + count] becomes its sum over the ranks; by one thread of each."""
-    code = allreduce(world, array, at, count)
-    if code != 0:
-        world[ERROR] = code
+    for start in range(0, count, MOST):
+        code = allreduce(world, array, at + start, min(MOST, count - start))
+        if code != 0:
+            world[ERROR] = code
 
 
 @inline

@@ -1,4 +1,4 @@
-"""How the public doors cut work: shares of whole blocks, whose sizes no thread count changes."""
+"""How work is cut among threads: whole blocks. No element's arithmetic depends on a cut."""
 
 from __future__ import annotations
 
@@ -60,5 +60,5 @@ def by_columns(W: Any, columns: int, T: int) -> bool:
 
 @inline
 def row_of(table: Any, index: int) -> Any:
-    """Row `index` of a matrix, nothing counted."""
+    """Row `index` of a matrix, without reference counting."""
     return segment(table, index * table.shape[1], table.shape[1])

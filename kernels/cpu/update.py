@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numba import prange
 
-from ..checks import array, code_of, name_of, output
+from ..checks import array, code_of, name_of, number, output
 from ..tables import UPDATES
 from . import update_rules as rules
 from .doors import launch
@@ -174,7 +174,7 @@ def _hyper(name: str, given: dict[str, float]) -> np.ndarray:
         raise TypeError(f"{unknown[0]}: is no hyperparameter of {name}; it has: {allowed}")
     values = np.zeros(4)
     for at, (key, default) in enumerate(defaults.items()):
-        value = float(given.get(key, default))
+        value = number(key, given.get(key, default))
         if not 0 <= value < (np.inf if key == "eps" else 1):
             limit = "a finite number >= 0" if key == "eps" else "a number in [0, 1)"
             raise ValueError(f"{key}: expected {limit}, got {given[key]!r}")
@@ -223,7 +223,7 @@ def update(
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
         raise ValueError(f"step: expected an integer from 1, got {step!r}")
     for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
-        if not 0 <= value < np.inf:
+        if not 0 <= number(key, value) < np.inf:
             raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")
     values = _hyper(name, hyper)
     inputs = {"gradient": gradient}

@@ -7,7 +7,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 POINTER: Final = ir.PointerType()
-I1, I32, I64, VOID = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.VoidType()
+I32, I64, VOID = ir.IntType(32), ir.IntType(64), ir.VoidType()
 
 
 def element_type(itemsize: int) -> ir.Type:

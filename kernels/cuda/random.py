@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..checks import number
 from ..cpu.random_doors import _address
 from ..tables import DROPOUT, NOISE, SAMPLE, SHUFFLE
 from . import memory
@@ -150,7 +151,7 @@ def dropout(
     door = Door()
     a = door.take("A", A, (None, None))
     shape = door.shape("A")
-    if not 0 <= p < 1:
+    if not 0 <= number("p", p) < 1:
         raise ValueError(f"p: expected a probability of dropping in [0, 1), got {p!r}")
     seed, epoch, step, layer = _address(seed, epoch, step, layer)
     drawn = door.give("mask", mask, shape, np.uint8)
@@ -171,7 +172,7 @@ def perturb(
     door = Door()
     x = door.take("X", X, (None, None))
     shape = door.shape("X")
-    if not 0 <= sigma < np.inf:
+    if not 0 <= number("sigma", sigma) < np.inf:
         raise ValueError(f"sigma: expected a finite number >= 0, got {sigma!r}")
     seed, epoch, step, _ = _address(seed, epoch, step)
     result = door.give("out", out, shape, in_place=("X",))

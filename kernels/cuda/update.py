@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import code_of, name_of
+from ..checks import code_of, name_of, number
 from ..cpu.update import (
     ADADELTA,
     ADAGRAD,
@@ -147,7 +147,7 @@ def update(
     if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
         raise ValueError(f"step: expected an integer from 1, got {step!r}")
     for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
-        if not 0 <= value < np.inf:
+        if not 0 <= number(key, value) < np.inf:
             raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")
     values = _hyper(name, hyper)
     for argument, value in (("parameters", parameters), ("state", state)):
