@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from .errors import check_integer, check_positive
+from .guard import check_begin
 from .history import History
 from .job import Fit
 from .kernels.cpu.random import shuffle
@@ -91,6 +92,7 @@ def find_rate(
     steps = check_integer("steps", steps, least=1)
     data, _ = door(trainer.network, X, y, sample_weight, None, trainer.seed)
     trainer._check_batch_norm(min(trainer.batch_size or data.samples, data.samples))
+    check_begin(trainer)
     data = _part(data, trainer, steps)
     epochs = max(2, math.ceil(steps / _steps(trainer, data)))
     count = max(round(A_DECADE * math.log10(high / low)), 1)

@@ -254,6 +254,17 @@ class Network(Parameters, Passes, Placement, Bridges):
             sample_weight: (n,); the mean is normalised by its sum.
             training: batch statistics and dropout as in training.
             seed: of the dropout masks; None: the network's.
+
+        Returns:
+            The mean of the samples' losses, or their sum with reduction="sum".
+
+        Raises:
+            ValueError, TypeError: bad data.
+
+        >>> net = Network(2, [Dense(1)], dtype="float64")
+        >>> net.parameters = [1.0, 1.0, 0.0]  # W, then b
+        >>> net.loss([[1.0, 2.0]], [1.0])
+        4.0
         """
         batch = self._batch(X, y, sample_weight, training)
         return self._loss(batch, seed, training)
@@ -267,7 +278,25 @@ class Network(Parameters, Passes, Placement, Bridges):
         training: bool = True,
         seed: int | None = None,
     ) -> NDArray[Any]:
-        """Gradient of `loss(X, y, training=training, seed=seed)`, laid out as `parameters`."""
+        """Gradient of `loss(X, y, training=training, seed=seed)`; the network is not changed.
+
+        Args:
+            X, y, sample_weight, seed: as for `loss`.
+            training: as for `loss`, but True unless told otherwise: what a step of training takes.
+
+        Returns:
+            (P,) of the network's dtype, laid out as `parameters`.
+
+        Raises:
+            ValueError, TypeError: bad data.
+
+        Source: notes 004, Notation 16 and 17, and section 6.6.2.
+
+        >>> net = Network(2, [Dense(1)], dtype="float64")
+        >>> net.parameters = [1.0, 1.0, 0.0]
+        >>> net.gradients([[1.0, 2.0]], [1.0]).tolist()  # 2 (a - y) times x, and 1
+        [4.0, 8.0, 4.0]
+        """
         batch = self._batch(X, y, sample_weight, training)
         gradient = self._room()
         with self._borrow(len(batch.order)) as work:
@@ -282,7 +311,22 @@ class Network(Parameters, Passes, Placement, Bridges):
         training: bool = False,
         seed: int | None = None,
     ) -> Any:
-        """Every quantity of the notes by name and layer; see `fastbp.trace.trace`."""
+        """Every quantity of the notes by name and layer, of X as one batch: `fastbp.trace.trace`.
+
+        Args:
+            X, y, training, seed: as for `loss`.
+
+        Returns:
+            A dict of lists, an array a layer: "Z", "A", "dL/dZ", "dL/dW", ...
+
+        Raises:
+            ValueError, TypeError: bad data.
+
+        >>> net = Network(2, [Dense(1)], dtype="float64")
+        >>> net.parameters = [1.0, 1.0, 0.0]
+        >>> net.trace([[1.0, 2.0]], [1.0])["dL/dW"][0].tolist()
+        [[4.0], [8.0]]
+        """
         from .trace import trace
 
         return trace(self, X, y, training=training, seed=seed)
@@ -290,7 +334,11 @@ class Network(Parameters, Passes, Placement, Bridges):
     # --- description, files, copies ------------------------------------------------------------
 
     def architecture(self) -> dict[str, Any]:
-        """The network without its numbers, as plain JSON types; `from_architecture` reads it."""
+        """The network without its numbers, as plain JSON types; `from_architecture` reads it.
+
+        >>> Network(2, [Dense(1)]).architecture()["loss"]
+        'squared_error'
+        """
         return {
             "inputs": self.inputs,
             "layers": [asdict(layer.description) for layer in self.layers],
@@ -303,7 +351,14 @@ class Network(Parameters, Passes, Placement, Bridges):
 
     @classmethod
     def from_architecture(cls, architecture: Mapping[str, Any]) -> Self:
-        """A network from what `architecture()` gave; its numbers are 0 until they are set."""
+        """A network from what `architecture()` gave; its numbers are 0 until they are set.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+
+        >>> Network.from_architecture(Network(2, [Dense(1)]).architecture())
+        Network(2-1, identity, loss='squared_error', float32, 3 parameters)
+        """
         fields = dict(architecture)
         layers = []
         for entry in fields.pop("layers"):
@@ -317,7 +372,13 @@ class Network(Parameters, Passes, Placement, Bridges):
         return net
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Store architecture, parameters and running statistics as safetensors, whole or not."""
+        """Store architecture, parameters and running statistics as safetensors.
+
+        A file that is there is replaced when the new one is whole, or stays as it is.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         io.save(self, path)
 
     @classmethod
@@ -338,7 +399,12 @@ class Network(Parameters, Passes, Placement, Bridges):
         return io.load(path, cls, {} if precision == "stored" else {"precision": precision})
 
     def summary(self) -> Any:
-        """A table of layers, shapes and parameters, for terminals and notebooks."""
+        """A table of layers, shapes and parameters, for terminals and notebooks.
+
+        >>> net = Network(4, [Dense(3, "softmax")])
+        >>> net.summary().total
+        '15 parameters, 60 bytes'
+        """
         from .summary import summarize
 
         return summarize(self)

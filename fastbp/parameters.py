@@ -30,7 +30,12 @@ class Parameters:
     _hand_out: Callable[[], None]
 
     def initialize(self, seed: int) -> None:
-        """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1."""
+        """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1.
+
+        Args:
+            seed: from 0; the same numbers for the same seed, whatever was there before. Each
+                layer's `init` says how, by default as its activation has it (`initializers`).
+        """
         for index, layer in enumerate(self.layers):
             d, m = layer.description, layer.inputs
             init = d.init or ACTIVATIONS[d.activation].init
@@ -44,7 +49,11 @@ class Parameters:
 
     @property
     def parameters(self) -> Array:
-        """Every parameter in one flat, contiguous vector: by layer W, b, gamma, beta. Writable."""
+        """Every parameter in one flat, contiguous vector (P,): by layer W, b, gamma, beta.
+
+        It is writable, and what is assigned is copied into it: ValueError for another shape or a
+        number that the network's dtype cannot hold.
+        """
         self._hand_out()
         return self._parameters
 

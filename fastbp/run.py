@@ -11,7 +11,7 @@ import numpy as np
 
 from .checkpoint import Keeper
 from .engine import Batch, Recipe, aligned
-from .guard import check_begin, guard_of
+from .guard import guard_of
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
 from .metrics import compute
@@ -82,7 +82,6 @@ class Run:
         self.on_divergence = trainer.on_divergence
         self.progress = trainer.progress
         self.ended = False  # there are no more data
-        check_begin(trainer)
 
     def fingerprint(self) -> Fingerprint | None:
         """By what the data are known again; None where they cannot be had again."""

@@ -302,6 +302,7 @@ class Trainer(Fitting):
                 "begin anew from the checkpoint's weights: resume(PATH, finish=False)."
             )
         with at_most(self.n_threads), claimed(self.network), self._world.fitting():
+            check_begin(self)
             run = self._kinds()[1](self, batches, held, steps, epochs, self._rules())
             return self._train(Fit(self, run, epochs, hooks))
 
