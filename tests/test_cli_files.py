@@ -337,3 +337,10 @@ def test_model_and_report_in_one_place_are_refused(capsys, folder):
     assert status == 2
     assert "'one' is where --out puts the model" in said
     assert not (folder / "one").exists()
+
+
+def test_a_quoted_cell_may_hold_what_delimits_elsewhere(folder):
+    write(folder / "net.csv", '"price, EUR, net";y', ["1.5;0", "2.5;1"])
+    table = read(folder / "net.csv")
+    assert list(table.columns) == ["price, EUR, net", "y"]
+    assert table.columns["y"].tolist() == [0.0, 1.0]

@@ -22,12 +22,12 @@ _DELIMITERS: Final = ",;\t|"
 def read_delimited(path: Path) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
-    The delimiter is that of , ; tab | which the first line has most of. A column is one of numbers
+    The delimiter is that of , ; tab | which cuts the first line into most cells. A column is one of numbers
     where every cell that is not blank is a number, else one of texts.
     """
     try:
         text = content(path).decode("utf-8-sig")
-        delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+        delimiter = _delimiter(text.partition("\n")[0])
         lines = io.StringIO(text, newline="")
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
     except UnicodeDecodeError as error:
@@ -55,6 +55,11 @@ def read_delimited(path: Path) -> Table:
     cells = zip(*rows, strict=True) if rows else ()
     columns = {name: _column(column) for name, column in zip(names, cells, strict=False)}
     return Table(columns, first).checked(path)
+
+
+def _delimiter(line: str) -> str:
+    """Cells in quotes may hold the others."""
+    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([line], delimiter=each), [])))
 
 
 def _is_number(cell: str) -> bool:
