@@ -22,8 +22,8 @@ _DELIMITERS: Final = ",;\t|"
 def read_delimited(path: Path) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
-    The delimiter is that of , ; tab | which cuts the first line into most cells. A column is one of numbers
-    where every cell that is not blank is a number, else one of texts.
+    The delimiter is that of , ; tab | which cuts the first line into most cells. A column is one of
+    numbers where every cell that is not blank is a number, else one of texts.
     """
     try:
         text = content(path).decode("utf-8-sig")
