@@ -176,7 +176,7 @@ class Trainer(Fitting):
     @optimizer.setter
     def optimizer(self, optimizer: Any) -> None:
         new, old = get_optimizer(optimizer), vars(self).get("_optimizer")
-        if "_claim" in vars(self.network):
+        if old is not None and "_claim" in vars(self.network):
             raise RuntimeError(
                 f"optimizer={shown(optimizer)} was set while the network is trained; set it "
                 "between two fits, or give a schedule: SGD(fastbp.Cosine(0.1))"

@@ -93,6 +93,18 @@ def number(argument: str, value: Any) -> float:
     raise TypeError(f"{argument}: expected a number, got {value!r} ({type(value).__name__})")
 
 
+def words(argument: str, value: Any) -> np.ndarray:
+    """Integers from 0 to 2^32 - 1, as Philox takes them: uint64."""
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iu":
+        raise TypeError(
+            f"{argument}: expected integers, got {numbers.dtype}; use .astype(np.uint32)"
+        )
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= 1 << 32):
+        raise ValueError(f"{argument}: expected words from 0 to 2^32 - 1, got others; use % 2**32")
+    return numbers.astype(np.uint64)
+
+
 def output(
     argument: str,
     value: Any,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..checks import array, number, output
+from ..checks import array, number, output, words
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
@@ -163,16 +163,6 @@ def perturb(
     return result
 
 
-def _as_words(name: str, value: Any) -> np.ndarray:
-    """Integers from 0 to 2^32 - 1 as the rounds take them."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected integers, got {array.dtype}; use .astype(np.uint32)")
-    if array.size and (array.min() < 0 or array.max() >= 1 << 32):
-        raise ValueError(f"{name}: expected words from 0 to 2^32 - 1, got others; use % 2**32")
-    return array.astype(U)
-
-
 def philox(counter: Any, key: Any) -> np.ndarray:
     """Philox 4x32-10: four random words for each counter of four words and key of two.
 
@@ -191,10 +181,10 @@ def philox(counter: Any, key: Any) -> np.ndarray:
     >>> [hex(word) for word in philox([0, 0, 0, 0], [0, 0])]
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
-    counter, key = _as_words("counter", counter), _as_words("key", key)
-    for name, value, words in (("counter", counter, 4), ("key", key, 2)):
-        if value.ndim == 0 or value.shape[-1] != words:
-            raise ValueError(f"{name}: expected a last axis of {words} words, got {value.shape}")
+    counter, key = words("counter", counter), words("key", key)
+    for name, value, count in (("counter", counter, 4), ("key", key, 2)):
+        if value.ndim == 0 or value.shape[-1] != count:
+            raise ValueError(f"{name}: expected a last axis of {count} words, got {value.shape}")
     drawn = rounds(*np.moveaxis(counter, -1, 0), *np.moveaxis(key, -1, 0))
     return np.stack(np.broadcast_arrays(*drawn), axis=-1).astype(np.uint32)
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..checks import number
+from ..checks import words as checked_words
 from ..cpu.random_doors import _address
 from ..tables import DROPOUT, NOISE, SAMPLE, SHUFFLE
 from . import memory
@@ -183,7 +184,7 @@ def perturb(
 
 def philox(counter: Any, key: Any) -> np.ndarray:
     """Philox 4x32-10: the words of counters (..., 4) under keys (..., 2). As the CPU's."""
-    counter, key = np.asarray(counter, U), np.asarray(key, U)
+    counter, key = checked_words("counter", counter), checked_words("key", key)
     for name, value, count in (("counter", counter, 4), ("key", key, 2)):
         if value.ndim == 0 or value.shape[-1] != count:
             raise ValueError(f"{name}: expected a last axis of {count} words, got {value.shape}")
