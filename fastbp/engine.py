@@ -37,7 +37,7 @@ def _quiet(function: Any) -> Any:
 
 _run_steps, _infer = _quiet(loop.run_steps), _quiet(inference.infer)
 # Where the functions have, after t and T, the array without which there is nothing to do.
-_WORK: Final = {_run_steps: 9, _infer: 1}
+_WORK: Final = {_run_steps: list(loop.ARGUMENTS).index("bounds"), _infer: 1}
 
 
 def aligned(size: int, dtype: Any) -> Array:
@@ -194,13 +194,12 @@ class Workspace:
         s[loop.HEEDLESS] = recipe.heedless
         f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
         self._bind()
-        args = (
-            self.plans, self.plan.reals, s, f, batch.X, batch.labels, batch.targets,
-            batch.weights, batch.order, batch.bounds, recipe.rates, parameters, gradient, state,
-            running, self.arena, self.masks, self.losses, self.unit, self.figures, self.partial,
-            self.results, self.scratches(n_threads), self.sync, batch.columns,
-            batch.starts, batch.world, self.asked,
-        )  # fmt: skip
+        named = {
+            **vars(self), **vars(batch), "reals": self.plan.reals, "rates": recipe.rates,
+            "parameters": parameters, "gradient": gradient, "state": state, "running": running,
+            "scratches": self.scratches(n_threads),
+        }  # fmt: skip
+        args = tuple(named[name] for name in loop.ARGUMENTS)
         return self._together(_run_steps, n_threads, args)
 
     def outputs(self, rows: int) -> Array:

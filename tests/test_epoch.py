@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import tracemalloc
 from collections.abc import Iterator
@@ -599,3 +600,8 @@ def test_heedless_goes_on_where_a_loss_is_not_finite() -> None:
         bench.batch.X[bench.batch.order[8], 0] = np.inf
         assert bench.run() == steps
         assert np.isfinite(bench.parameters).all() != heedless
+
+
+def test_the_loops_arguments_are_those_that_are_declared() -> None:
+    taken = inspect.signature(getattr(loop.run_steps, "py_func", loop.run_steps)).parameters
+    assert list(taken)[2:] == list(loop.ARGUMENTS)

@@ -159,7 +159,15 @@ def run_steps(
     return steps
 
 
-loop(run_steps, "ii JG IF MIMV II F VVMV V u F V G FF M I cI II")
+ARGUMENTS: Final = {
+    "plans": "J", "reals": "G", "settings": "I", "factors": "F", "X": "M", "labels": "I",
+    "targets": "M", "weights": "V", "order": "I", "bounds": "I", "rates": "F", "parameters": "V",
+    "gradient": "V", "state": "M", "running": "V", "arena": "V", "masks": "u", "losses": "F",
+    "unit": "V", "figures": "G", "partial": "F", "results": "F", "scratches": "M", "sync": "I",
+    "columns": "c", "starts": "I", "world": "I", "asked": "I",
+}  # fmt: skip
+"""What `run_steps` takes behind t and T, and the letters of their types (`table.py`)."""
+loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
 
 
 @inline
