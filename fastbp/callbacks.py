@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from .errors import check_entries, shown
 
@@ -46,7 +46,14 @@ class Callback(Protocol):
 Hook = Callable[[State], object]
 
 
-def as_callbacks(callbacks: object) -> list[tuple[str, Hook]]:
+class Named(NamedTuple):
+    """A callback that was looked at: what messages call it, and what is called."""
+
+    name: str
+    hook: Hook
+
+
+def as_callbacks(callbacks: object) -> list[Named]:
     """Names and functions of one callback, several, or None.
 
     Raises:
@@ -66,14 +73,16 @@ def as_callbacks(callbacks: object) -> list[tuple[str, Hook]]:
 _ALLOWED = "functions of the state, or objects with the method on_epoch_end(state)"
 
 
-def _hook(callback: object) -> tuple[str, Hook]:
+def _hook(callback: object) -> Named:
+    if isinstance(callback, Named):  # looked at before
+        return callback
     method = getattr(callback, "on_epoch_end", None)
     if isinstance(callback, type):
         raise TypeError(f"callbacks: {callback.__name__} is a class; give an object of it.")
     if callable(method):
-        return type(callback).__name__, method
+        return Named(type(callback).__name__, method)
     if callable(callback):
-        return getattr(callback, "__name__", type(callback).__name__), callback
+        return Named(getattr(callback, "__name__", type(callback).__name__), callback)
     raise _not_a_callback(callback)
 
 
@@ -82,7 +91,7 @@ def _not_a_callback(value: object) -> TypeError:
     return TypeError(f"callbacks={shown(value)} is of type {kind}; it must be {_ALLOWED}.")
 
 
-def run_callbacks(callbacks: list[tuple[str, Hook]], state: State) -> str | None:
+def run_callbacks(callbacks: list[Named], state: State) -> str | None:
     """Call each in turn; the reason of the first that asks to stop, or None.
 
     All are called even so: one must not keep another from its epoch.

@@ -90,9 +90,10 @@ def find_rate(
     if not low < high:
         raise ValueError(f"low={low:g} must be below high={high:g}")
     steps = check_integer("steps", steps, least=1)
+    trainer._check_settings()
+    check_begin(trainer)
     data, _ = door(trainer.network, X, y, sample_weight, None, trainer.seed)
     trainer._check_batch_norm(min(trainer.batch_size or data.samples, data.samples))
-    check_begin(trainer)
     data = _part(data, trainer, steps)
     epochs = max(2, math.ceil(steps / _steps(trainer, data)))
     count = max(round(A_DECADE * math.log10(high / low)), 1)

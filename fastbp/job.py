@@ -74,7 +74,6 @@ class Fit:
         trainer, history, run = self.trainer, self.history, self.run
         with self.bar as progress:
             while not self._over():
-                self._check_hooks()
                 started = time.perf_counter()
                 values = run.epoch(progress)
                 if not values:  # stopped before an epoch's end
@@ -87,6 +86,9 @@ class Fit:
                     self._finish_epoch(values)
                 history.stopped = world.reason(history.stopped)
                 progress.update(run.done, history.record())
+                if self.hooks and not self._sound():
+                    history.stopped = run.stopped
+                    break
                 if not self._over():
                     run.keep_after_epoch()
         watcher = next((rule for rule in run.rules if rule.restore_best), None)  # there is one
@@ -106,14 +108,27 @@ class Fit:
         """A checkpoint was written meanwhile."""
         return self.run.keeper.wrote
 
-    def _check_hooks(self) -> None:
-        """Raise ValueError where a callback has left numbers that are not finite."""
-        if self.hooks and len(self.history) and not self.run.guard.finite():
-            raise ValueError(
-                f"a parameter, a running statistic or an optimizer's row is not finite after the "
-                f"callbacks of epoch {self.trainer.epoch - 1}, and was before them: what they set "
-                "must be finite numbers"
+    def _sound(self) -> bool:
+        """What callbacks have left can be trained on; else the fit ends as one that diverges.
+
+        Raises:
+            RuntimeError: they have put another network into the trainer.
+        """
+        trainer, run = self.trainer, self.run
+        if trainer.network is not run.net:
+            raise RuntimeError(
+                "trainer.network was set by a callback, while its network is trained; set it "
+                "between two fits"
             )
+        if run.guard.finite():
+            return True
+        run.give_up(
+            "a parameter, a running statistic or an optimizer's row is not finite after the "
+            f"callbacks of epoch {trainer.epoch - 1}, and was before them: what they set must be "
+            "finite numbers.",
+            frames=6,
+        )
+        return False
 
     def _over(self) -> bool:
         return bool(self.history.stopped) or len(self.history) == self.epochs

@@ -213,8 +213,6 @@ def compute(
     y: ArrayLike,
     outputs: ArrayLike,
     weight: ArrayLike | None = None,
-    *,
-    several: bool | None = None,
 ) -> dict[str, float]:
     """Values of the metrics by name.
 
@@ -223,8 +221,6 @@ def compute(
         y: labels (n,), or float targets (n,) or (n, k).
         outputs: (n, k) or (n,).
         weight: (n,) weights of the rows, or None; callables do not get them.
-        several: each output is a yes or no of its own, as under binary_cross_entropy; None: where
-            rows of y do not sum to 1.
 
     Returns:
         The values by name. Where an output is NaN so are all but the callables'.
@@ -242,9 +238,7 @@ def compute(
     table = raw.reshape(len(raw), -1)
     share = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
     share = share / share.sum()
-    if several is None:
-        several = _several_labels(target)
-    several = several and target.ndim == 2 and table.shape[1] > 1
+    several = _several_labels(target)
     asked, lost = resolve(metrics), bool(np.isnan(table).any())
     check_outputs(asked, table.shape[1])
     guarded = target.view()

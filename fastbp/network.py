@@ -199,11 +199,6 @@ class Network(Parameters, Passes, Placement, Bridges):
             outputs = (outputs > 0.5).astype(np.int64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 
-    @property
-    def _several(self) -> bool:
-        """Each output is a decision of its own."""
-        return self.loss_name == "binary_cross_entropy"
-
     def evaluate(
         self,
         X: ArrayLike,
@@ -233,8 +228,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         if metrics:
             truth = batch.labels if batch.labels.size else batch.targets
             weights = batch.weights if batch.weights.size else None
-            outputs = self._infer(matrix, logits=False)
-            values |= compute(metrics, truth, outputs, weights, several=self._several)
+            values |= compute(metrics, truth, self._infer(matrix, logits=False), weights)
         return values
 
     def loss(

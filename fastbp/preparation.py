@@ -116,13 +116,14 @@ class Category:
 
     def inputs(self, column: Array) -> Array:
         """(n, width) float32."""
-        if column.dtype.kind != "O":
+        texts = _texts(column)
+        there = {*texts.tolist()} - {MISSING}
+        if column.dtype.kind != "O" and there and there.isdisjoint(self.values):
             raise ValueError(
                 f"column {self.name!r} holds numbers, and was trained on as texts (such as "
-                f"{shown(next((v for v in self.values if v), ''))}); write it as in the data to "
-                "train on"
+                f"{shown(next((v for v in self.values if v), ''))}), none of which they are; "
+                "write it as in the data to train on"
             )
-        texts = _texts(column)
         return (texts[:, None] == np.array(self.values, dtype=object)).astype(np.float32)
 
 

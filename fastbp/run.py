@@ -251,11 +251,18 @@ class Run:
             f"({trainer.step} steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, "
             "inputs scaled to about 1, batch_norm=True, or dtype='float64'."
         )
+        self.give_up(message, frames=8)
+
+    def give_up(self, message: str, frames: int) -> None:
+        """End the fit for numbers that are not finite: an error, a warning, or a note.
+
+        frames: up to whoever called `fit`, whom a warning names.
+        """
         self.stopped, self.diverged = message, True
         if self.on_divergence == "raise":
             raise DivergenceError(message)
         if self.on_divergence == "warn":
-            warnings.warn(message, RuntimeWarning, stacklevel=7)
+            warnings.warn(message, RuntimeWarning, stacklevel=frames)
 
     def _unfit(self, rows: Any) -> str | None:
         """What to say of the first of these rows that is not finite."""
@@ -314,10 +321,7 @@ class Run:
     def _metrics(self) -> dict[str, float]:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
         outputs = data.outputs(self.net)
-        found = compute(
-            self.trainer.metrics, data.truth, outputs, data.weights_or_none,
-            several=self.net._several,
-        )  # fmt: skip
+        found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
         return {prefix + name: value for name, value in found.items()}
 
 

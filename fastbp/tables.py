@@ -59,8 +59,10 @@ def from_table(value: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} is lazy ({type(value).__name__}); give {name}.collect()")
     if isinstance(table, nw.Series):
         return _column(table, name, "encode it as numbers first.")
-    columns = zip(table.columns, table.iter_columns(), strict=True)  # a name may be a number
-    arrays = [_column(column, f"{name}[{label!r}]", _ENCODE) for label, column in columns]
+    arrays = [  # by place: a name may be a number
+        _column(table[:, place], f"{name}[{label!r}]", _ENCODE)
+        for place, label in enumerate(table.columns)
+    ]
     if len(arrays) == 1:
         return arrays[0][:, None]
     matrix = np.empty((len(table), len(arrays)), _common(arrays))

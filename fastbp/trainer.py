@@ -54,6 +54,12 @@ _SETTINGS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "perturbation": check_not_negative,
     "clip_norm": _unless_none(check_positive),
     "clip_value": _unless_none(check_positive),
+    "early_stopping": lambda _, value: as_early_stopping(value),
+    "stopping": lambda _, value: as_stopping(value),
+    "metrics": lambda _, value: resolve(value),
+    "callbacks": lambda _, value: as_callbacks(value),
+    "checkpoint": lambda _, value: as_path(value),
+    "every": lambda _, value: value if isinstance(value, Every) else Every.of(value),
     "restarts": lambda name, value: check_integer(name, value, least=1),
     "on_divergence": lambda name, value: check_name(name, value, ("raise", "warn")),
     "seed": lambda name, value: check_integer(name, value, 0, SEEDS),
@@ -135,14 +141,12 @@ class Trainer(Fitting):
         self.batch_size, self.sampling = batch_size, sampling
         self.weight_decay, self.perturbation = weight_decay, perturbation
         self.clip_norm, self.clip_value = clip_norm, clip_value
-        self.early_stopping = as_early_stopping(early_stopping)
-        self.stopping = as_stopping(stopping)
-        self.metrics = resolve(metrics)
-        self.callbacks = as_callbacks(callbacks)
+        given: Any = early_stopping, stopping, metrics, callbacks, every
+        self.early_stopping, self.stopping, self.metrics, self.callbacks, self.every = given
         self.restarts, self.on_divergence = restarts, on_divergence
         self.seed = network.seed if seed is None else seed
         self.n_threads, self.progress = n_threads, progress
-        self.checkpoint, self.every = as_path(checkpoint), Every.of(every)
+        self.checkpoint = as_path(checkpoint)
         self.distributed = distributed
         self._check_settings()
         world_of(self.distributed)  # what is missing is said now
@@ -170,13 +174,21 @@ class Trainer(Fitting):
 
     @property
     def optimizer(self) -> Optimizer:
-        """The optimizer. Set between two fits, its rates begin anew; rows of the same rule stay."""
+        """The optimizer. Another one of the same rule may be set between two fits.
+
+        The optimizer's rows stay, and the trainer's steps are counted on: by its schedule as well.
+        """
         return self._optimizer
 
     @optimizer.setter
     def optimizer(self, optimizer: Any) -> None:
         new, old = get_optimizer(optimizer), vars(self).get("_optimizer")
-        if old is not None and "_claim" in vars(self.network):
+        if old is not None and old.name != new.name:
+            raise ValueError(
+                f"optimizer={shown(optimizer)} is not {old.name!r}, whose rows this trainer has; "
+                "make a new one: Trainer(trainer.network, optimizer)"
+            )
+        if vars(self).get("_job") is not None:
             raise RuntimeError(
                 f"optimizer={shown(optimizer)} was set while the network is trained; set it "
                 "between two fits, or give a schedule: SGD(fastbp.Cosine(0.1))"
@@ -184,7 +196,7 @@ class Trainer(Fitting):
         self._optimizer = new
         self.schedule = new.schedule
         self.schedule_state = self.schedule.initial_state()
-        if old is None or old.name != new.name:
+        if old is None:
             size = self.network._parameters.size
             self._state = np.zeros((len(new.rows), size), self.network.dtype)
 
@@ -235,18 +247,21 @@ class Trainer(Fitting):
             DivergenceError: a loss or weight is not finite; the network has the weights of the
                 last finite step.
         """
-        self._check_settings()
         epochs = check_integer("epochs", epochs, least=1)
-        hooks = self.callbacks + as_callbacks(callbacks)
+        further = as_callbacks(callbacks)
         world = self._world
-        with at_most(self.n_threads), claimed(self.network), world.fitting():
+        with claimed(self.network), world.fitting():
             with world.agreeing():
-                data, held = door(self.network, X, y, sample_weight, validation, self.seed)
-                self._check_fit(data, held)
-                check_begin(self)
-            self._check_ranks(data, held, epochs)
-            before = Standing.of(self) if data.screen else None
-            return self._train(self._job_of(data, held, epochs, hooks), before)
+                self._check_settings()
+            with at_most(self.n_threads):
+                with world.agreeing():
+                    data, held = door(self.network, X, y, sample_weight, validation, self.seed)
+                    self._check_fit(data, held)
+                    check_begin(self)
+                self._check_ranks(data, held, epochs)
+                before = Standing.of(self) if data.screen else None
+                job = self._job_of(data, held, epochs, self.callbacks + further)
+                return self._train(job, before)
 
     def fit_stream(
         self,
@@ -285,10 +300,11 @@ class Trainer(Fitting):
         >>> len(history), history.loss[-1] < history.loss[0]
         (4, True)
         """
-        self._check_settings()
         epochs = None if epochs is None else check_integer("epochs", epochs, least=1)
         steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
-        hooks = self.callbacks + as_callbacks(callbacks)
+        further = as_callbacks(callbacks)
+        with self._world.agreeing():
+            self._check_settings()
         held = None if validation is None else given(self.network, validation)
         if self.metrics and held is None:
             raise ValueError(
@@ -304,7 +320,7 @@ class Trainer(Fitting):
         with at_most(self.n_threads), claimed(self.network), self._world.fitting():
             check_begin(self)
             run = self._kinds()[1](self, batches, held, steps, epochs, self._rules())
-            return self._train(Fit(self, run, epochs, hooks))
+            return self._train(Fit(self, run, epochs, self.callbacks + further))
 
     def find_rate(
         self,

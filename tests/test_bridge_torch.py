@@ -249,3 +249,25 @@ def test_what_a_module_does_by_itself_is_refused():
         Network.from_torch(hooked)
     with pytest.raises(ValueError, match=r"has threshold=0.1; a network's softplus has 20"):
         Network.from_torch(nn.Sequential(nn.Linear(2, 2), nn.Softplus(threshold=0.1)))
+
+
+def test_parts_that_do_something_else_are_refused_and_pruned_ones_are_taken():
+    class Norm(nn.BatchNorm1d):
+        def forward(self, x):
+            return 2 * x
+
+    class Drop(nn.Dropout):
+        def forward(self, x):
+            return 2 * x
+
+    patched = nn.ReLU()
+    patched.forward = lambda x: 2 * x
+    for part in (Norm(4), Drop(0.5), patched):
+        with pytest.raises(ValueError, match="has no counterpart in a network"):
+            Network.from_torch(nn.Sequential(nn.Linear(4, 4), part))
+    module = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    prune = pytest.importorskip("torch.nn.utils.prune")
+    prune.l1_unstructured(module[0], "weight", amount=0.5)
+    X = np.random.default_rng(0).standard_normal((5, 4)).astype("float32")
+    want = module(torch.from_numpy(X)).detach().numpy()
+    np.testing.assert_allclose(Network.from_torch(module).forward(X), want, rtol=0, atol=1e-6)

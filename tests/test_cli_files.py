@@ -344,3 +344,30 @@ def test_a_quoted_cell_may_hold_what_delimits_elsewhere(folder):
     table = read(folder / "net.csv")
     assert list(table.columns) == ["price, EUR, net", "y"]
     assert table.columns["y"].tolist() == [0.0, 1.0]
+
+
+def test_numbers_among_texts_that_were_trained_on_are_taken(folder):
+    write(folder / "codes.csv", "c,y", ["1,0", "2,1", "x,0", ",1"])
+    write(folder / "few.csv", "c,y", ["1,0", "2,1", "9,0"])
+    write(folder / "none.csv", "c,y", [",0", ",1"])
+    learnt = learn(read(folder / "codes.csv"), "y", "auto")
+    assert learnt.columns[0].values == ("", "1", "2", "x")
+    found = learnt.inputs(read(folder / "few.csv"))
+    assert found.tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert learnt.inputs(read(folder / "none.csv")).tolist() == [[1, 0, 0, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        (",".join(f"gene{i:06}" for i in range(20_000)) + "\n" + ",".join(["1"] * 20_000), 20_000),
+        ("x,y\r1,0\r2,1\r", 2),
+        ("x,y\n\u00a01.5,0\n2.5\u00a0,1\n", 2),
+    ],
+    ids=["wide", "carriage returns", "no-break spaces"],
+)
+def test_files_of_other_habits_are_read(folder, text, columns):
+    (folder / "other.csv").write_text(text, newline="")
+    table = read(folder / "other.csv")
+    assert len(table.columns) == columns
+    assert all(column.dtype == np.float64 for column in table.columns.values())

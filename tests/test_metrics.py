@@ -150,20 +150,9 @@ def test_several_labels_a_row_are_classes_of_their_own() -> None:
     truth[:, 3] = 0.0
     outputs = np.clip(truth + 0.6 * RNG.standard_normal((60, 4)), 0.01, 0.99)
     outputs[:, 3] = 0.1  # never there and never said: left out
-    own = m.compute("f1_macro", truth, outputs, several=True)["f1_macro"]
+    own = m.compute("f1_macro", truth, outputs)["f1_macro"]
     wanted = judge.f1_score(truth[:, :3] > 0.5, outputs[:, :3] > 0.5, average="macro")
     assert own == pytest.approx(wanted, rel=RTOL)
-
-
-def test_the_loss_decides_what_a_row_says_not_the_other_rows() -> None:
-    net = Network(3, [Dense(3, "sigmoid")], loss="binary_cross_entropy", dtype="float64")
-    net.layers[0].W, net.layers[0].b = np.eye(3), 0.0
-    rows, truth = np.array([[2.0, 1.0, -3.0], [1.0, 1.0, 1.0]]), np.array([[1.0, 0, 0], [1, 1, 1]])
-    names = ["accuracy", "log_loss"]
-    alone, both = net.evaluate(rows[:1], truth[:1], names), net.evaluate(rows, truth, names)
-    assert (alone["accuracy"], both["accuracy"]) == (0.0, 0.5)
-    assert alone["log_loss"] == pytest.approx(alone["loss"], rel=1e-12)
-    assert both["log_loss"] == pytest.approx(both["loss"], rel=1e-12)
 
 
 def test_outputs_that_are_nan_are_not_right() -> None:

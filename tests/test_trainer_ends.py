@@ -204,14 +204,25 @@ def test_a_start_that_diverged_is_the_worst_whatever_is_done_about_it(manner: st
     assert np.abs(net.parameters).max() < 10
 
 
-def test_a_callback_that_leaves_nan_is_named() -> None:
+@pytest.mark.parametrize("epochs", [2, 3])
+@pytest.mark.parametrize("manner", ["raise", "warn"])
+def test_a_callback_that_leaves_nan_is_named(manner: str, epochs: int) -> None:
+    """Behind the last epoch, too."""
+
     def spoil(state: fastbp.State) -> None:
         if state.epoch == 1:
             state.network.layers[0].W[0, 0] = np.nan
 
-    trainer = Trainer(make_net(), batch_size=8)
-    with pytest.raises(ValueError, match="not finite after the callbacks of epoch 1, and was befo"):
-        trainer.fit(X, Y, epochs=3, callbacks=[spoil])
+    trainer = Trainer(make_net(), batch_size=8, on_divergence=manner)
+    words = "not finite after the callbacks of epoch 1, and was before them"
+    if manner == "raise":
+        with pytest.raises(DivergenceError, match=words):
+            trainer.fit(X, Y, epochs=epochs, callbacks=[spoil])
+    else:
+        with pytest.warns(RuntimeWarning, match=words) as caught:
+            history = trainer.fit(X, Y, epochs=epochs, callbacks=[spoil])
+        assert words in history.stopped
+        assert caught[0].filename == __file__
     assert len(trainer.history) == 2
 
 

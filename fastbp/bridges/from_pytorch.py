@@ -123,11 +123,11 @@ def _from_module(module: nn.Module) -> list[Found]:
     found: list[Found] = []
     stage = "linear"
     for where, part in _flat(module):
-        if isinstance(part, nn.Linear) and type(part).forward is nn.Linear.forward:
+        if _is(part, nn.Linear):
             _fits(found, part.in_features, where)
             found.append(Found(where, part.weight, part.bias))
             stage = "linear"
-        elif isinstance(part, nn.Flatten) and not found:
+        elif _is(part, nn.Flatten) and not found:
             continue
         elif not found:
             raise ValueError(f"{where} comes before the first Linear: {_way_out(part)}")
@@ -138,17 +138,28 @@ def _from_module(module: nn.Module) -> list[Found]:
     return found
 
 
+def _is(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """It is one, and computes what one computes."""
+    own = "forward" in vars(module) or type(module).forward is not kind.forward
+    return isinstance(module, kind) and not own
+
+
+def _of_torch(hook: Any) -> bool:
+    """A hook of PyTorch's own, which forms the weight that is there (pruning, weight norm)."""
+    return type(hook).__module__.startswith("torch.nn.utils")
+
+
 def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     """The modules of nested Sequentials in order, with their names for messages."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    before = [hook for hook in module._forward_pre_hooks.values() if not _of_torch(hook)]
+    if module._forward_hooks or before:
         raise ValueError(
             f"{type(module).__name__} {prefix}".rstrip() + " has forward hooks, which a network "
             "cannot run; remove them, or give its state_dict() with layers=[...]"
         )
-    if not isinstance(module, nn.Sequential) or type(module).forward is not nn.Sequential.forward:
+    if not _is(module, nn.Sequential):
         name = type(module).__name__
-        whole = isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
-        if (not prefix and not whole) or isinstance(module, nn.Sequential):
+        if (not prefix and not _is(module, nn.Linear)) or isinstance(module, nn.Sequential):
             raise TypeError(
                 f"source is a {name}, whose forward can do anything; give an nn.Sequential, or "
                 "module.state_dict() with layers=[...]"
@@ -165,7 +176,7 @@ def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
 def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
     """Give a module to its layer; the stage after it, in the order of a `Dense`."""
     kind = type(part)
-    if isinstance(part, nn.BatchNorm1d):
+    if _is(part, nn.BatchNorm1d) or _is(part, SigmaBatchNorm1d):
         if layer.batch_norm or stage == "dropout":
             raise _out_of_order(where, layer)
         if part.momentum is None:
@@ -176,14 +187,14 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
         names = ("weight", "bias", "running_mean", "running_var")
         layer.take_norm(where, {name: getattr(part, name) for name in names})
         return "linear" if position == "before" else "after"
-    if isinstance(part, nn.Dropout):
+    if _is(part, nn.Dropout):
         if stage == "dropout":
             raise _out_of_order(where, layer)
         layer.dropout = part.p
         return "dropout"
-    if kind is nn.Identity:
+    if kind is nn.Identity and _is(part, kind):
         return stage
-    if kind not in NAMES:
+    if kind not in NAMES or not _is(part, kind):
         raise ValueError(f"{where} has no counterpart in a network: {_way_out(part)}")
     name = NAMES[kind]
     for setting, allowed in SETTINGS.get(name, ()):
@@ -209,7 +220,7 @@ def _out_of_order(where: str, layer: Found) -> ValueError:
 def _way_out(part: nn.Module) -> str:
     if isinstance(part, nn.LogSoftmax):
         return "leave it out and give output='softmax' (its outputs are probabilities, not logs)"
-    if isinstance(part, nn.Dropout):
+    if _is(part, nn.Dropout):
         return "a network drops units of layers; for noise on inputs see Trainer(perturbation=...)"
     return f"it takes Linear, BatchNorm1d, Dropout, and {', '.join(t.__name__ for t in NAMES)}"
 

@@ -115,10 +115,7 @@ class Together(Run):
         own = part.outputs(self.net)
         outputs = self.world.joined(own.reshape(part.samples, self.net.layers[-1].units))
         with self.world.agreeing():
-            found = compute(
-            self.trainer.metrics, data.truth, outputs, data.weights_or_none,
-            several=self.net._several,
-        )  # fmt: skip
+            found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
         return {prefix + name: value for name, value in found.items()}
 
     def _figures(self) -> Array:

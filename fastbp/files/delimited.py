@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Final
 
@@ -17,17 +18,19 @@ BLANK: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """Cells that stand for a missing value, in lower case."""
 
 _DELIMITERS: Final = ",;\t|"
+_LINE: Final = re.compile(r"[^\r\n]*")
+_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 
 
 def read_delimited(path: Path) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
-    The delimiter is that of , ; tab | which cuts the first line into most cells. A column is one of
-    numbers where every cell that is not blank is a number, else one of texts.
+    The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
+    is one of numbers where every cell that is not blank is a number, else one of texts.
     """
     try:
         text = content(path).decode("utf-8-sig")
-        delimiter = _delimiter(text.partition("\n")[0])
+        delimiter = _delimiter(_LINE.match(text)[0])  # type: ignore[index]
         lines = io.StringIO(text, newline="")
         rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
     except UnicodeDecodeError as error:
@@ -58,8 +61,8 @@ def read_delimited(path: Path) -> Table:
 
 
 def _delimiter(line: str) -> str:
-    """Cells in quotes may hold the others."""
-    return max(_DELIMITERS, key=lambda each: len(next(csv.reader([line], delimiter=each), [])))
+    """That which the line has most of, cells in quotes left out."""
+    return max(_DELIMITERS, key=_QUOTED.sub("", line).count)
 
 
 def _is_number(cell: str) -> bool:
@@ -72,7 +75,7 @@ def _is_number(cell: str) -> bool:
 
 def _plain(cell: str) -> bool:
     """Python also reads 1_0 and other scripts' digits as numbers: here these are texts."""
-    return cell.isascii() and "_" not in cell
+    return cell.strip().isascii() and "_" not in cell
 
 
 def _column(cells: tuple[str, ...]) -> Array:
