@@ -267,9 +267,11 @@ def activity(p: Any, rows: int, arena: Any, masks: Any, figure: Any) -> None:
         for j in range(n):
             awake, kept = False, not dropped
             for i in range(rows):
-                awake |= output[i, j] > 0
+                if output[i, j] > 0:
+                    awake = True
+                    break
                 kept |= dropped and mask[i, j] != 0
-            known += kept
+            known += awake or kept
             dead += kept and not awake
         if known > 0:
             figure[DEAD] = dead / known

@@ -195,9 +195,11 @@ def activity(
         awake, kept = False, not dropped
         for i in range(rows):
             at = i * ld + j
-            awake = awake or arena[plan[layer, F] + at] > 0
+            if arena[plan[layer, F] + at] > 0:
+                awake = True
+                break
             kept = kept or masks[plan[layer, MASK] + at] != 0
-        known += 1.0 if kept else 0.0
+        known += 1.0 if awake or kept else 0.0
         dead += 1.0 if kept and not awake else 0.0
     known, dead = block_total(known, doubles), block_total(dead, doubles)
     if thread() == 0:
