@@ -20,8 +20,8 @@ SURE: Final = 16 * WORK_A_THREAD
 """Operations of a step beyond which nothing is tried: a chunk on one thread would cost too much."""
 TRIED_WORK, TRIED_ROWS = 4, 2
 """A second thread is tried from a 4th of the work and half of the rows that surely pay for it."""
-AGAIN, SELDOM, COST = 16, 64, 0.03
-"""Chunks after which the slower number is looked at again: so many that it costs 3% of the time."""
+AGAIN, SELDOM, COST = 16, 128, 0.01
+"""Chunks after which the slower number is looked at again: so many that it costs 1% of the time."""
 LOOKS: Final = 2
 """Last chunks by which a number is judged, by the faster of them: anything may disturb one."""
 TRIAL: Final = 0.01
