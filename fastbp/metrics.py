@@ -53,9 +53,9 @@ def _several_labels(y: NDArray[Any]) -> bool:
     return y.ndim == 2 and y.shape[1] > 1 and not np.allclose(y.sum(axis=1), 1.0, atol=1e-4)
 
 
-def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bool) -> float:
+def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Share of rows whose class is right; with several labels a row, all of them must be."""
-    if several:
+    if _several_labels(y):
         right = ((y > 0.5) == (outputs > 0.5)).all(axis=1)
     else:
         right = labels_of(y) == labels_of(outputs)
@@ -63,7 +63,7 @@ def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bo
 
 
 def _top(k: int) -> Metric:
-    def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
+    def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
         own = np.take_along_axis(outputs, labels_of(y)[:, None], axis=1)
         return float(weight @ ((outputs > own).sum(axis=1) < k))
 
@@ -71,18 +71,17 @@ def _top(k: int) -> Metric:
     return Metric(top_k, higher=True, doc=doc, outputs=2)
 
 
-def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bool) -> float:
+def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over the classes of 2 tp / (2 tp + fp + fn), classes that occur or were predicted.
 
     With several labels a row each output is a class of its own.
     """
-    if several:
+    if _several_labels(y):
         said, meant = outputs > 0.5, y > 0.5
         sums = weight @ said + weight @ meant
-        own = sums > 0
-        return (
-            float(np.mean(2.0 * (weight @ (said & meant))[own] / sums[own])) if own.any() else 0.0
-        )
+        seen = sums > 0
+        scores = 2.0 * (weight @ (said & meant))[seen] / sums[seen]
+        return float(scores.mean()) if seen.any() else 0.0
     truth, guess = labels_of(y), labels_of(outputs)
     classes = max(truth.max(), guess.max()) + 1
     hits = np.bincount(truth[truth == guess], weight[truth == guess], classes)
@@ -91,17 +90,17 @@ def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bo
     return float(np.mean(2.0 * hits[seen] / totals[seen]))
 
 
-def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
+def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over rows and outputs of (a - y)^2."""
     return float(weight @ ((outputs - _dense(y, outputs)) ** 2).mean(axis=1))
 
 
-def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
+def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over rows and outputs of |a - y|."""
     return float(weight @ np.abs(outputs - _dense(y, outputs)).mean(axis=1))
 
 
-def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float:
+def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """1 - sum (a - y)^2 / sum (y - mean y)^2, averaged over the outputs.
 
     A constant target counts 1 where it is met exactly and 0 where not, as in scikit-learn.
@@ -114,7 +113,7 @@ def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, _: bool) -> float
     return float(np.where(constant, residual == 0.0, score).mean())
 
 
-def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bool) -> float:
+def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """-sum_j y_j log a_j, or the binary one summed over outputs with several labels a row.
 
     a is clamped to [tiny, 1 - eps / 2] of the outputs' dtype.
@@ -123,7 +122,7 @@ def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bo
     kind = np.finfo(outputs.dtype if outputs.dtype.kind == "f" else np.float64)
     a = np.clip(a, float(kind.tiny), 1.0 - float(kind.eps) / 2.0)
     losses = target * np.log(a)
-    if outputs.shape[1] == 1 or several:
+    if outputs.shape[1] == 1 or _several_labels(y):
         losses += (1.0 - target) * np.log1p(-a)
     return float(-(weight @ losses.sum(axis=1)))
 
@@ -132,7 +131,7 @@ def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats, several: bo
 class Metric:
     """A metric's function, which way is up, what it is, and how many outputs it needs."""
 
-    function: Callable[[NDArray[Any], NDArray[Any], Floats, bool], float]
+    function: Callable[[NDArray[Any], NDArray[Any], Floats], float]
     higher: bool
     doc: str
     outputs: int = 1
@@ -238,7 +237,6 @@ def compute(
     table = raw.reshape(len(raw), -1)
     share = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
     share = share / share.sum()
-    several = _several_labels(target)
     asked, lost = resolve(metrics), bool(np.isnan(table).any())
     check_outputs(asked, table.shape[1])
     guarded = target.view()
@@ -250,7 +248,7 @@ def compute(
         elif lost:
             values[name] = float("nan")
         else:
-            values[name] = get_metric(metric).function(target, table, share, several)
+            values[name] = get_metric(metric).function(target, table, share)
     return values
 
 
