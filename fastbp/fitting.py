@@ -72,9 +72,14 @@ class Fitting:
 
         return Ranked, RankedStream
 
+    @property
+    def _all_rules(self) -> list[Any]:
+        """The stopping rules, early stopping last."""
+        return [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
+
     def _rules(self, attempt: int = 0) -> list[Any]:
         """The stopping rules of a fit, or of one of its starts, begun anew."""
-        rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
+        rules = self._all_rules
         for rule in rules:
             if attempt == 0 or not rule.across_restarts:
                 rule.start()
@@ -157,8 +162,7 @@ class Fitting:
 
     def _check_monitors(self, held: Data | None) -> None:
         """What rules and schedule watch will be recorded; one rule at most restores weights."""
-        rules = [*self.stopping, *([self.early_stopping] if self.early_stopping else [])]
-        restoring = [rule for rule in rules if rule.restore_best]
+        restoring = [rule for rule in self._all_rules if rule.restore_best]
         if len(restoring) > 1:
             raise ValueError(
                 f"early_stopping and stopping have {len(restoring)} rules with restore_best=True "
@@ -169,9 +173,8 @@ class Fitting:
         record = {"loss": 0.0, "lr": 0.0, "seconds": 0.0}
         record |= {prefix + name: 0.0 for name in ("loss", *self.metrics)}
         check_outputs(self.metrics, self.network.layers[-1].units)
-        watchers: list[Any] = [*self.stopping, self.early_stopping, self.schedule]
-        watchers.append(getattr(self.schedule, "schedule", None))  # what a warm-up leads to
-        for watcher in watchers:
+        after_warmup = getattr(self.schedule, "schedule", None)
+        for watcher in [*self._all_rules, self.schedule, after_warmup]:
             if hasattr(watcher, "monitor"):
                 name, _ = monitored(record, watcher.monitor)
                 if getattr(watcher, "mode", "min") is None:
