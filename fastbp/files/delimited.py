@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -70,31 +71,23 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return cell.strip().lower() not in BLANK and _plain(cell)
+    return cell.strip().lower() not in BLANK and _plain(cell.strip())
 
 
 def _plain(cell: str) -> bool:
     """Python also reads 1_0 and other scripts' digits as numbers: here these are texts."""
-    return cell.strip().isascii() and "_" not in cell
+    return cell.isascii() and "_" not in cell
 
 
 def _column(cells: tuple[str, ...]) -> Array:
     """Numbers where all that is there are numbers, texts otherwise."""
-    plain = all(map(_plain, cells))
-    try:
-        if plain:
-            return np.array(cells, dtype=np.float64)
-    except ValueError:
-        pass
     stripped = [cell.strip() for cell in cells]
     blank = [cell.lower() in BLANK for cell in stripped]
-    try:
-        if not plain:
-            raise ValueError
-        return np.array(
-            ["nan" if empty else cell for cell, empty in zip(stripped, blank, strict=True)],
-            dtype=np.float64,
-        )
-    except ValueError:
-        texts = [MISSING if empty else cell for cell, empty in zip(stripped, blank, strict=True)]
-        return np.array(texts, dtype=object)
+    if all(map(_plain, stripped)):
+        with suppress(ValueError):
+            return np.array(cells, dtype=np.float64)
+        with suppress(ValueError):
+            numbers = ["nan" if b else cell for cell, b in zip(stripped, blank, strict=True)]
+            return np.array(numbers, dtype=np.float64)
+    texts = [MISSING if b else cell for cell, b in zip(stripped, blank, strict=True)]
+    return np.array(texts, dtype=object)
