@@ -21,7 +21,7 @@ from . import bf16
 from .amx_tiles import ROOM_BYTES, build_amx, build_configure, build_release
 from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TILES, build_pack
 from .bf16_tiles import BLOCK_POINTERS, build_dots
-from .emitted import c_function, emitted
+from .emitted import c_function, emitted, emitted_by_width
 from .jit import inline, inline_as
 from .operands import place_in_b
 from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
@@ -105,7 +105,7 @@ def make_bf16_product(instruction: str) -> Any:
 
 def _make_multiply(build: Callable[..., ir.Function], instruction: str) -> Any:
     """What multiplies `high` packed rows of A by the packed panels of B from column `first` on."""
-    block = emitted({v: functools.partial(build, vectors=v) for v in (1, 2)}, BLOCK_POINTERS)
+    block = emitted_by_width(build, (1, 2), BLOCK_POINTERS)
 
     @inline_as(instruction)
     def multiply(

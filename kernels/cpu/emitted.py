@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llvmlite import ir
@@ -43,6 +44,14 @@ def emitted(builds: Mapping[int, Callable[[ir.Module], ir.Function]], pointers: 
         return types.void(types.int64, arguments), codegen
 
     return call
+
+
+def emitted_by_width(
+    build: Callable[..., ir.Function], widths: Iterable[int], pointers: int
+) -> Any:
+    """`emitted` for a build that takes `vectors`, one of the widths."""
+    builds = {v: functools.partial(build, vectors=v) for v in sorted(widths)}
+    return emitted(builds, pointers)
 
 
 def c_function(function: Callable[..., None], name: str, signature: Any) -> Any:

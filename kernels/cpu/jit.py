@@ -47,12 +47,16 @@ def serial(function: Callable[..., Any]) -> Any:
     return cached(numba.njit(nogil=True, **_OPTIONS)(function), function)
 
 
+def _unwrapped(function: Callable[..., Any]) -> Any:
+    return numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
+
+
 def inline(function: Callable[..., Any]) -> Any:
     """Compile a helper that only other kernels call: not cached alone, no way in from Python."""
     if function.__closure__:
         held = ", ".join(function.__code__.co_freevars)
         raise TypeError(f"{function.__name__} closes over {held}; give it a name by inline_as")
-    return numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
+    return _unwrapped(function)
 
 
 def inline_as(kind: str) -> Callable[[Callable[..., Any]], Any]:
@@ -65,7 +69,7 @@ def inline_as(kind: str) -> Callable[[Callable[..., Any]], Any]:
 
     def compiled(function: Callable[..., Any]) -> Any:
         function.__qualname__ = f"{function.__name__}_{kind}"
-        return numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
+        return _unwrapped(function)
 
     return compiled
 
@@ -75,8 +79,7 @@ def body(function: Callable[..., Any]) -> Any:
 
     Unboxing a dozen arrays is more code than most bodies: without it they compile in half the time.
     """
-    dispatcher = numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
-    return cached(dispatcher, function, "body")
+    return cached(_unwrapped(function), function, "body")
 
 
 def parallel(function: Callable[..., Any]) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
-from .emitted import emitted
+from .emitted import emitted_by_width
 from .jit import inline, inline_as
 from .packing import build_copy, build_turn
 from .prefetch import LINE
@@ -31,13 +31,10 @@ def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
     """What copies the operands of one dtype: `pack_rows`, `pack_panel` and `turn_across`."""
     lanes = tiles.lanes(itemsize)
     tall, kind = A_VECTORS * lanes, f"{tiles.name}_{itemsize}"
+    given: Any = {"tiles": tiles, "itemsize": itemsize}
     widths = {*tiles.heights, *range(1, A_VECTORS + 1)}
-
-    def chosen(build: Any, widths: Any) -> Any:
-        given = {"tiles": tiles, "itemsize": itemsize}
-        return emitted({v: functools.partial(build, vectors=v, **given) for v in sorted(widths)}, 2)
-
-    copy, turn = chosen(build_copy, widths), chosen(build_turn, tiles.heights)
+    copy = emitted_by_width(functools.partial(build_copy, **given), widths, 2)
+    turn = emitted_by_width(functools.partial(build_turn, **given), tiles.heights, 2)
 
     @inline_as(kind)
     def pack_rows(into: int, a: int, a_step: int, rows: int, depth: int, block: int) -> None:

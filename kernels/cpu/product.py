@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .emitted import c_function, emitted
+from .emitted import c_function, emitted_by_width
 from .host import ARM, FEATURES
 from .jit import JIT_DISABLED
 from .operands import (
@@ -70,8 +70,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     brought into the L2 from the one, and claimed at the other, unless the first row's is 0.
     """
     build = functools.partial(build_panel, tiles=tiles, itemsize=itemsize)
-    builds = {v: functools.partial(build, vectors=v) for v in tiles.heights}
-    panel = emitted(builds, PANEL_POINTERS)
+    panel = emitted_by_width(build, tiles.heights, PANEL_POINTERS)
     pack_rows, pack_panel, turn_across = make_packing(tiles, itemsize)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
     tall, height = A_VECTORS * lanes, max(tiles.heights[widest])
