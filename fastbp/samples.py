@@ -105,13 +105,15 @@ class Data:
 
     def check_labels(self, rows: Array) -> None:
         """Raise ValueError where somebody has changed y since it was looked at."""
-        classes = self.targets.shape[1]
-        for row in rows if self.labels.size else ():
-            if not 0 <= self.labels[row] < classes:
-                raise ValueError(
-                    f"y[{row}]={self.labels[row]} was changed during the fit: labels are 0 ... "
-                    f"{classes - 1}. The network has the weights of the last step before it."
-                )
+        if not self.labels.size:
+            return
+        labels, classes = self.labels[rows], self.targets.shape[1]
+        if (bad := (labels < 0) | (labels >= classes)).any():
+            row = rows[bad.argmax()]
+            raise ValueError(
+                f"y[{row}]={self.labels[row]} was changed during the fit: labels are 0 ... "
+                f"{classes - 1}. The network has the weights of the last step before it."
+            )
 
     def unfit(self, rows: Array) -> str | None:
         """What to say of the first of `rows` that holds NaN or inf; None if none does."""

@@ -141,6 +141,7 @@ class Trainer(Fitting):
         self.batch_size, self.sampling = batch_size, sampling
         self.weight_decay, self.perturbation = weight_decay, perturbation
         self.clip_norm, self.clip_value = clip_norm, clip_value
+        # As they were given: `_check_settings` makes of them what they stand for.
         given: Any = early_stopping, stopping, metrics, callbacks, every
         self.early_stopping, self.stopping, self.metrics, self.callbacks, self.every = given
         self.restarts, self.on_divergence = restarts, on_divergence

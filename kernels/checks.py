@@ -87,8 +87,8 @@ def array(
 
 def number(argument: str, value: Any) -> float:
     """A real number as a float; its limits are the caller's to check."""
-    nought = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu"
-    if isinstance(value, Real) or nought:
+    scalar = isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "fiu"
+    if isinstance(value, Real) or scalar:
         return float(value)
     raise TypeError(f"{argument}: expected a number, got {value!r} ({type(value).__name__})")
 

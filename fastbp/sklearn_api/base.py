@@ -122,7 +122,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         self._random_state = check_random_state(self.random_state)
         net = self._initialize(units, dtype) if known is None else known
         self._adopt(net)
-        self._set = self._settings()
+        self._built_by = self._settings()
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         given = {"X": X, "y": y, "metadata": metadata}
         # partial_fit is no fit of its own to scikit-learn's callbacks.
@@ -146,7 +146,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         Raises:
             ValueError: it would have other parameters.
         """
-        if self.__dict__.get("_set") in {None, self._settings()}:  # None: put together by hand
+        if self.__dict__.get("_built_by") in {None, self._settings()}:  # None: put together by hand
             return net
         dtype = net.dtype if self.dtype is None else np.dtype(self.dtype)
         new = build(self, [net.inputs, *(layer.units for layer in net.layers)], dtype, net.seed)
