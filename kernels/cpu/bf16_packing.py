@@ -80,6 +80,7 @@ class Halves(Vectors):
 
 
 def number(value: int) -> Any:
+    """An int64 constant."""
     return ir.Constant(I64, value)
 
 

@@ -162,5 +162,6 @@ def softmax_cross_start(z: Any, y: Any, top: Any) -> tuple[Any, Any, Any, Any]:
 
 
 def softmax_cross_end(e: Any, y: Any, total: Any, mass: Any, c: Any) -> tuple[Any, Any]:
+    """a = e / sum e, and c dL/dz = c (a sum_j y_j - y)."""
     a = e / total
     return a, c * fma(a, mass, -y)

@@ -45,6 +45,7 @@ def apply(
     builder: Any, formula: Formula, outputs: int, places: list[Any], mask: Any,
     scalars: list[Any], kind: ir.VectorType, factor: Any = None,
 ) -> None:  # fmt: skip
+    """Emit a formula on one vector from each place, the last times `factor` where there is one."""
     values = [_load(builder, place, mask, kind) for place in places]
     if factor is not None:
         values[-1] = builder.fmul(values[-1], factor)
@@ -72,6 +73,8 @@ def _loops(
 
 
 def in_python(table: Mapping[int, Formula], outputs: int) -> Any:
+    """What stands for `stream` with the JIT off."""
+
     def run(code: int, arrays: Any, count: int, scalars: Any) -> None:
         numbers = [arrays[0].dtype.type(s) for s in scalars]
         with np.errstate(all="ignore"):

@@ -11,6 +11,7 @@ I32, I64, VOID = ir.IntType(32), ir.IntType(64), ir.VoidType()
 
 
 def element_type(itemsize: int) -> ir.Type:
+    """float or double, by the size in bytes."""
     return ir.FloatType() if itemsize == 4 else ir.DoubleType()
 
 

@@ -33,11 +33,13 @@ SHORT: Final = 64
 
 @device
 def absolute(x: Any) -> Any:
+    """|x|."""
     return -x if x < 0 else x
 
 
 @device
 def sigmoid(z: Any) -> Any:
+    """1 / (1 + e^-z), for z < 0 as e^z / (1 + e^z)."""
     e = exp(-absolute(z))
     one = like(z, 1.0)
     return (e if z < 0 else one) / (one + e)
@@ -45,6 +47,7 @@ def sigmoid(z: Any) -> Any:
 
 @device
 def normal_cdf(z: Any) -> Any:
+    """Phi(z) = erfc(-z / sqrt 2) / 2."""
     return erfc(-z * like(z, _ROOT_HALF)) * like(z, 0.5)
 
 

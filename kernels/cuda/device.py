@@ -61,21 +61,25 @@ def device(function: Callable[..., Any]) -> Any:
 
 @device
 def thread() -> int:
+    """The thread's number in its block."""
     return int64(cuda.threadIdx.x)
 
 
 @device
 def block() -> int:
+    """The block's number."""
     return int64(cuda.blockIdx.x)
 
 
 @device
 def blocks() -> int:
+    """How many blocks there are."""
     return int64(cuda.gridDim.x)
 
 
 @device
 def meet() -> None:
+    """All threads of the block wait for each other."""
     cuda.syncthreads()
 
 
@@ -192,6 +196,7 @@ def shared_reals(typingctx: Any, real: Any) -> Any:
 
 @intrinsic
 def shared_doubles(typingctx: Any) -> Any:
+    """The block's shared memory in float64: a place a thread."""
     kind = types.Array(types.float64, 1, "C")
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -208,6 +213,8 @@ def _numpy(dtype: Any) -> Any:
 
 @intrinsic
 def like(typingctx: Any, x: Any, number: Any) -> Any:
+    """A number in the dtype of x."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return context.cast(builder, args[1], sig.args[1], sig.args[0])
 
@@ -215,12 +222,15 @@ def like(typingctx: Any, x: Any, number: Any) -> Any:
 
 
 def fused(builder: Any, kind: Any) -> Any:
+    """LLVM's fused multiply-add of a float or double."""
     name = f"llvm.fma.f{32 if isinstance(kind, ir.FloatType) else 64}"
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
 
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a b + c, rounded once."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = [
             context.cast(builder, x, t, sig.return_type)
@@ -242,6 +252,8 @@ def place_of(context: Any, builder: Any, kind: Any, array: Any, index: Any, spac
 
 @intrinsic
 def peek(typingctx: Any, shared: Any, index: Any) -> Any:
+    """shared[index], by an address within shared memory."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.load(place_of(context, builder, sig.args[0], args[0], args[1], SHARED))
 
@@ -250,6 +262,8 @@ def peek(typingctx: Any, shared: Any, index: Any) -> Any:
 
 @intrinsic
 def poke(typingctx: Any, shared: Any, index: Any, value: Any) -> Any:
+    """shared[index] = value, likewise."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.store(args[2], place_of(context, builder, sig.args[0], args[0], args[1], SHARED))
         return context.get_dummy_value()

@@ -105,22 +105,27 @@ def device(function: Callable[..., Any]) -> Any:
 
 
 def thread() -> int:
+    """The thread's number in its block."""
     return _place.index
 
 
 def block() -> int:
+    """The block's number."""
     return _place.block.index
 
 
 def blocks() -> int:
+    """How many blocks there are."""
     return len(_place.grid.blocks)
 
 
 def meet() -> None:
+    """All threads of the block wait for each other."""
     _place.block.barrier.wait()
 
 
 def meet_all() -> None:
+    """All threads of all blocks wait for each other."""
     _place.grid.barrier.wait()
 
 
@@ -135,11 +140,11 @@ def exchanged(value: Any, offset: int) -> Any:
 
 
 def together() -> None:
-    pass
+    """Blocks are threads here: they always run at once."""
 
 
 def apart() -> None:
-    pass
+    """Nothing is compiled here that could be in or out of line."""
 
 
 def shared_reals(real: Any) -> Any:
@@ -148,40 +153,48 @@ def shared_reals(real: Any) -> Any:
 
 
 def shared_doubles() -> Any:
+    """The block's shared memory in float64: a place a thread."""
     return _place.block.shared("doubles", THREADS, np.float64)
 
 
 def like(x: Any, number: float) -> Any:
+    """A number in the dtype of x."""
     return np.asarray(x).dtype.type(number)
 
 
 def fma(a: Any, b: Any, c: Any) -> Any:
+    """a b + c, rounded twice, where a card rounds once."""
     return a * b + c
 
 
 def peek(shared: Any, index: int) -> Any:
+    """shared[index]."""
     return shared[index]
 
 
 def poke(shared: Any, index: int, value: Any) -> None:
+    """shared[index] = value."""
     shared[index] = value
 
 
 def blank16(real: Any) -> Any:
+    """Sums of 16 results a thread."""
     return np.zeros(16, real.dtype)
 
 
 def blank64(real: Any) -> Any:
+    """Sums of 64 results a thread."""
     return np.zeros(64, real.dtype)
 
 
 def bring(shared: Any, to: int, array: Any, index: int, inside: bool) -> None:
+    """What a card copies meanwhile is there at once; outside of the array, 0."""
     assert not inside or index >= 0
     shared[to] = array[index] if inside else 0
 
 
 def seal() -> None:
-    pass
+    """Nothing is under way that a group of copies could be."""
 
 
 def landing(pending: int) -> Any:

@@ -14,25 +14,30 @@ from ..tables import UPDATES
 
 
 def sgd(g: np.ndarray, state: np.ndarray, step: int) -> np.ndarray:
+    """d = g, the notes' step (004 6.52)."""
     return g
 
 
 def momentum(g: np.ndarray, state: np.ndarray, step: int, *, momentum: float) -> np.ndarray:
+    """v <- mu v + g; d = v (Polyak 1964)."""
     state[0] = momentum * state[0] + g
     return state[0]
 
 
 def nesterov(g: np.ndarray, state: np.ndarray, step: int, *, momentum: float) -> np.ndarray:
+    """v <- mu v + g; d = g + mu v (Nesterov 1983)."""
     state[0] = momentum * state[0] + g
     return g + momentum * state[0]
 
 
 def adagrad(g: np.ndarray, state: np.ndarray, step: int, *, eps: float) -> np.ndarray:
+    """s <- s + g^2; d = g / (sqrt(s) + eps) (Duchi, Hazan and Singer 2011)."""
     state[0] += g * g
     return g / (np.sqrt(state[0]) + eps)
 
 
 def adadelta(g: np.ndarray, state: np.ndarray, step: int, *, rho: float, eps: float) -> np.ndarray:
+    """s of g^2 and x of d^2, both means; d = sqrt(x + eps) / sqrt(s + eps) g (Zeiler 2012)."""
     state[0] = rho * state[0] + (1 - rho) * g * g
     delta = np.sqrt(state[1] + eps) / np.sqrt(state[0] + eps) * g
     state[1] = rho * state[1] + (1 - rho) * delta * delta
@@ -40,6 +45,7 @@ def adadelta(g: np.ndarray, state: np.ndarray, step: int, *, rho: float, eps: fl
 
 
 def rmsprop(g: np.ndarray, state: np.ndarray, step: int, *, alpha: float, eps: float) -> np.ndarray:
+    """s <- alpha s + (1 - alpha) g^2; d = g / (sqrt(s) + eps) (Hinton 2012, lecture 6e)."""
     state[0] = alpha * state[0] + (1 - alpha) * g * g
     return g / (np.sqrt(state[0]) + eps)
 
@@ -47,6 +53,7 @@ def rmsprop(g: np.ndarray, state: np.ndarray, step: int, *, alpha: float, eps: f
 def adam(
     g: np.ndarray, state: np.ndarray, step: int, *, beta1: float, beta2: float, eps: float
 ) -> np.ndarray:
+    """m, v: means of g and g^2; d = m_hat / (sqrt(v_hat) + eps) (Kingma and Ba 2015)."""
     state[0] = beta1 * state[0] + (1 - beta1) * g
     state[1] = beta2 * state[1] + (1 - beta2) * g * g
     m_hat = state[0] / (1 - beta1**step)
@@ -65,6 +72,7 @@ def classical_momentum(
 def classical_nesterov(
     g: np.ndarray, state: np.ndarray, step: int, lr: float, *, momentum: float
 ) -> np.ndarray:
+    """Sutskever et al. (2013), equations 3 and 4."""
     state[0] = momentum * state[0] - lr * g
     return momentum * state[0] - lr * g
 
