@@ -150,15 +150,14 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
             return net
         dtype = net.dtype if self.dtype is None else np.dtype(self.dtype)
         new = build(self, [net.inputs, *(layer.units for layer in net.layers)], dtype, net.seed)
-        if [view.shape for view in new.tensors().values()] != [
-            view.shape for view in net.tensors().values()
-        ]:
+        numbers, old = new.tensors(), net.tensors()
+        if {n: view.shape for n, view in numbers.items()} != {n: v.shape for n, v in old.items()}:
             raise ValueError(
                 f"batch_norm={self.batch_norm!r} gives the network that is trained further other "
                 "parameters; give it as before, or warm_start=False"
             )
-        for mine, old in zip(new.tensors().values(), net.tensors().values(), strict=True):
-            mine[...] = old
+        for name, view in numbers.items():
+            view[...] = old[name]
         return new
 
     def _data(self, X: Any, y: Any, sample_weight: Any, dtype: np.dtype[Any]) -> Data:
