@@ -1,7 +1,7 @@
 """A card's tiles, formed again and again in one launch, beside cuBLAS; and what a meeting costs.
 
-    python benchmarks/cuda_products.py
-    NUMBA_ENABLE_CUDASIM=1 python benchmarks/cuda_products.py --rehearse
+    python -m benchmarks.cuda_products
+    NUMBA_ENABLE_CUDASIM=1 python -m benchmarks.cuda_products --rehearse
 
 A launch from Python takes longer than most of these products. So each is repeated in one
 cooperative launch, its blocks meeting after each time as they do in training, and the time of three
@@ -29,9 +29,9 @@ from fastbp.kernels.cuda.machine import (
     shared_reals,
     together,
 )
-from fastbp.kernels.cuda.product import side_for, tile_of
+from fastbp.kernels.cuda.product import LAYOUTS, cut, tile_of
 from fastbp.kernels.cuda.shim import SIMULATED, cuda
-from fastbp.kernels.cuda.tiles import LARGE, SMALL
+from fastbp.kernels.cuda.tiles import LARGE, SMALL, TILES, WIDE
 
 SHAPES = [
     ("A W", 256, 784, 512), ("A W", 256, 512, 512), ("A W", 512, 1024, 2048),
@@ -43,25 +43,37 @@ SHAPES = [
 """Which product, and its rows, terms and columns."""
 REHEARSED = [("A W", 9, 5, 6), ("dZ W^T", 8, 3, 17), ("A^T dZ", 5, 9, 4)]
 BLOCKS, TIMES, REPEATS = (2, 2, 1) if SIMULATED else (132, 40, 5)
-tile = tile_of(np.float32, stored)
+PRODUCTS = ("A W", "dZ W^T", "A^T dZ")
+SIZES = {SMALL: "small", WIDE: "wide", LARGE: "large"}
 
 
-@kernel
-def again(
-    side: int, A: Any, ai: int, ak: int, B: Any, bj: int, bk: int, C: Any, rows: int, terms: int,
-    columns: int, times: int,
-) -> None:  # fmt: skip
-    """The same product so many times, all blocks meeting in between."""
-    together()
-    shared = shared_reals(A)
-    across = (columns + side - 1) // side
-    for _ in range(times):
-        for item in range(block(), (rows + side - 1) // side * across, blocks()):
-            i0, j0 = item // across * side, item % across * side
-            tile(
-                side, (C, columns), A, 0, ai, ak, B, 0, bj, bk, i0, j0, rows, columns, terms, shared
-            )
-        meet_all()
+def _again(which: int) -> Any:
+    tile = tile_of(np.float32, stored, which)
+    of_a, of_b = LAYOUTS[which]
+
+    @kernel
+    def again(
+        size: int, tall: int, broad: int, A: Any, lda: int, B: Any, ldb: int, C: Any, rows: int,
+        terms: int, columns: int, times: int,
+    ) -> None:  # fmt: skip
+        """The same product so many times, all blocks meeting in between."""
+        together()
+        shared = shared_reals(A)
+        across = (columns + broad - 1) // broad
+        for _ in range(times):
+            for item in range(block(), (rows + tall - 1) // tall * across, blocks()):
+                i0, j0 = item // across * tall, item % across * broad
+                tile(
+                    size, (C, columns), A, i0 * lda if of_a else i0, lda, lda % 4 == 0,
+                    B, j0 * ldb if of_b else j0, ldb, ldb % 4 == 0, i0, j0, rows, columns, terms,
+                    shared,
+                )  # fmt: skip
+            meet_all()
+
+    return again
+
+
+kernels = {what: _again(which) for which, what in enumerate(PRODUCTS)}
 
 
 def seconds_of(launch: Callable[[int], None]) -> float:
@@ -96,24 +108,23 @@ class Product:
         a = rng.standard_normal((self.rows, self.terms)).astype(np.float32)
         b = rng.standard_normal((self.terms, self.columns)).astype(np.float32)
         self.exact = a.astype(np.float64) @ b
-        self.A, self.ai, self.ak = a, self.terms, 1
-        self.B, self.bj, self.bk = b, 1, self.columns
-        if self.what == "dZ W^T":
-            self.B, self.bj, self.bk = np.ascontiguousarray(b.T), self.terms, 1
-        if self.what == "A^T dZ":
-            self.A, self.ai, self.ak = np.ascontiguousarray(a.T), 1, self.rows
+        of_a, of_b = LAYOUTS[PRODUCTS.index(self.what)]
+        self.A = a if of_a else np.ascontiguousarray(a.T)
+        self.B = np.ascontiguousarray(b.T) if of_b else b
+        self.of_a, self.of_b = of_a, of_b
 
     @property
     def flops(self) -> int:
         return 2 * self.rows * self.terms * self.columns
 
-    def ours(self, side: int) -> float:
-        """Seconds of one by tiles of this side; wrong results raise."""
+    def ours(self, size: int) -> float:
+        """Seconds of one by tiles of this size; wrong results raise."""
         A, B = (cuda.to_device(x.reshape(-1)) for x in (self.A, self.B))
         C = cuda.to_device(np.full(self.exact.size, np.nan, np.float32))
+        tile, lda, ldb = TILES[np.float32][size], self.A.shape[1], self.B.shape[1]
         seconds = seconds_of(
-            lambda times: again.launch(
-                BLOCKS, side, A, self.ai, self.ak, B, self.bj, self.bk, C, self.rows, self.terms,
+            lambda times: kernels[self.what].launch(
+                BLOCKS, size, tile.rows, tile.columns, A, lda, B, ldb, C, self.rows, self.terms,
                 self.columns, times,
             )
         )  # fmt: skip
@@ -129,7 +140,7 @@ class Product:
 
         torch.backends.cuda.matmul.allow_tf32 = False
         A, B = torch.from_numpy(self.A).cuda(), torch.from_numpy(self.B).cuda()
-        A, B = A if self.ak == 1 else A.T, B if self.bj == 1 else B.T
+        A, B = A if self.of_a else A.T, B.T if self.of_b else B
         C = torch.empty(self.exact.shape, device="cuda")
         for _ in range(3):
             torch.mm(A, B, out=C)
@@ -151,21 +162,22 @@ def meeting(count: int) -> float:
     """Seconds that so many blocks take to meet: between products without rows."""
     x = cuda.to_device(np.zeros(1, np.float32))
     return seconds_of(
-        lambda times: again.launch(count, SMALL.side, x, 1, 1, x, 1, 1, x, 0, 1, 1, times)
+        lambda times: kernels["A W"].launch(count, SMALL, 32, 32, x, 1, x, 1, x, 0, 1, 1, times)
     )
 
 
 def measured(shapes: list[tuple[str, int, int, int]], beside: bool) -> list[dict[str, Any]]:
-    """A row a shape: microseconds by either side of tile, which is chosen, and cuBLAS's."""
+    """A row a shape: microseconds by each size of tile, which is chosen, and cuBLAS's."""
     rows = []
     for shape in shapes:
         product = Product(*shape)
-        sides = {side: product.ours(side) * 1e6 for side in (SMALL.side, LARGE[np.float32].side)}
-        chosen = side_for(product.rows, product.columns, np.float32)
-        row: dict[str, Any] = {"product": shape[0], "shape": shape[1:], "us": sides}
-        row |= {"side": chosen, "tflops": product.flops / sides[chosen] / 1e6}
+        times = {name: product.ours(size) * 1e6 for size, name in SIZES.items()}
+        made = cut([(product.rows, product.columns)], product.terms, np.float32, whole=True)
+        chosen = SIZES[made.sizes[0]]
+        row: dict[str, Any] = {"product": shape[0], "shape": shape[1:], "us": times}
+        row |= {"chosen": chosen, "tflops": product.flops / times[chosen] / 1e6}
         if beside:
-            row["of cuBLAS"] = product.cublas() * 1e6 / sides[chosen]
+            row["of cuBLAS"] = product.cublas() * 1e6 / times[chosen]
         rows.append(row)
     return rows
 

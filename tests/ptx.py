@@ -139,7 +139,7 @@ def kernels() -> None:
         steps.kernels[real].launch(
             1, np.zeros((1, 1), np.int64), table, integers, integers, doubles, v, integers, v, v,
             integers, integers, v, v, v, v, v, 1, v, np.zeros(1, np.uint8), doubles, integers,
-            doubles, table, doubles, integers, v, np.zeros(1, np.int32), integers,
+            doubles, v, table, doubles, integers, v, np.zeros(1, np.int32), integers,
         )  # fmt: skip
 
 

@@ -17,7 +17,6 @@ from ..kernels.cuda import epoch as loop
 from ..kernels.cuda import memory, phases, slots
 from ..kernels.cuda.places import places
 from ..kernels.cuda.shim import SIMULATED, cuda
-from ..kernels.cuda.tiles import SMALL
 from ..kernels.cuda.update import STRIDE, constants
 from ..kernels.layout import BN_AFTER, LD, LayerSpec, O
 from ..kernels.tables import LOSSES
@@ -29,8 +28,8 @@ ROWS_AT_ONCE: Final = 64 if SIMULATED else 16384
 """Rows of a pass that go through the network side by side."""
 ALONE: Final = 2 if SIMULATED else 6
 """With fewer items of work than this in any phase, one block does them without a meeting."""
-PIECES: Final = 4 if SIMULATED else 32
-"""With so many small tiles of rows, and no layer wider than NARROW, blocks work alone."""
+PIECES: Final = 8 if SIMULATED else 256
+"""With so many pieces of rows, and no layer wider than NARROW, blocks work alone."""
 NARROW: Final = 256
 KEPT: Final = 8
 """Lists of phases that are kept: of training, of measuring, of short batches."""
@@ -72,7 +71,7 @@ class CardWorkspace:
         self._norm = any(layer.batch_norm for layer in layers)
         self._widest = max(max(layer.inputs, layer.units) for layer in layers[1:] or layers)
         self._stamp = 1
-        self._tables: dict[Any, Any] = {}
+        self._programs: dict[Any, tuple[Any, int, int]] = {}
         self._allocate(rows)
 
     def _allocate(self, rows: int) -> None:
@@ -92,6 +91,7 @@ class CardWorkspace:
         self._factors = memory.upload(self.factors, "settings")
         self._results = memory.upload(self.results, "results")
         self._flags = memory.upload(self.flags, "flags")
+        self._scratch = memory.allocate(1, self.dtype, "parts of sums")
         self._none = memory.allocate(STRIDE, self.dtype, "nothing")
         self._no_indices = memory.allocate(1, np.int64, "nothing")
         self._no_columns = memory.allocate(1, np.int32, "nothing")
@@ -123,7 +123,7 @@ class CardWorkspace:
         # An epoch's last batch may be short, and alone in a chunk: its tiles are the others'. An
         # item of a stream is all there is in its order, and may have found room for larger ones.
         most = min(self.plan.rows, len(batch.order)) if mode == TRAIN else rows
-        s[slots.TAIL], s[slots.MOST_ROWS] = self._tail(most), most
+        s[slots.MOST_ROWS] = most
         s[slots.NORMS] = self._norm
         s[slots.STATE_SIZE] = state.size if mode == TRAIN else 0
         f[slots.L2], f[slots.CLIP_VALUE], f[slots.CLIP_NORM] = (
@@ -139,7 +139,7 @@ class CardWorkspace:
         done = self._launch(
             batch.X, batch.labels, batch.targets, batch.weights, order, bounds,
             memory.upload(made, "rates") if mode == TRAIN else self._none, self._none,
-            batch.columns, batch.starts, recipe.first_step, rows, mode == TRAIN,
+            batch.columns, batch.starts, recipe.first_step, self._tail(most), mode == TRAIN,
         )  # fmt: skip
         if mode == GRADIENT:
             memory.read(card.gradient, gradient)
@@ -165,14 +165,14 @@ class CardWorkspace:
         s, rows = self.settings, len(out)
         s[:] = 0
         s[slots.MODE], s[slots.LOGITS] = slots.INFER, logits and self.from_logits
-        s[slots.TAIL], s[slots.MOST_ROWS] = 0, min(rows, self.plan.rows)
+        s[slots.MOST_ROWS] = min(rows, self.plan.rows)
         self.factors[:] = 0.0
         bounds = np.append(np.arange(0, rows, self.plan.rows), rows)
         there = memory.allocate(out.size, self.dtype, f"outputs of {rows} rows")
         nothing = np.empty(0, self.dtype)
         self._launch(
-            X, NO_STARTS, nothing, nothing, None, bounds, self._none, there, columns, starts, 0,
-            min(rows, self.plan.rows), False,
+            X, NO_STARTS, nothing, nothing, None, bounds, self._none, there, columns, starts, 0, 0,
+            False,
         )  # fmt: skip
         memory.read(there, out)
         return int(self.flags[slots.UNFIT])
@@ -191,7 +191,7 @@ class CardWorkspace:
         that a meeting takes longer than their tiles do one after the other. Batch norm ties the
         rows, in training and on the way back.
         """
-        if not self._norm and rows >= PIECES * SMALL.side and self._widest <= NARROW:
+        if not self._norm and rows >= PIECES * phases.GRAIN and self._widest <= NARROW:
             return 0
         tail = len(self.layers)
         for layer in reversed(self.layers):
@@ -200,38 +200,36 @@ class CardWorkspace:
             tail -= 1
         return tail
 
-    def _blocks(self, rows: int) -> int:
-        """Blocks that a batch of so many rows deserves; the results do not depend on it.
-
-        As many as have an item of the largest phase. On an H100 a step of `notes` took 229 us on
-        1 block, 92 on 8, 77 on 25 (it has 26 items), `mnist` 118 on 50, 100 on 78, 96 on 132.
-        """
+    def _blocks(self, items: int) -> int:
+        """Blocks for so many items of work beside each other; results do not depend on it."""
         most = processors()
         if self.n_blocks is not None:
             return min(self.n_blocks, most)
-        items = phases.items(self.plan.ints, self.dtype.type, rows)
         return min(most, items) if items >= ALONE else 1
 
-    def _phases(self, blocks: int) -> Any:
-        """The phases of a step on the card, by the settings; those of before where they fit."""
+    def _program(self, rows: int, tail: int) -> tuple[Any, int, int]:
+        """The phases of a step on the card, by the settings; their number, and that of blocks."""
         s = self.settings
-        pair = s[slots.LOGITS if s[slots.MODE] == slots.INFER else slots.FROM_LOGITS]
-        key = (int(s[slots.MOST_ROWS]), bool(s[slots.TRAINING]), bool(pair), int(s[slots.TAIL]))
-        if (*key, blocks) not in self._tables:
-            if len(self._tables) >= KEPT:
-                self._tables.clear()
-            rows, training, pair, tail = key
-            made = phases.table(
-                self.plan.ints, self.dtype.type, rows, self.plan.inputs, training, pair, tail,
-                blocks,
-            )  # fmt: skip
-            self._tables[*key, blocks] = memory.upload(made.reshape(-1), "the plan")
-        return self._tables[*key, blocks]
+        mode, training = int(s[slots.MODE]), bool(s[slots.TRAINING])
+        pair = bool(s[slots.LOGITS if mode == slots.INFER else slots.FROM_LOGITS])
+        key = rows, mode, training, pair, tail
+        if key not in self._programs:
+            if len(self._programs) >= KEPT:
+                self._programs.clear()
+            made = phases.Program(
+                self.plan.ints, self.dtype.type, rows, self.plan.inputs, mode, training, pair, tail
+            )
+            if made.scratch > self._scratch.size:
+                self._scratch = memory.allocate(made.scratch, self.dtype, "parts of sums")
+            blocks = self._blocks(made.items)
+            table = made.table(blocks)
+            self._programs[key] = memory.upload(table.reshape(-1), "the plan"), len(table), blocks
+        return self._programs[key]
 
     def _launch(
         self, X: Any, labels: Array, targets: Array, weights: Array, order: Array | None,
         bounds: Array, rates: Any, out: Any, columns: Array, starts: Array, first_step: int,
-        rows: int, train: bool,
+        tail: int, train: bool,
     ) -> int:  # fmt: skip
         """Upload what is new, launch, wait; the steps done. Always leaves `results` as they are."""
         s, card, plan = self.settings, self.card, self.plan
@@ -257,22 +255,22 @@ class CardWorkspace:
         sparse = (self._no_columns, self._no_indices)
         if starts.size:
             sparse = card.given(columns, "X"), card.given(starts, "X")
+        table, s[slots.PHASES], blocks = self._program(int(s[slots.MOST_ROWS]), tail)
         self.flags[:] = 0
         memory.fill(self._results, self.results)
         memory.fill(self._flags, self.flags)
         memory.fill(self._settings, s)
         memory.fill(self._factors, self.factors)
         before = int(self.results[loop.STEPS])
-        kernel, blocks = loop.kernels[self.dtype.type], self._blocks(rows)
-        table = self._phases(blocks)
+        kernel = loop.kernels[self.dtype.type]
         try:
             if train:
                 card.trained()
             kernel.launch(
                 blocks, self._plan, self._reals, table, self._settings, self._factors, *data, rates,
                 card.parameters, card.gradient, card.state, card.running, running, self.arena,
-                self._masks, self._losses, self._bad, self._partial, self._figures, self._results,
-                self._flags, out, *sparse,
+                self._masks, self._losses, self._bad, self._partial, self._scratch, self._figures,
+                self._results, self._flags, out, *sparse,
             )  # fmt: skip
         finally:  # an interrupt may have come after the launch: what was done counts
             memory.read(self._results, self.results)

@@ -28,7 +28,7 @@ from ..layout import (
 from .activation import IDENTITY, SOFTMAX, needs_input, slope, softmax_slope_rows
 from .batchnorm import pulled_back, ratio_of, scale_of, sums_columns
 from .machine import device, like
-from .team import first_of, gather_team
+from .team import first_of, four_at, gather_team, pick
 from .tiles import THREADS
 
 
@@ -128,13 +128,19 @@ def settle(
 
 
 @device
-def backward_finish(net: Any, below: int, facts: Any, i: int, j: int, d: Any) -> None:
-    """dL/dZ from an element of dZ W^T, where it follows from that element alone."""
+def backward_finish(
+    net: Any, below: int, facts: Any, i: int, j: int, count: int, sums: Any
+) -> None:
+    """dL/dZ from elements of dZ W^T, where each follows from that element alone."""
     plan, reals, parameters, running, arena, masks = net
     delta, ld, source, _, _, code, drops, curved = facts
-    at = i * ld + j
-    if drops != 0:
-        d = undropped(net, below, at, d, True)
+    at, known = i * ld + j, sums
     if curved != 0:
-        d *= slope(code, arena[source + at])
-    arena[delta + at] = d
+        known = four_at(arena, source + at, count)
+    for q in range(count):
+        d = pick(sums, q)
+        if drops != 0:
+            d = undropped(net, below, at + q, d, True)
+        if curved != 0:
+            d *= slope(code, pick(known, q))
+        arena[delta + at + q] = d

@@ -205,6 +205,17 @@ def shared_doubles(typingctx: Any) -> Any:
     return kind(), codegen
 
 
+@intrinsic(prefer_literal=True)
+def shared_integers(typingctx: Any, size: Any) -> Any:
+    """So many (a literal) integers of the block's shared memory."""
+    kind, count = types.Array(types.int64, 1, "C"), size.literal_value
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _shared_array(context, builder, kind, count)
+
+    return kind(size), codegen
+
+
 def _numpy(dtype: Any) -> Any:
     import numpy as np
 
@@ -221,12 +232,6 @@ def like(typingctx: Any, x: Any, number: Any) -> Any:
     return x(x, number), codegen
 
 
-def fused(builder: Any, kind: Any) -> Any:
-    """LLVM's fused multiply-add of a float or double."""
-    name = f"llvm.fma.f{32 if isinstance(kind, ir.FloatType) else 64}"
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
-
-
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a b + c, rounded once."""
@@ -236,7 +241,10 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
             context.cast(builder, x, t, sig.return_type)
             for x, t in zip(args, sig.args, strict=True)
         ]
-        return builder.call(fused(builder, values[0].type), values)
+        kind = values[0].type
+        name = f"llvm.fma.f{32 if isinstance(kind, ir.FloatType) else 64}"
+        fused = ir.FunctionType(kind, [kind] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, fused, name), values)
 
     return a(a, b, c), codegen
 

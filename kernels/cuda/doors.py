@@ -90,12 +90,12 @@ class Door:
         return flat
 
     def _apart(self, argument: str, flat: Any, in_place: tuple[str, ...]) -> None:
-        lo = _address(flat)
+        lo = address_of(flat)
         hi = lo + flat.size * flat.dtype.itemsize
         for name, (given, other) in self._arrays.items():
             if isinstance(given, np.ndarray):
                 continue
-            start = _address(other)
+            start = address_of(other)
             if name in in_place and start == lo:
                 continue
             if lo < start + other.size * other.dtype.itemsize and start < hi:
@@ -115,9 +115,11 @@ class Door:
         return results[0] if len(results) == 1 else tuple(results)
 
 
-def _address(array: Any) -> int:
-    if hasattr(array, "_ary"):
-        return int(array._ary.ctypes.data)
+def address_of(array: Any) -> int:
+    """Where a card's array begins, in bytes."""
+    plain = getattr(array, "_ary", array)
+    if isinstance(plain, np.ndarray):
+        return int(plain.ctypes.data)
     return int(array.__cuda_array_interface__["data"][0])
 
 

@@ -24,24 +24,29 @@ from .machine import (
     device,
     kernel,
     shared_doubles,
+    shared_integers,
     shared_reals,
     thread,
     together,
 )
-from .step import step_of, told
+from .phases import ENTRIES, GRAIN, WINDOW
+from .step import open_window, step_of, told
 from .team import everyone
-from .tiles import SMALL
 from .update import STRIDE, rates_at
 
-GRAIN: Final = SMALL.side
+ROOM_FOR_PHASES: Final = WINDOW * ENTRIES
 
 
 @device
-def share_of(rows: int, part: int, parts: int) -> tuple[int, int]:
-    """The rows of a block that works alone: whole tiles."""
+def share_of(rows: int, part: int, parts: int) -> tuple[int, int, int, int]:
+    """The rows of a block that works alone; of the blocks without any, which one it is (-1), and
+    their number.
+    """
     pieces = (rows + GRAIN - 1) // GRAIN
-    lo, hi = pieces * part // parts * GRAIN, pieces * (part + 1) // parts * GRAIN
-    return (lo if lo < rows else rows), (hi if hi < rows else rows)
+    before = pieces * part // parts
+    lo, hi = before * GRAIN, pieces * (part + 1) // parts * GRAIN
+    idle = part - before if hi == lo else -1
+    return (lo if lo < rows else rows), (hi if hi < rows else rows), idle, parts - pieces
 
 
 @device
@@ -67,35 +72,37 @@ def make(real: Any) -> Any:
         plan: Any, reals: Any, table: Any, settings: Any, factors: Any, X: Any, labels: Any,
         targets: Any, weights: Any, order: Any, bounds: Any, constants: Any, parameters: Any,
         gradient: Any, state: Any, running: Any, running_size: int, arena: Any, masks: Any,
-        losses: Any, bad: Any, partial: Any, figures: Any, results: Any, flags: Any, out: Any,
-        columns: Any, starts: Any,
+        losses: Any, bad: Any, partial: Any, scratch: Any, figures: Any, results: Any, flags: Any,
+        out: Any, columns: Any, starts: Any,
     ) -> None:  # fmt: skip
         """Steps 0.. of `bounds`; `results` counts those done and sums what they met."""
         together()
         shared, doubles = shared_reals(arena), shared_doubles()
+        window = shared_integers(ROOM_FOR_PHASES)
+        open_window(table, 0, settings[S.PHASES], window)
         part, parts = block(), blocks()
         net = (plan, reals, parameters, running, arena, masks)
         data = (X, labels, targets, weights, order, columns, starts)
-        facts = told(settings, factors, plan.shape[0])
+        facts = told(settings, factors)
         steps, train = settings[S.STEP_COUNT], settings[S.MODE] == TRAIN
         code, size, clip_value = settings[S.CODE], settings[S.SIZE], factors[S.CLIP_VALUE]
         plain_l2, shared_l2, clip_norm = factors[S.L2], factors[S.SHARED_L2], factors[S.CLIP_NORM]
         seed, epoch, before = settings[S.SEED], settings[S.EPOCH], settings[S.FIRST_STEP]
-        most_lo, most_hi = share_of(settings[S.MOST_ROWS], part, parts)
+        most_lo, most_hi, idle, idles = share_of(settings[S.MOST_ROWS], part, parts)
         last_loss, loss_sum, weight_sum, rows_loss, rows_squares = 0.0, 0.0, 0.0, 0.0, 0.0
-        done = 0
+        done, fetched = 0, False
         for s in range(-1, steps):  # before the first step its batch is gathered
             if s >= 0:
-                start, rows = bounds[s], bounds[s + 1] - bounds[s]
+                rows = bounds[s + 1] - bounds[s]
                 own_lo = most_lo if most_lo < rows else rows
                 own_hi = most_hi if most_hi < rows else rows
                 record = settings[S.RECORD] != 0 and s == steps - 1
                 whole = train and (record or clip_norm > 0)
                 rates = rates_at(constants, s * STRIDE if train else 0)
-                going, loss, total, scale, squares = step(
-                    facts, net, table, settings, factors, s, start, rows, own_lo, own_hi,
-                    (seed, epoch, before + s), rates, train and not whole, gradient, state, losses,
-                    bad, partial, flags, out, shared, doubles,
+                going, fetched, loss, total, scale, squares = step(
+                    facts, net, data, bounds, table, window, settings, factors, s, steps, own_lo,
+                    own_hi, idle, idles, (seed, epoch, before + s), rates, train and not whole,
+                    gradient, state, losses, bad, partial, scratch, flags, out, shared, doubles,
                 )  # fmt: skip
                 last_loss = loss * scale
                 if not going:
@@ -111,7 +118,7 @@ def make(real: Any) -> Any:
                         plan, arena, masks, gradient, how, (parameters, state), rows, clip_norm,
                         record, partial, figures, part, parts, doubles,
                     )  # fmt: skip
-            if s + 1 < steps:
+            if s + 1 < steps and not fetched:
                 gather(settings, factors, plan, data, bounds, s + 1, arena, bad, part, parts)
             everyone()
             done = s + 1

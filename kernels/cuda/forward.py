@@ -38,7 +38,7 @@ from .batchnorm import scale_of, statistics_columns
 from .machine import device, fma, like
 from .places import LIMIT
 from .random import kept
-from .team import first_of, gather_team
+from .team import first_of, four_at, gather_team, pick
 from .tiles import THREADS
 
 
@@ -56,24 +56,28 @@ def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: b
 
 
 @device
-def forward_finish(net: Any, layer: int, facts: Any, address: Any, i: int, j: int, z: Any) -> None:
-    """Bias, activation and dropout of one element of A W; batch norm and softmax come later."""
+def forward_finish(
+    net: Any, layer: int, facts: Any, address: Any, i: int, j: int, count: int, sums: Any
+) -> None:
+    """Bias, activation and dropout of elements of A W; batch norm and softmax come later."""
     plan, reals, parameters, running, arena, masks = net
     logits, ld, values, outputs, bias, code, drops, plain = facts
-    at = i * ld + j
+    at, b = i * ld + j, sums
     if bias >= 0:
-        z += parameters[bias + j]
-    if plain == 0:
-        arena[logits + at] = z
-        return
-    if logits != values:
-        arena[logits + at] = z
-    a = value(code, z)
-    arena[values + at] = a
-    if drops != 0:
-        emit(net, layer, i, j, a, address, True)
-    elif outputs != values:
-        arena[outputs + at] = a
+        b = four_at(parameters, bias + j, count)
+    for q in range(count):
+        z = pick(sums, q)
+        if bias >= 0:
+            z += pick(b, q)
+        if plain == 0 or logits != values:
+            arena[logits + at + q] = z
+        if plain != 0:
+            a = value(code, z)
+            arena[values + at + q] = a
+            if drops != 0:
+                emit(net, layer, i, j + q, a, address, True)
+            elif outputs != values:
+                arena[outputs + at + q] = a
 
 
 @device

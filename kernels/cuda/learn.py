@@ -12,52 +12,70 @@ from typing import Any, Final
 import numpy as np
 
 from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
-from ..layout import ACT, BETA, DROP, GAMMA, LD, MASK, B, D, F, M, N, O, W
+from ..layout import ACT, BETA, DROP, GAMMA, LD, MASK, D, F, M, N, O, W
+from . import phases as P
 from .activation import RELU
 from .arith import root
 from .linear import COLUMNS, column_sums
 from .machine import device, like, thread
 from .reduce import block_total
-from .team import everyone, first_of, turn
+from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
-from .update import SHRINK, updated
+from .update import SHRINK, clipped, update_four
 
 CHUNK: Final = 4096
 """Parameters whose squares a block sums at a time."""
 
 
 @device
-def clipped(g: Any, limit: float) -> Any:
-    """g held in [-limit, limit]; NaN stays NaN. 0: no limit."""
-    high = like(g, limit)
-    if limit > 0 and g > high:
-        return high
-    return -high if limit > 0 and g < -high else g
+def learn_four(how: Any, numbers: Any, e: int, count: int, g: Any, weight: bool) -> None:
+    """One optimizer step on up to four parameters from e on; decay is for weights alone."""
+    code, r, size, l2, clip_value = how
+    parameters, state = numbers
+    decay, shrink = (l2, r[SHRINK]) if weight else (0.0, like(r[SHRINK], 1.0))
+    update_four(code, parameters, state, e, size, count, g, r, decay, shrink, clip_value)
 
 
 @device
 def learn(how: Any, numbers: Any, e: int, g: Any, weight: bool) -> None:
-    """One optimizer step on parameter e by its gradient g; decay is for weights alone."""
-    code, r, size, l2, clip_value = how
-    parameters, state = numbers
-    w = parameters[e]
-    decay = like(w, l2 if weight else 0.0)
-    shrink = r[SHRINK] if weight else like(w, 1.0)
-    parameters[e] = updated(code, w, clipped(g, clip_value), state, e, size, r, decay, shrink)
+    """The same of one."""
+    learn_four(how, numbers, e, 1, (g, g, g, g), weight)
 
 
 @device
-def learn_columns(
-    plan: Any, layer: int, gradient: Any, how: Any, numbers: Any, first: int, fused: bool
+def sum_columns(
+    window: Any, at: int, arena: Any, gradient: Any, scratch: Any, rows: int, part: int,
+    parts: int, shared: Any,
+) -> None:  # fmt: skip
+    """dL/db of a layer, or parts of its sums: COLUMNS of them are an item of work."""
+    n, count, span = window[at + P.WIDTH], window[at + P.PARTS], window[at + P.SPAN]
+    groups = (n + COLUMNS - 1) // COLUMNS
+    for item in range(turn(part, parts, window[at + P.TURN]), groups * count, parts):
+        k, group = divided(item, groups)
+        lo, hi = k * span, (k + 1) * span
+        lo, hi = lo if lo < rows else rows, hi if hi < rows else rows
+        delta, ld = window[at + P.A0], window[at + P.LDA]
+        first = group * COLUMNS
+        if count > 1:
+            to = window[at + P.PART0] + k * n
+            column_sums(arena, delta, ld, scratch, to, lo, hi, first, n, shared)
+        else:
+            bias = window[at + P.RESULT]
+            column_sums(arena, delta, ld, gradient, bias, 0, rows, first, n, shared)
+
+
+@device
+def learn_biases(
+    window: Any, at: int, gradient: Any, how: Any, numbers: Any, part: int, parts: int
 ) -> None:
-    """Update COLUMNS of the bias, which the same threads have just summed."""
-    n = plan[layer, N]
-    if not fused:
-        return
-    for j in range(first + thread(), n, THREADS):
-        if j < first + COLUMNS:
-            e = plan[layer, B] + j
-            learn(how, numbers, e, gradient[e], False)
+    """Update the biases whose gradients the same threads have just summed."""
+    n, bias = window[at + P.WIDTH], window[at + P.RESULT]
+    groups = (n + COLUMNS - 1) // COLUMNS
+    for group in range(turn(part, parts, window[at + P.TURN]), groups, parts):
+        first = group * COLUMNS
+        last = first + COLUMNS if first + COLUMNS < n else n
+        for j in range(first + thread(), last, THREADS):
+            learn(how, numbers, bias + j, gradient[bias + j], False)
 
 
 @device
@@ -73,30 +91,14 @@ def learn_norm(
 
 
 @device
-def weight_finish(gradient: Any, how: Any, numbers: Any, at: int, fused: bool, g: Any) -> None:
-    """An element of dL/dW, kept or applied."""
+def weight_finish(
+    gradient: Any, how: Any, numbers: Any, at: int, fused: bool, count: int, g: Any
+) -> None:
+    """Elements of dL/dW, kept or applied."""
     if fused:
-        learn(how, numbers, at, g, True)
+        learn_four(how, numbers, at, count, g, True)
     else:
-        gradient[at] = g
-
-
-@device
-def learn_rest(
-    plan: Any, layer: int, arena: Any, gradient: Any, how: Any, numbers: Any, rows: int,
-    fused: bool, first: int, part: int, parts: int, shared: Any,
-) -> None:  # fmt: skip
-    """dL/db of a layer and, where `fused`, the update by it and by those of batch norm.
-
-    `first`: of the items of work, which are COLUMNS of the bias, the first one of this block.
-    """
-    n, ld, delta = plan[layer, N], plan[layer, LD], plan[layer, D]
-    if plan[layer, B] >= 0:
-        for at in range(first * COLUMNS, n, parts * COLUMNS):
-            column_sums(arena, delta, ld, gradient, plan[layer, B], rows, at, n, shared)
-            learn_columns(plan, layer, gradient, how, numbers, at, fused)
-    if fused:
-        learn_norm(plan, layer, gradient, how, numbers, part, parts)
+        put_four(gradient, at, count, g)
 
 
 @device

@@ -9,10 +9,11 @@ import numpy as np
 from ..checks import code_of
 from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
-from .doors import Door, grid_for
+from .doors import Door, address_of, grid_for
 from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
-from .product import side_for, tile_of
-from .tiles import SMALL, THREADS
+from .product import BACKWARD, FORWARD, UPDATE, cut, tile_of
+from .team import pick, put_four
+from .tiles import THREADS, TILES
 
 COLUMNS = 32
 """Columns of an item of work: a line of memory."""
@@ -23,9 +24,9 @@ TEAM = THREADS // WIDE
 
 @device
 def column_sums(
-    D: Any, d0: int, ldd: int, out: Any, o0: int, rows: int, first: int, n: int, shared: Any
+    D: Any, d0: int, ldd: int, out: Any, o0: int, lo: int, hi: int, first: int, n: int, shared: Any
 ) -> None:
-    """out[o0 + j] = the sum over the rows of D[:, j], for COLUMNS columns from `first`.
+    """out[o0 + j] = the sum over the rows [lo, hi) of D[:, j], for COLUMNS columns from `first`.
 
     TEAM threads share a column: each sums every so manieth row, and their sums are added in order.
     """
@@ -35,8 +36,15 @@ def column_sums(
         j = start + t % WIDE
         total = D.dtype.type(0)
         if j < n:
-            for i in range(t // WIDE, rows, TEAM):
-                total += D[d0 + i * ldd + j]
+            i, step = lo + t // WIDE, TEAM * ldd
+            at = d0 + i * ldd + j
+            while i + 3 * TEAM < hi:  # four loads at once
+                a, b, c, d = D[at], D[at + step], D[at + 2 * step], D[at + 3 * step]
+                total = (((total + a) + b) + c) + d
+                i, at = i + 4 * TEAM, at + 4 * step
+            while i < hi:
+                total += D[at]
+                i, at = i + TEAM, at + step
         meet()
         poke(shared, t, total)
         meet()
@@ -48,57 +56,75 @@ def column_sums(
 
 
 @device
-def finished(job: Any, i: int, j: int, z: Any) -> None:
-    """Bias and activation of an element of A W."""
+def finished(job: Any, i: int, j: int, count: int, sums: Any) -> None:
+    """Bias and activation of elements of A W."""
     b, biased, code, Z, kept, out, n = job
-    if biased:
-        z += b[j]
-    if kept:
-        Z[i * n + j] = z
-    out[i * n + j] = z if code == SOFTMAX else value(code, z)
+    for q in range(count):
+        z = pick(sums, q)
+        if biased:
+            z += b[j + q]
+        if kept:
+            Z[i * n + j + q] = z
+        out[i * n + j + q] = z if code == SOFTMAX else value(code, z)
 
 
 @device
-def stored(job: Any, i: int, j: int, g: Any) -> None:
-    """An element of a product as it is."""
+def stored(job: Any, i: int, j: int, count: int, sums: Any) -> None:
+    """Elements of a product as they are."""
     out, n = job
-    out[i * n + j] = g
+    put_four(out, i * n + j, count, sums)
 
 
 def _make(real: Any) -> tuple[Any, Any, Any]:
-    forward_tile, plain_tile = tile_of(real, finished), tile_of(real, stored)
+    forward_tile = tile_of(real, finished, FORWARD)
+    backward_tile, update_tile = (tile_of(real, stored, which) for which in (BACKWARD, UPDATE))
 
     @kernel
     def linear(
-        s: int, A: Any, W: Any, b: Any, biased: int, code: int, Z: Any, kept: int, out: Any,
-        rows: int, m: int, n: int,
+        size: int, tall: int, broad: int, A: Any, a_vectors: int, W: Any, w_vectors: int, b: Any,
+        biased: int, code: int, Z: Any, kept: int, out: Any, rows: int, m: int, n: int,
     ) -> None:  # fmt: skip
         shared = shared_reals(A)
-        across = (n + s - 1) // s
+        across = (n + broad - 1) // broad
         job = (b, biased, code, Z, kept, out, n)
-        for index in range(block(), (rows + s - 1) // s * across, blocks()):
-            i0, j0 = index // across * s, index % across * s
-            forward_tile(s, job, A, 0, m, 1, W, 0, 1, n, i0, j0, rows, n, m, shared)
+        for index in range(block(), (rows + tall - 1) // tall * across, blocks()):
+            i0, j0 = index // across * tall, index % across * broad
+            forward_tile(
+                size, job, A, i0 * m, m, a_vectors != 0, W, j0, n, w_vectors != 0, i0, j0, rows, n,
+                m, shared,
+            )  # fmt: skip
 
     @kernel
-    def weight(s: int, A: Any, D: Any, out: Any, bias: Any, rows: int, m: int, n: int) -> None:
+    def weight(
+        size: int, tall: int, broad: int, A: Any, a_vectors: int, D: Any, d_vectors: int, out: Any,
+        bias: Any, rows: int, m: int, n: int,
+    ) -> None:  # fmt: skip
         shared = shared_reals(A)
-        across = (n + s - 1) // s
-        count = (m + s - 1) // s * across
+        across = (n + broad - 1) // broad
+        count = (m + tall - 1) // tall * across
         for index in range(block(), count + (n + COLUMNS - 1) // COLUMNS, blocks()):
             if index < count:
-                i0, j0 = index // across * s, index % across * s
-                plain_tile(s, (out, n), A, 0, 1, m, D, 0, 1, n, i0, j0, m, n, rows, shared)
+                i0, j0 = index // across * tall, index % across * broad
+                update_tile(
+                    size, (out, n), A, i0, m, a_vectors != 0, D, j0, n, d_vectors != 0, i0, j0, m,
+                    n, rows, shared,
+                )  # fmt: skip
             else:
-                column_sums(D, 0, n, bias, 0, rows, (index - count) * COLUMNS, n, shared)
+                column_sums(D, 0, n, bias, 0, 0, rows, (index - count) * COLUMNS, n, shared)
 
     @kernel
-    def inward(s: int, D: Any, W: Any, out: Any, rows: int, m: int, n: int) -> None:
+    def inward(
+        size: int, tall: int, broad: int, D: Any, d_vectors: int, W: Any, w_vectors: int, out: Any,
+        rows: int, m: int, n: int,
+    ) -> None:  # fmt: skip
         shared = shared_reals(D)
-        across = (m + s - 1) // s
-        for index in range(block(), (rows + s - 1) // s * across, blocks()):
-            i0, j0 = index // across * s, index % across * s
-            plain_tile(s, (out, m), D, 0, n, 1, W, 0, n, 1, i0, j0, rows, m, n, shared)
+        across = (m + broad - 1) // broad
+        for index in range(block(), (rows + tall - 1) // tall * across, blocks()):
+            i0, j0 = index // across * tall, index % across * broad
+            backward_tile(
+                size, (out, m), D, i0 * n, n, d_vectors != 0, W, j0 * n, n, w_vectors != 0, i0, j0,
+                rows, m, n, shared,
+            )  # fmt: skip
 
     return linear, weight, inward
 
@@ -111,8 +137,16 @@ def _softmax(A: Any, rows: int, n: int) -> None:
     softmax_rows(A, 0, n, A, 0, n, 0, rows, n, block(), blocks(), shared_reals(A))
 
 
-def _tiles(rows: int, columns: int) -> int:
-    return max(1, -(-rows // SMALL.side) * -(-columns // SMALL.side))
+def _cut(real: Any, rows: int, columns: int, length: int) -> tuple[int, tuple[int, int, int]]:
+    """Blocks of a product in one part, and the size, rows and columns of its tiles."""
+    size = cut([(rows, columns)], length, real, whole=True).sizes[0]
+    tile = TILES[real][size]
+    return max(1, tile.number(rows, columns)), (size, tile.rows, tile.columns)
+
+
+def _vectors(door: Door, x: Any, ld: int) -> int:
+    """Whether 16 bytes can be read at once: all rows of x begin on 16 bytes."""
+    return int(address_of(x) % 16 == ld * np.dtype(door.real).itemsize % 16 == 0)
 
 
 def linear_forward(
@@ -138,9 +172,9 @@ def linear_forward(
     result = door.give("out", out, (rows, n))
     kept = door.nothing() if Z is None else door.give("Z", Z, (rows, n))
     flags = int(b is not None), code, kept, int(Z is not None)
-    linear = _kernels[door.real][0]
-    side = side_for(rows, n, door.real)
-    linear.launch(_tiles(rows, n), side, a, w, bias, *flags, result, rows, m, n)
+    count, size = _cut(door.real, rows, n, m)
+    factors = a, _vectors(door, a, m), w, _vectors(door, w, n)
+    _kernels[door.real][0].launch(count, *size, *factors, bias, *flags, result, rows, m, n)
     if code == SOFTMAX:
         _softmax.launch(grid_for(rows), result, rows, n)
     if Z is not None:
@@ -157,9 +191,10 @@ def weight_gradient(A: Any, dZ: Any, *, out: Any = None, bias_out: Any = None) -
     n = door.shape("dZ")[1]
     result = door.give("out", out, (m, n))
     bias = door.give("bias_out", bias_out, (n,))
+    count, size = _cut(door.real, m, n, rows)
+    factors = a, _vectors(door, a, m), d, _vectors(door, d, n)
     weight = _kernels[door.real][1]
-    side = side_for(m, n, door.real)
-    weight.launch(_tiles(m, n) + -(-n // COLUMNS), side, a, d, result, bias, rows, m, n)
+    weight.launch(count + -(-n // COLUMNS), *size, *factors, result, bias, rows, m, n)
     return door.close("out", "bias_out")
 
 
@@ -171,6 +206,7 @@ def input_gradient(dZ: Any, W: Any, *, out: Any = None) -> Any:
     w = door.take("W", W, (None, n))
     m = door.shape("W")[0]
     result = door.give("out", out, (rows, m))
-    inward = _kernels[door.real][2]
-    inward.launch(_tiles(rows, m), side_for(rows, m, door.real), d, w, result, rows, m, n)
+    count, size = _cut(door.real, rows, m, n)
+    factors = d, _vectors(door, d, n), w, _vectors(door, w, n)
+    _kernels[door.real][2].launch(count, *size, *factors, result, rows, m, n)
     return door.close("out")

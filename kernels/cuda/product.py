@@ -1,212 +1,301 @@
 """Tiles of a product C = A B, by one block of threads each: the heart of all three products.
 
-The factors are flat arrays with two strides each, one of which is 1: A[i, k] is
-A[a0 + i ai + k ak], B[k, j] is B[b0 + j bj + k bk]. So A W (forward), dZ W^T (backward) and A^T dZ
-(the gradient) are one function. Stages of both factors, some columns of A and rows of B, are on
-their way into shared memory while an earlier one is worked on; no thread holds them meanwhile.
+The factors are flat arrays. Of either one index has a stride of 1 and the other one is given: the
+three products have them in three ways (`LAYOUTS`), and are one function. Stages of both factors,
+some columns of A and rows of B, are on their way into shared memory while an earlier one is worked
+on; no thread holds them meanwhile.
 
-Each result is summed by one thread over ascending k (a slice's share of them, then the slices in
-order): the bits depend on the shape alone. What becomes of a result is `finish(job, i, j, sum)`.
+Each result is summed in an order that depends on the shape alone: terms by ascending k, a slice's
+share of each stage, then the slices in order. What becomes of results is `finish(job, i, j, count,
+sums)`: four neighbours of a row, of which `count` are there.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
 from .machine import (
     accumulation,
     apart,
-    banding,
-    blank16,
-    blank64,
-    bring,
+    blanking,
+    bringing,
     device,
     landing,
+    laying,
     meet,
     peek,
     seal,
     thread,
 )
-from .tiles import LARGE, PROCESSORS, SMALL, THREADS, Tile
+from .shim import SIMULATED
+from .tiles import LARGE, PROCESSORS, SMALL, TERMS, THREADS, TILES, WARP, WIDE, Tile
+
+FORWARD, BACKWARD, UPDATE = range(3)
+"""The products A W, dZ W^T and A^T dZ."""
+LAYOUTS: Final = ((True, False), (True, True), (False, False))
+"""By product: whether terms are neighbours in memory, of the first factor and of the second one."""
+FIXED, MEETING, SHORTEST = (10, 20, 16) if SIMULATED else (2500, 4000, 64)
+"""Cycles of a tile besides its terms: first loads, results; of a meeting of all blocks, and what
+parts of a sum cost besides. Terms that a part has at least."""
 
 
-def _bringing(tile: Tile) -> Any:
-    """`bring_part(...)`: a thread's elements of one factor's stage set off.
+def _bringing(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, Any]:
+    """`place_of(vectors)` and `bring(...)` of one factor: 16 bytes at a time, or an element.
 
-    The index along which memory is contiguous runs over neighbouring threads, and over one thread's
-    elements: their places differ by constants.
+    A thread has `first` on the index whose elements are neighbours, `second` and every `gap`-th
+    from there on the other.
     """
-    side, depth, pitch, loads = tile.side, tile.depth, tile.pitch, tile.loads
-    of_k, of_side = THREADS // side, THREADS // depth  # threads along either index
+    row, term = tile.held(side, along)
+    line, lines, step = (tile.depth, side, row) if along else (side, tile.depth, term)
+    size, parts = 16 // itemsize, line * lines
+    in_line, gap, of_vectors = line // size, THREADS * size // line, parts // size
+    few, slow = of_vectors < THREADS, parts < THREADS
+    by_vector = bringing(size, -(-of_vectors // THREADS), gap, step)
+    by_one = bringing(1, -(-parts // THREADS), THREADS // line, step)
 
     @device
-    def bring_part(
-        shared: Any, to: int, A: Any, a0: int, ai: int, ak: int, rows: int, done: int, length: int
+    def place(vectors: bool) -> tuple[int, int]:
+        """first and second of this thread; second beyond the factor where it has nothing."""
+        if vectors:
+            return thread() % in_line * size, thread() // in_line
+        return thread() % line, thread() // line
+
+    @device
+    def bring(
+        shared: Any, to: int, A: Any, source: int, ld: int, vectors: bool, first: int, second: int
     ) -> None:
-        """A[:rows, done : done + depth] (0 beyond the edges) to shared[to + k pitch + i]."""
-        t = thread()
-        if ak == 1:
-            i, k = t // of_k, t % of_k
-            left = length - done - k if i < rows else 0
-            source = a0 + i * ai + done + k
-            to += k * pitch + i
-            for u in range(loads):
-                bring(shared, to + u * (of_k * pitch), A, source + u * of_k, u * of_k < left)
-        else:
-            i, k = t % of_side, t // of_side
-            left = rows - i if done + k < length else 0
-            source = a0 + i + (done + k) * ak
-            to += k * pitch + i
-            for u in range(loads):
-                bring(shared, to + u * of_side, A, source + u * of_side, u * of_side < left)
+        if vectors:
+            if not few or thread() < of_vectors:
+                by_vector(shared, to, A, source, ld, first, second)
+        elif not slow or thread() < parts:
+            by_one(shared, to, A, source, ld, first, second)
 
-    return bring_part
+    return place, bring
 
 
-def placing(across: int) -> Any:
-    """`place(r)`: the first row and column of the results of a slice's r-th thread.
-
-    With 8 threads along a side a warp forms 4 x 8 threads' results. 8 neighbours have 2 x 4 of
-    them, the next 8 other rows and other columns: what 16 threads load of either factor lies in
-    other banks or is the same, and comes at once.
-    """
+def _sums_of(tile: Tile, real: Any, which: int) -> Any:
+    """`lay_sums(...)`: a tile of one of the products, its slices' sums in shared memory."""
+    itemsize = np.dtype(real).itemsize
+    of_a, of_b = LAYOUTS[which]
+    stages, stage, half = tile.stages(itemsize), tile.stage, tile.kept(tile.rows)
+    depth, warps, terms = tile.depth, tile.down * tile.across, tile.terms
+    (a_row, a_term), (b_row, b_term) = tile.held(tile.rows, of_a), tile.held(tile.columns, of_b)
+    a_place, bring_a = _bringing(tile, tile.rows, of_a, itemsize)
+    b_place, bring_b = _bringing(tile, tile.columns, of_b, itemsize)
+    accumulate = accumulation(tile, (a_row, a_term), (b_row, b_term))
+    blank, landed, all_landed = blanking(tile.results), landing(stages - 2), landing(0)
+    across, tall, broad = tile.across, tile.rows // tile.down, tile.columns // tile.across
+    lay, height, pitch = laying(tile), tile.rows, tile.pitch
+    a_first, a_second = (a_term, a_row) if of_a else (a_row, a_term)
+    b_first, b_second = (b_term, b_row) if of_b else (b_row, b_term)
 
     @device
-    def zigzag(r: int) -> tuple[int, int]:
-        eighth = (r >> 3) & 3
-        row = ((r >> 2) & 1) + 2 * (eighth & 1) + 4 * (r >> 5)
-        column = (r & 3) + 4 * ((eighth ^ (eighth >> 1)) & 1)
-        return 4 * row, 4 * column
-
-    @device
-    def straight(r: int) -> tuple[int, int]:
-        return r // across * 4, r % across * 4
-
-    return zigzag if across == 8 else straight
-
-
-def _collection(tile: Tile, finish: Any) -> Any:
-    """`collect(...)`: a tile's results to `finish`, in the order of memory.
-
-    By bands of four rows a thread, so that the slices' sums have room in shared memory.
-    """
-    side, slices, group, area = tile.side, tile.slices, tile.group, tile.area
-    lays = [banding(tile.micro, group, band) for band in range(tile.micro // 4)]
-    first, last = lays[0], lays[-1]
-    bands, bits = len(lays), side.bit_length() - 1
-    assert side == 1 << bits
-
-    @device
-    def collect(
-        job: Any, sums: Any, shared: Any, s: int, y: int, x: int, i0: int, j0: int, rows: int,
-        columns: int,
+    def lay_sums(
+        A: Any, a0: int, lda: int, a_vectors: bool, B: Any, b0: int, ldb: int, b_vectors: bool,
+        rows: int, columns: int, length: int, shared: Any,
     ) -> None:  # fmt: skip
-        for band in range(bands):
-            meet()
-            if band == 0:
-                first(sums, shared, s * area + y * side + x, side)
+        """Out of line, where it has the registers to itself."""
+        apart()
+        warp, lane = thread() // WARP, thread() % WARP
+        s, w = warp // warps, warp % warps
+        i, j, k = w // across * tall + lane // 4, w % across * broad, s * terms + lane % 4
+        y, x = i * a_row + k * a_term, (j + lane // 4) * b_row + k * b_term + half
+        first, second = a_place(a_vectors)
+        to_a, a = first * a_first + second * a_second, a0 + first + second * lda
+        # What is left of either index from the thread's place on: that of terms gets less.
+        a_left, a_across = (
+            (length - first, rows - second) if of_a else (rows - first, length - second)
+        )
+        first, second = b_place(b_vectors)
+        to_b, b = first * b_first + second * b_second + half, b0 + first + second * ldb
+        b_left, b_across = (
+            (length - first, columns - second) if of_b else (columns - first, length - second)
+        )
+        sums = blank(A)
+        meet()  # whoever used the memory before is done
+        here, there = 0, 0
+        for done in range((1 - stages) * depth, length, depth):
+            if done >= 0:
+                landed()
+                meet()  # for everybody's part, and for the stage that is overwritten next
+            if done + (stages - 1) * depth < length:
+                bring_a(shared, there + to_a, A, a, lda, a_vectors, a_left, a_across)
+                bring_b(shared, there + to_b, B, b, ldb, b_vectors, b_left, b_across)
+            seal()
+            if of_a:
+                a, a_left = a + depth, a_left - depth
             else:
-                last(sums, shared, s * area + y * side + x, side)
-            meet()
-            for e in range(thread(), area, THREADS):
-                i, j = band * group + (e >> bits), e & (side - 1)
-                if i < rows and j < columns:
-                    total = peek(shared, e)
-                    for other in range(1, slices):
-                        total += peek(shared, other * area + e)
-                    finish(job, i0 + i, j0 + j, total)
+                a, a_across = a + depth * lda, a_across - depth
+            if of_b:
+                b, b_left = b + depth, b_left - depth
+            else:
+                b, b_across = b + depth * ldb, b_across - depth
+            there = there + stage if there + stage < stages * stage else 0
+            if done >= 0:
+                sums = accumulate(shared, here + y, here + x, sums)
+                here = here + stage if here + stage < stages * stage else 0
+        all_landed()
+        meet()
+        lay(sums, shared, (s * height + i) * pitch + j + lane % 4 * 2)
+        meet()
+
+    return lay_sums
+
+
+def _sizes_of(real: Any, which: int) -> Any:
+    """`lay_any(size, ...)`: a tile of one of the products in one of the sizes.
+
+    Returns how its sums lie in shared memory: bits of fours in a row, the pitch, rows, slices.
+    """
+    small, wide, large = (_sums_of(tile, real, which) for tile in TILES[real])
+    of_small, of_wide, of_large = (
+        ((tile.columns // 4).bit_length() - 1, tile.pitch, tile.rows, tile.slices)
+        for tile in TILES[real]
+    )
+
+    @device
+    def lay_any(
+        size: int, A: Any, a0: int, lda: int, a_vectors: bool, B: Any, b0: int, ldb: int,
+        b_vectors: bool, rows: int, columns: int, length: int, shared: Any,
+    ) -> tuple[int, int, int, int]:  # fmt: skip
+        if size == SMALL:
+            small(A, a0, lda, a_vectors, B, b0, ldb, b_vectors, rows, columns, length, shared)
+            return of_small
+        if size == WIDE:
+            wide(A, a0, lda, a_vectors, B, b0, ldb, b_vectors, rows, columns, length, shared)
+            return of_wide
+        large(A, a0, lda, a_vectors, B, b0, ldb, b_vectors, rows, columns, length, shared)
+        return of_large
+
+    return lay_any
+
+
+def _any_of(real: Any) -> Any:
+    """`lay_any(which, size, ...)`: the same of all products."""
+    forward, backward, update = (_sizes_of(real, which) for which in range(3))
+
+    @device
+    def lay_any(
+        which: int, size: int, A: Any, a0: int, lda: int, a_vectors: bool, B: Any, b0: int,
+        ldb: int, b_vectors: bool, rows: int, columns: int, length: int, shared: Any,
+    ) -> tuple[int, int, int, int]:  # fmt: skip
+        if which == FORWARD:
+            return forward(
+                size, A, a0, lda, a_vectors, B, b0, ldb, b_vectors, rows, columns, length, shared
+            )
+        if which == BACKWARD:
+            return backward(
+                size, A, a0, lda, a_vectors, B, b0, ldb, b_vectors, rows, columns, length, shared
+            )
+        return update(
+            size, A, a0, lda, a_vectors, B, b0, ldb, b_vectors, rows, columns, length, shared
+        )
+
+    return lay_any
+
+
+def collection(finish: Any) -> Any:
+    """`collect(...)`: a tile's results from shared memory to `finish`, in the order of memory."""
+
+    @device
+    def collect(job: Any, lie: Any, shared: Any, i0: int, j0: int, rows: int, columns: int) -> None:
+        bits, pitch, height, slices = lie
+        for e in range(thread(), height << bits, THREADS):
+            i, j = e >> bits, (e & (1 << bits) - 1) * 4
+            if i < rows and j < columns:
+                at = i * pitch + j
+                a, b = peek(shared, at), peek(shared, at + 1)
+                c, d = peek(shared, at + 2), peek(shared, at + 3)
+                for _ in range(1, slices):
+                    at += height * pitch
+                    a, b = a + peek(shared, at), b + peek(shared, at + 1)
+                    c, d = c + peek(shared, at + 2), d + peek(shared, at + 3)
+                left = columns - j
+                finish(job, i0 + i, j0 + j, left if left < 4 else 4, (a, b, c, d))
 
     return collect
 
 
-def product_of(tile: Tile, real: Any, finish: Any) -> Any:
-    """`product(...)` of one size of tile and dtype; `finish(job, i, j, sum)` has the results."""
-    depth, slices, team = tile.depth, tile.slices, tile.across**2  # threads of a slice
-    itemsize = np.dtype(real).itemsize
-    stages, stage, half = tile.stages(itemsize), tile.stage, tile.stage // 2
-    bring_part, collect, place = _bringing(tile), _collection(tile, finish), placing(tile.across)
-    pitch, blank = tile.pitch, blank64 if tile.micro == 8 else blank16
-    accumulate = accumulation(tile.micro, tile.group, slices * pitch, depth // slices)
-    landed, all_landed = landing(stages - 2), landing(0)
+def tile_of(real: Any, finish: Any, which: int) -> Any:
+    """`tile(size, job, ...)`: the tile at (i0, j0) of a product (rows, columns) of `length` terms.
 
-    @device
-    def sums_of(
-        A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, rows: int,
-        columns: int, length: int, shared: Any,
-    ) -> Any:  # fmt: skip
-        """A thread's sums. Out of line, where it has the registers to itself."""
-        apart()
-        t = thread()
-        y, x = place(t % team)
-        y, x = y + t // team * pitch, x + t // team * pitch + half
-        sums = blank(A)
-        meet()  # whoever used the memory before is done
-        ahead = 0  # terms that are on their way
-        for n in range(stages - 1):
-            bring_part(shared, n * stage, A, a0, ai, ak, rows, ahead, length)
-            bring_part(shared, n * stage + half, B, b0, bj, bk, columns, ahead, length)
-            seal()
-            ahead += depth
-        here, there = 0, (stages - 1) * stage
-        for _ in range(0, length, depth):
-            landed()
-            meet()  # for everybody's part, and for the stage that is overwritten next
-            bring_part(shared, there, A, a0, ai, ak, rows, ahead, length)
-            bring_part(shared, there + half, B, b0, bj, bk, columns, ahead, length)
-            seal()
-            ahead += depth
-            sums = accumulate(shared, here + y, here + x, sums)
-            there = here
-            here = here + stage if here + stage < stages * stage else 0
-        all_landed()
-        return sums
-
-    @device
-    def product(
-        job: Any, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int, i0: int,
-        j0: int, rows: int, columns: int, length: int, shared: Any,
-    ) -> None:  # fmt: skip
-        """The tile at (i0, j0) of a product (rows, columns) of `length` terms."""
-        t = thread()
-        y, x = place(t % team)
-        a, b, height, width = a0 + i0 * ai, b0 + j0 * bj, rows - i0, columns - j0
-        sums = sums_of(A, a, ai, ak, B, b, bj, bk, height, width, length, shared)
-        collect(job, sums, shared, t // team, y, x, i0, j0, height, width)
-
-    return product
-
-
-def side_for(rows: int, columns: int, real: Any) -> int:
-    """The side of the tiles that a product of this shape is cut into.
-
-    Whichever are done first where each multiprocessor takes one tile at a time.
-
-    >>> side_for(32, 10, np.float32) == SMALL.side
-    True
+    a0, b0: where the tile's first row and column begin.
     """
-
-    def time(tile: Tile) -> int:
-        tiles = -(-rows // tile.side) * -(-columns // tile.side)
-        return -(-tiles // PROCESSORS) * tile.cost
-
-    return min(SMALL, LARGE[real], key=time).side
-
-
-def tile_of(real: Any, finish: Any) -> Any:
-    """`tile(side, ...)`: the product of one tile of that side."""
-    small, large = (product_of(tile, real, finish) for tile in (SMALL, LARGE[real]))
-    size = LARGE[real].side
+    lay_any, collect = _sizes_of(real, which), collection(finish)
 
     @device
     def tile(
-        side: int, job: Any, A: Any, a0: int, ai: int, ak: int, B: Any, b0: int, bj: int, bk: int,
-        i0: int, j0: int, rows: int, columns: int, length: int, shared: Any,
+        size: int, job: Any, A: Any, a0: int, lda: int, a_vectors: bool, B: Any, b0: int, ldb: int,
+        b_vectors: bool, i0: int, j0: int, rows: int, columns: int, length: int, shared: Any,
     ) -> None:  # fmt: skip
-        if side == size:
-            large(job, A, a0, ai, ak, B, b0, bj, bk, i0, j0, rows, columns, length, shared)
-        else:
-            small(job, A, a0, ai, ak, B, b0, bj, bk, i0, j0, rows, columns, length, shared)
+        height, width = rows - i0, columns - j0
+        lie = lay_any(
+            size, A, a0, lda, a_vectors, B, b0, ldb, b_vectors, height, width, length, shared
+        )
+        collect(job, lie, shared, i0, j0, height, width)
 
     return tile
+
+
+def all_tiles_of(real: Any, finish: Any) -> Any:
+    """`tile(which, size, job, ...)`: the same of any product."""
+    lay_any, collect = _any_of(real), collection(finish)
+
+    @device
+    def tile(
+        which: int, size: int, job: Any, A: Any, a0: int, lda: int, a_vectors: bool, B: Any,
+        b0: int, ldb: int, b_vectors: bool, i0: int, j0: int, rows: int, columns: int,
+        length: int, shared: Any,
+    ) -> None:  # fmt: skip
+        height, width = rows - i0, columns - j0
+        lie = lay_any(
+            which, size, A, a0, lda, a_vectors, B, b0, ldb, b_vectors, height, width, length,
+            shared,
+        )  # fmt: skip
+        collect(job, lie, shared, i0, j0, height, width)
+
+    return tile
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a product, or several of as many terms, is cut into items of work.
+
+    Attributes:
+        sizes: of the tiles of each.
+        parts: of the sum that are formed apart, of `span` terms each.
+        span: a multiple of TERMS.
+        time: cycles that it takes at a guess.
+    """
+
+    sizes: tuple[int, ...]
+    parts: int
+    span: int
+    time: float
+
+
+def cut(shapes: list[tuple[int, int]], length: int, real: Any, *, whole: bool = False) -> Cut:
+    """The cut that is done first where each multiprocessor takes one item at a time.
+
+    Args:
+        shapes: rows and columns of each product.
+        length: terms of their sums.
+        whole: in one part.
+
+    >>> cut([(32, 10)], 784, np.float32).parts > 1
+    True
+    """
+    tiles, found = TILES[real], []
+    for size in (SMALL, LARGE):
+        tile = tiles[size]
+        items = sum(tile.number(*shape) for shape in shapes)
+        most = min(PROCESSORS // max(items, 1), length // SHORTEST)
+        for parts in {1, 1 if whole else max(most, 1)}:
+            span = -(-length // (parts * TERMS)) * TERMS
+            rounds = -(-items * parts // PROCESSORS)
+            time = rounds * (FIXED + span * tile.cost) + (MEETING if parts > 1 else 0)
+            found.append(Cut((size,) * len(shapes), -(-length // span), span, time))
+    return min(found, key=lambda one: one.time)

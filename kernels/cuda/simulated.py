@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .tiles import THREADS, room
+from .tiles import GROUPS, HEIGHT, THREADS, WARP, WIDTH, Tile, room
 
 
 class _Block:
@@ -26,7 +26,8 @@ class _Block:
     def shared(self, name: str, size: int, dtype: Any) -> Any:
         with self.lock:
             if name not in self.memory:
-                self.memory[name] = np.full(size, np.nan, dtype)
+                unknown = {"f": np.nan, "i": -1, "O": None}[np.dtype(dtype).kind]
+                self.memory[name] = np.full(size, unknown, dtype)
             return self.memory[name]
 
 
@@ -152,6 +153,11 @@ def shared_reals(real: Any) -> Any:
     return _place.block.shared("reals", room(real.dtype.type), real.dtype)
 
 
+def shared_integers(size: int) -> Any:
+    """So many integers of the block's shared memory."""
+    return _place.block.shared("integers", size, np.int64)
+
+
 def shared_doubles() -> Any:
     """The block's shared memory in float64: a place a thread."""
     return _place.block.shared("doubles", THREADS, np.float64)
@@ -177,20 +183,26 @@ def poke(shared: Any, index: int, value: Any) -> None:
     shared[index] = value
 
 
-def blank16(real: Any) -> Any:
-    """Sums of 16 results a thread."""
-    return np.zeros(16, real.dtype)
+def blanking(count: int) -> Any:
+    """`blank(array)`: so many sums of its dtype."""
+    return lambda real: np.zeros(count, real.dtype)
 
 
-def blank64(real: Any) -> Any:
-    """Sums of 64 results a thread."""
-    return np.zeros(64, real.dtype)
+def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
+    """`bring(...)`: what a card copies meanwhile is there at once; outside of the array, 0."""
 
+    def bring(
+        shared: Any, to: int, array: Any, source: int, ld: int, first: int, second: int
+    ) -> None:
+        for u in range(rounds):
+            count = max(0, min(first, size)) if u * gap < second else 0
+            at, index = to + u * gap * step, source + u * gap * ld
+            assert at % size == 0
+            assert count == 0 or (index >= 0 and index % size == 0)
+            shared[at : at + size] = 0
+            shared[at : at + count] = array[index : index + count]
 
-def bring(shared: Any, to: int, array: Any, index: int, inside: bool) -> None:
-    """What a card copies meanwhile is there at once; outside of the array, 0."""
-    assert not inside or index >= 0
-    shared[to] = array[index] if inside else 0
+    return bring
 
 
 def seal() -> None:
@@ -202,31 +214,36 @@ def landing(pending: int) -> Any:
     return seal
 
 
-def _offsets(micro: int, group: int) -> list[int]:
-    """Where a thread's rows or columns lie: in groups of four."""
-    return [i // 4 * group + i % 4 for i in range(micro)]
+def _places(tile: Tile) -> tuple[Any, Any]:
+    """Rows and columns of a thread's results, from its first row and its warp's first column."""
+    down, across = tile.fragments
+    of_row = [f // across * HEIGHT + half * GROUPS for f in range(down * across) for half in (0, 1)]
+    of_column = [f % across * WIDTH for f in range(down * across)]
+    return np.repeat(of_row, 2), np.repeat(of_column, 4) + np.tile([0, 1], tile.results // 2)
 
 
-def accumulation(micro: int, group: int, step: int, terms: int) -> Any:
-    """`accumulate(shared, a, b, sums)`: sums + a stage's outer products, by ascending k."""
+def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, int]) -> Any:
+    """`accumulate(shared, a, b, sums)`: sums + a warp's part of a stage's products."""
+    rows, columns = _places(tile)
+    terms = np.arange(tile.terms)
 
     def accumulate(shared: Any, a: int, b: int, sums: Any) -> Any:
-        assert a % 4 == b % 4 == step % 4 == 0, "vectors of four lie on 16 bytes"
-        at = np.array(_offsets(micro, group))
-        for k in range(terms):
-            sums = sums + np.outer(shared[a + k * step + at], shared[b + k * step + at]).ravel()
-        return sums
+        # On a card a thread loads a share of its warp's factors; here, all that it needs itself.
+        lane = _place.index % WARP
+        a -= lane % 4 * a_strides[1]
+        b += 2 * (lane % 4) * b_strides[0] - lane % 4 * b_strides[1] - lane // 4 * b_strides[0]
+        x = shared[a + rows[:, None] * a_strides[0] + terms * a_strides[1]]
+        y = shared[b + columns[:, None] * b_strides[0] + terms * b_strides[1]]
+        return sums + (x * y).sum(axis=1)
 
     return accumulate
 
 
-def banding(micro: int, group: int, band: int) -> Any:
-    """`lay(sums, shared, base, ld)`: the band-th four rows of a thread's results."""
+def laying(tile: Tile) -> Any:
+    """`lay(sums, shared, base)`: a thread's results to shared memory, the first two at `base`."""
+    rows, columns = _places(tile)
 
-    def lay(sums: Any, shared: Any, base: int, ld: int) -> None:
-        assert base % 4 == ld % 4 == 0, "vectors of four lie on 16 bytes"
-        for r in range(4):
-            for c, at in enumerate(_offsets(micro, group)):
-                shared[base + r * ld + at] = sums[(4 * band + r) * micro + c]
+    def lay(sums: Any, shared: Any, base: int) -> None:
+        shared[base + rows * tile.pitch + columns] = sums
 
     return lay

@@ -1,90 +1,142 @@
-"""One step as a loop over its phases (`phases.py`): a phase is a product and what goes with it.
+"""One step as a loop over its phases (`phases.py`), each of which is a kind of work and a meeting.
 
-Each layer's three are products: forward, first layer to last, and the loss; backward, last to
-first; gradient and update of all layers. One loop runs them, so that the code of a product is there
-once.
+Each layer's three products are phases of one kind, so that their code is there once.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..cpu.epoch import GRADIENT, TRAIN
+from ..cpu.epoch import TRAIN
 from . import phases as P
 from . import slots as S
 from .backward import backward_finish, settle
-from .batch import measure, square_weights, total_loss, total_squares, write_outputs
+from .batch import gather, measure, square_weights, total_loss, total_squares, write_outputs
 from .forward import after_product, follow_statistics, forward_finish
 from .gather import finite
-from .learn import learn_rest, weight_finish
+from .learn import learn_biases, learn_four, learn_norm, sum_columns, weight_finish
 from .loss import families
-from .machine import block, blocks, device
-from .product import tile_of
-from .team import gather_team, turn
+from .machine import block, blocks, device, meet, thread
+from .product import FORWARD, UPDATE, all_tiles_of
+from .team import divided, everyone, first_of, put_four, turn
+from .tiles import THREADS
+
+PARTIAL = 4
+"""What becomes of elements of a part of a sum: they are put aside. Else: as the phase's WHICH."""
 
 
 @device
-def finish(job: Any, i: int, j: int, total: Any) -> None:
-    """What becomes of an element of a phase's product."""
-    kind, layer, net, facts, address, gradient, how, numbers, fused = job
-    if kind == P.FORWARD:
-        forward_finish(net, layer, facts, address, i, j, total)
-    elif kind == P.BACKWARD:
-        backward_finish(net, layer - 1, facts, i, j, total)
+def finish(job: Any, i: int, j: int, count: int, sums: Any) -> None:
+    """What becomes of up to four neighbours in a row of a phase's product."""
+    what, layer, net, facts, address, gradient, how, numbers, fused, scratch, at = job
+    if what == PARTIAL:
+        put_four(scratch, at + i * facts[1] + j, count, sums)
+    elif what == P.FORWARD:
+        forward_finish(net, layer, facts, address, i, j, count, sums)
+    elif what == P.BACKWARD:
+        backward_finish(net, layer - 1, facts, i, j, count, sums)
+    elif what == P.UPDATE:
+        weight_finish(gradient, how, numbers, facts[0] + i * facts[1] + j, fused, count, sums)
+    elif fused:
+        learn_four(how, numbers, facts[0] + j, count, sums, False)
     else:
-        weight_finish(gradient, how, numbers, facts[0] + i * facts[1] + j, fused, total)
+        put_four(gradient, facts[0] + j, count, sums)
+
+
+@device
+def open_window(table: Any, first: int, phases: int, window: Any) -> None:
+    """The phases from `first` on into shared memory."""
+    meet()
+    left = (phases - first) * P.ENTRIES
+    for e in range(thread(), P.WINDOW * P.ENTRIES, THREADS):
+        if e < left:
+            window[e] = table[first * P.ENTRIES + e]
+    meet()
 
 
 def form_of(real: Any) -> Any:
     """`form(...)`: a block's tiles of a phase's product."""
-    tile = tile_of(real, finish)
+    tile = all_tiles_of(real, finish)
 
     @device
     def form(
-        table: Any, at: int, odd: bool, job: Any, arena: Any, parameters: Any, lo: int, hi: int,
+        window: Any, at: int, odd: bool, job: Any, arena: Any, parameters: Any, lo: int, hi: int,
         length: int, own: int, owns: int, shared: Any,
     ) -> None:  # fmt: skip
-        """Those of rows [lo, hi) that are the own-th's of owns, each with all its terms."""
-        bits, across = table[at + P.BITS], table[at + P.ACROSS]
-        side = 1 << bits
-        a0, ai, ak = table[at + (P.A0_ODD if odd else P.A0)], table[at + P.AI], table[at + P.AK]
-        b0, bj, bk = table[at + P.B0], table[at + P.BJ], table[at + P.BK]
-        B = arena if table[at + P.KIND] == P.UPDATE else parameters
-        end = lo + ((hi - lo + side - 1) >> bits << bits)
-        if across == 0:
-            end = lo
-        # Item by item along a row of tiles: its row and column follow without a division.
-        item, i0 = turn(own, owns, table[at + P.TURN]), lo
-        while i0 < end:
-            if item >= across:
-                item -= across
-                i0 += side
-            else:
-                tile(
-                    side, job, arena, a0, ai, ak, B, b0, bj, bk, i0, item << bits, hi,
-                    table[at + P.WIDTH], length, shared,
-                )  # fmt: skip
-                item += owns
+        """Those of rows [lo, hi) that are the own-th's of owns, each with all terms of its part."""
+        what, layer, net, facts, address, gradient, how, numbers, fused, scratch, _ = job
+        which, size, across = window[at + P.WHICH], window[at + P.SIZE], window[at + P.ACROSS]
+        tall, broad, parts = window[at + P.TALL], window[at + P.BROAD], window[at + P.PARTS]
+        span, width = window[at + P.SPAN], window[at + P.WIDTH]
+        a0, b0 = window[at + (P.A0_ODD if odd else P.A0)], window[at + P.B0]
+        lda, ldb = window[at + P.LDA], window[at + P.LDB]
+        a_vectors, b_vectors = window[at + P.A_VECTORS] != 0, window[at + P.B_VECTORS] != 0
+        B = arena if which == UPDATE else parameters
+        # Along the terms neighbours lie beside each other (1) or rows apart.
+        a_row, a_term = (1, lda) if which == UPDATE else (lda, 1)
+        b_column, b_term = (1, ldb) if which == UPDATE or which == FORWARD else (ldb, 1)
+        tiles = (hi - lo + (1 << tall) - 1 >> tall) * across
+        for item in range(turn(own, owns, window[at + P.TURN]), tiles * parts, owns):
+            part, rest = divided(item, tiles)
+            y, x = divided(rest, across)
+            i0, j0, k0 = lo + (y << tall), x << broad, part * span
+            terms = length - k0 if length - k0 < span else span
+            if parts > 1:
+                what = PARTIAL
+            aside = window[at + P.PART0] + part * window[at + P.STRIDE]
+            tile(
+                which, size,
+                (what, layer, net, facts, address, gradient, how, numbers, fused, scratch, aside),
+                arena, a0 + i0 * a_row + k0 * a_term, lda, a_vectors,
+                B, b0 + j0 * b_column + k0 * b_term, ldb, b_vectors,
+                i0, j0, hi, width, terms, shared,
+            )  # fmt: skip
 
     return form
 
 
 @device
-def facts_of(table: Any, at: int) -> Any:
+def part_sum(scratch: Any, at: int, stride: int, parts: int) -> Any:
+    """The sum of an element's parts, in order; four loads wait for each other not."""
+    total, k = scratch[at], 1
+    while k + 4 <= parts:
+        first = at + k * stride
+        a, b = scratch[first], scratch[first + stride]
+        c, d = scratch[first + 2 * stride], scratch[first + 3 * stride]
+        total, k = (((total + a) + b) + c) + d, k + 4
+    while k < parts:
+        total, k = total + scratch[at + k * stride], k + 1
+    return total
+
+
+@device
+def add_up(window: Any, at: int, job: Any, lo: int, hi: int, part: int, parts: int) -> None:
+    """The sums of a product's parts, and what becomes of them, of rows [lo, hi)."""
+    width, ld, scratch = window[at + P.WIDTH], job[3][1], job[9]
+    first, stride, number = window[at + P.PART0], window[at + P.STRIDE], window[at + P.PARTS]
+    for e in range(first_of(part), (hi - lo) * width, parts * THREADS):
+        y, j = divided(e, width)
+        i = lo + y
+        total = part_sum(scratch, first + i * ld + j, stride, number)
+        finish(job, i, j, 1, (total, total, total, total))
+
+
+@device
+def facts_of(window: Any, at: int) -> Any:
     """What `finish` has to know of a phase, in registers."""
     return (
-        table[at + P.RESULT], table[at + P.RESULT_LD], table[at + P.OTHER], table[at + P.THIRD],
-        table[at + P.BIAS], table[at + P.CODE], table[at + P.DROPS], table[at + P.PLAIN],
+        window[at + P.RESULT], window[at + P.RESULT_LD], window[at + P.OTHER],
+        window[at + P.THIRD], window[at + P.BIAS], window[at + P.CODE], window[at + P.DROPS],
+        window[at + P.PLAIN],
     )  # fmt: skip
 
 
 @device
-def told(settings: Any, factors: Any, layers: int) -> Any:
+def told(settings: Any, factors: Any) -> Any:
     """What a launch is told that all its steps have to know, in registers."""
     mode = settings[S.MODE]
     return (
-        mode, settings[S.TRAINING] != 0, 0 if blocks() == 1 else settings[S.TAIL],
-        layers * (3 if mode == TRAIN or mode == GRADIENT else 1),
+        mode, settings[S.TRAINING] != 0, settings[S.PHASES],
         mode == TRAIN and settings[S.HEEDLESS] == 0, mode == TRAIN and settings[S.NORMS] != 0,
         settings[S.CODE], settings[S.SIZE], factors[S.CLIP_VALUE], factors[S.L2],
         factors[S.SHARED_L2],
@@ -97,81 +149,89 @@ def step_of(real: Any) -> Any:
 
     @device
     def step(
-        facts: Any, net: Any, table: Any, settings: Any, factors: Any, s: int, start: int,
-        rows: int, own_lo: int, own_hi: int, address: Any, rates: Any, fused: bool, gradient: Any,
-        state: Any, losses: Any, bad: Any, partial: Any, flags: Any, out: Any, shared: Any,
-        doubles: Any,
-    ) -> tuple[bool, float, float, float, float]:  # fmt: skip
-        """Step s: whether it goes on from its loss, the loss, the batch's weight, what losses are
-        multiplied by, and the squares of all W.
+        facts: Any, net: Any, data: Any, bounds: Any, table: Any, window: Any, settings: Any,
+        factors: Any, s: int, steps: int, own_lo: int, own_hi: int, idle: int, idles: int,
+        address: Any, rates: Any, fused: bool, gradient: Any, state: Any, losses: Any, bad: Any,
+        partial: Any, scratch: Any, flags: Any, out: Any, shared: Any, doubles: Any,
+    ) -> tuple[bool, bool, float, float, float, float]:  # fmt: skip
+        """Step s: whether it goes on from its loss, and has fetched the next batch, the loss, the
+        batch's weight, what losses are multiplied by, and the squares of all W.
 
-        facts: see `told`. own_lo, own_hi: this block's rows where it works alone.
+        facts: see `told`. own_lo, own_hi: this block's rows where it works alone; idle: which one
+        it is of those `idles` that have none.
         """
         (
-            mode, training, tail, phases, heeds, follows, code, size, clip_value, plain_l2,
-            shared_l2,
+            mode, training, phases, heeds, follows, code, size, clip_value, plain_l2, shared_l2,
         ) = facts  # fmt: skip
         plan, reals, parameters, running, arena, masks = net
-        part, parts, layers, odd = block(), blocks(), plan.shape[0], s & 1 == 1
-        loss, total, scale, squares, l2, chunks, joined = 0.0, 0.0, 1.0, 0.0, 0.0, 0, False
+        part, parts, odd = block(), blocks(), s & 1 == 1
+        start, rows = bounds[s], bounds[s + 1] - bounds[s]
+        loss, total, scale, squares, l2, chunks, fetched = 0.0, 0.0, 1.0, 0.0, 0.0, 0, False
         for p in range(phases):
-            at = p * P.ENTRIES
-            kind, layer = table[at + P.KIND], table[at + P.LAYER]
-            special, pair = table[at + P.SPECIAL] != 0, table[at + P.PAIR] != 0
-            alone = layer >= tail and kind != P.UPDATE
+            if p % P.WINDOW == 0 and phases > P.WINDOW:
+                open_window(table, p, phases, window)
+            at = p % P.WINDOW * P.ENTRIES
+            kind, layer, which = window[at + P.KIND], window[at + P.LAYER], window[at + P.WHICH]
+            alone, pair = window[at + P.ALONE] != 0, window[at + P.PAIR] != 0
             lo, hi, own, owns = 0, rows, part, parts
             if alone:
                 lo, hi, own, owns = own_lo, own_hi, 0, 1
-            if kind == P.BACKWARD and special:
-                settle(net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared)
-                joined = False
             how, numbers = (code, rates, size, l2, clip_value), (parameters, state)
-            job = (
-                kind, layer, net, facts_of(table, at), address, gradient, how, numbers, fused,
-            )  # fmt: skip
-            length = rows if table[at + P.LENGTH] == P.OF_BATCH else table[at + P.LENGTH]
-            if kind == P.UPDATE:
-                hi = table[at + P.HEIGHT]
-            form(table, at, odd, job, arena, parameters, lo, hi, length, own, owns, shared)
-            if kind == P.FORWARD:
-                if special:
-                    after_product(
-                        net, layer, lo, hi, rows, address, training, pair, alone, own, owns, shared
-                    )
-                gather_team(alone)
-                if layer == layers - 1 and mode == S.INFER:
-                    write_outputs(
-                        settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns
-                    )
-                elif layer == layers - 1:
-                    total, scale = measure(
-                        settings, factors, plan, arena, s, rows, losses, lo, hi, own, owns, shared,
-                        doubles, loss_rows,
-                    )  # fmt: skip
-                    if shared_l2 > 0:
-                        chunks = square_weights(
-                            settings, plan, parameters, partial, part, parts, doubles
-                        )
-                    joined = not (alone and phases > layers)
-                    gather_team(not joined)
-            elif kind == P.BACKWARD:
-                if layer > 0 or not joined:
-                    joined = not (alone and layer > tail)
-                    gather_team(not joined)
-            else:
-                learn_rest(
-                    plan, layer, arena, gradient, how, numbers, rows, fused,
-                    turn(part, parts, table[at + P.TURN_REST]), part, parts, shared,
+            if kind == P.PRODUCT or kind == P.SUM:
+                length = window[at + P.LENGTH]
+                if length == P.OF_BATCH:
+                    length = rows
+                if window[at + P.HEIGHT] != P.OF_BATCH:
+                    hi = window[at + P.HEIGHT]
+                job = (
+                    which, layer, net, facts_of(window, at), address, gradient, how, numbers,
+                    fused, scratch, 0,
                 )  # fmt: skip
-            measured = p == layers - 1 if phases == layers else p == 2 * layers - 1
-            if mode != S.INFER and measured:  # all blocks' losses are there
+                if kind == P.PRODUCT:
+                    form(window, at, odd, job, arena, parameters, lo, hi, length, own, owns, shared)
+                else:
+                    own = turn(own, owns, window[at + P.TURN])
+                    add_up(window, at, job, lo, hi, own, owns)
+            elif kind == P.BIASES:
+                sum_columns(window, at, arena, gradient, scratch, rows, part, parts, shared)
+                if fused and window[at + P.PARTS] == 1:
+                    learn_biases(window, at, gradient, how, numbers, part, parts)
+            elif kind == P.NORM:
+                if fused:
+                    learn_norm(plan, layer, gradient, how, numbers, part, parts)
+            elif kind == P.AFTER:
+                after_product(
+                    net, layer, lo, hi, rows, address, training, pair, alone, own, owns, shared
+                )
+            elif kind == P.SETTLE:
+                settle(net, gradient, layer, lo, hi, rows, training, pair, alone, own, owns, shared)
+            elif kind == P.MEASURE:
+                total, scale = measure(
+                    settings, factors, plan, arena, s, rows, losses, lo, hi, own, owns, shared,
+                    doubles, loss_rows,
+                )  # fmt: skip
+                if shared_l2 > 0:
+                    chunks = square_weights(
+                        settings, plan, parameters, partial, part, parts, doubles
+                    )
+            elif kind == P.JUDGE:  # all blocks' losses are there
                 squares = total_squares(settings, partial, chunks, doubles)
                 loss = total_loss(settings, losses, bad, s, rows, doubles)
                 if heeds and not finite(loss):
-                    return False, loss, total, scale, squares
+                    return False, fetched, loss, total, scale, squares
                 l2 = plain_l2 + shared_l2 * scale
                 if follows:
                     follow_statistics(net, rows, part, parts)
-        return True, loss, total, scale, squares
+            elif kind == P.GATHER:
+                fetched = True
+                if idle >= 0 and s + 1 < steps:
+                    gather(settings, factors, plan, data, bounds, s + 1, arena, bad, idle, idles)
+            else:
+                write_outputs(settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns)
+            if window[at + P.MEET] == P.ALL:
+                everyone()
+            elif window[at + P.MEET] == P.OWN:
+                meet()
+        return True, fetched, loss, total, scale, squares
 
     return step

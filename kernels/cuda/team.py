@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
 from .machine import apart, blocks, device, meet, meet_all, thread
 from .tiles import THREADS
 
@@ -47,4 +51,47 @@ def lanes_of(columns: int) -> int:
     return lanes
 
 
-__all__ = ["everyone", "first_of", "gather_team", "lanes_of", "turn"]
+@device
+def divided(a: int, b: int) -> tuple[int, int]:
+    """a // b and the rest, of numbers under 2^32: in 64 bits a card takes four times as long."""
+    quotient = np.int64(np.uint32(a) // np.uint32(b))
+    return quotient, a - quotient * b
+
+
+@device
+def pick(four: Any, q: int) -> Any:
+    """The q-th of four values that are in registers."""
+    low, high = (four[1], four[3]) if q & 1 == 1 else (four[0], four[2])
+    return high if q >= 2 else low
+
+
+@device
+def four_at(x: Any, at: int, count: int) -> Any:
+    """x[at : at + count], the first once more where there are less: four loads at once."""
+    a = x[at]
+    b, c, d = a, a, a
+    if count > 1:
+        b = x[at + 1]
+    if count > 2:
+        c = x[at + 2]
+    if count > 3:
+        d = x[at + 3]
+    return a, b, c, d
+
+
+@device
+def put_four(x: Any, at: int, count: int, four: Any) -> None:
+    """x[at : at + count] = the first of four values."""
+    x[at] = four[0]
+    if count > 1:
+        x[at + 1] = four[1]
+    if count > 2:
+        x[at + 2] = four[2]
+    if count > 3:
+        x[at + 3] = four[3]
+
+
+__all__ = [
+    "divided", "everyone", "first_of", "four_at", "gather_team", "lanes_of", "pick", "put_four",
+    "turn",
+]  # fmt: skip

@@ -1,8 +1,8 @@
 """What tiles are made of, in LLVM's terms: stages on their way, sums in registers, results.
 
 A thread's results are in registers because they are values, never an array: no optimisation has to
-find that out. What is read of shared memory comes by 16 bytes; that the memory is shared, or the
-card's, is said, not inferred. See docs/decisions/0045-cuda-by-one-kernel.md.
+find that out. That memory is shared, or the card's, is said, not inferred. Sums are the tensor
+cores': see `accumulation`, and docs/decisions/0045-cuda-by-one-kernel.md.
 """
 
 from __future__ import annotations
@@ -13,24 +13,50 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .device import GLOBAL, I32, I64, SHARED, assembly, fused, place_of
+from .device import GLOBAL, I32, I64, SHARED, assembly, place_of
+from .tiles import GROUPS, HEIGHT, TERMS, WIDTH, Tile
+
+F32, F64 = ir.FloatType(), ir.DoubleType()
 
 
-@intrinsic
-def bring(typingctx: Any, shared: Any, to: Any, array: Any, index: Any, inside: Any) -> Any:
-    """shared[to] = array[index], some time before it has `landed`; 0 where not `inside`."""
+def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
+    """`bring(shared, to, array, source, ld, first, second)`: a thread's part of a stage sets off.
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        target = place_of(context, builder, sig.args[0], args[0], args[1], SHARED)
-        source = place_of(context, builder, sig.args[2], args[2], args[3], GLOBAL)
-        size = sig.args[2].dtype.bitwidth // 8
-        count = builder.select(args[4], I32(size), I32(0))
-        text = f"cp.async.ca.shared.global [$0], [$1], {size}, $2;"
-        copy = assembly(ir.VoidType(), [I32, source.type, I32], text, "r,l,r")
-        builder.call(copy, [builder.ptrtoint(target, I32), source, count])
-        return context.get_dummy_value()
+    In round u so many elements from array[source + u gap ld] go to shared[to + u gap step], of
+    which `first` are inside of the factor, and none where u gap >= `second`; the rest becomes 0.
+    size: elements at a time, of 16 bytes on 16 bytes, or 1. Small numbers have 32 bits, since a
+    card has no others.
+    """
 
-    return types.void(shared, types.int64, array, types.int64, types.boolean), codegen
+    @intrinsic
+    def bring(
+        typingctx: Any, shared: Any, to: Any, array: Any, source: Any, ld: Any, first: Any,
+        second: Any,
+    ) -> Any:  # fmt: skip
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            kind, itemsize = sig.args[2], sig.args[2].dtype.bitwidth // 8
+            cache = "cg" if size > 1 else "ca"
+            text = f"cp.async.{cache}.shared.global [$0], [$1], {size * itemsize}, $2;"
+            target = place_of(context, builder, sig.args[0], args[0], args[1], SHARED)
+            target = builder.ptrtoint(target, I32)
+            left, across = builder.trunc(args[5], I32), builder.trunc(args[6], I32)
+            for bound, choose in ((size, "<"), (0, ">")):
+                inside = builder.icmp_signed(choose, left, I32(bound))
+                left = builder.select(inside, left, I32(bound))
+            left = builder.mul(left, I32(itemsize))
+            for u in range(rounds):
+                index = builder.add(args[3], builder.mul(args[4], I64(u * gap)))
+                place = place_of(context, builder, kind, args[2], index, GLOBAL)
+                count = builder.select(builder.icmp_signed(">", across, I32(u * gap)), left, I32(0))
+                to = builder.add(target, I32(u * gap * step * itemsize))
+                copy = assembly(ir.VoidType(), [I32, place.type, I32], text, "r,l,r")
+                builder.call(copy, [to, place, count])
+            return context.get_dummy_value()
+
+        integers = [types.int64] * 4
+        return types.void(shared, types.int64, array, *integers), codegen
+
+    return bring
 
 
 @intrinsic
@@ -59,7 +85,9 @@ def landing(pending: int) -> Any:
     return landed
 
 
-def _blank(count: int) -> Any:
+def blanking(count: int) -> Any:
+    """`blank(array)`: so many sums of its dtype, all 0."""
+
     @intrinsic
     def blank(typingctx: Any, real: Any) -> Any:
         result = types.UniTuple(real.dtype, count)
@@ -73,79 +101,136 @@ def _blank(count: int) -> Any:
     return blank
 
 
-blank16, blank64 = _blank(16), _blank(64)
+def _asm(result: Any, operands: list[Any], text: str, constraints: str) -> Any:
+    """An instruction that may move as its operands allow."""
+    return ir.InlineAsm(ir.FunctionType(result, operands), text, constraints)
 
 
-def _lanes(place: Any) -> tuple[Any, int]:
-    """Vectors of 16 bytes from there on in shared memory, and how many elements each has."""
-    element = place.type.pointee
-    lanes = 16 // (4 if isinstance(element, ir.FloatType) else 8)
-    return ir.PointerType(ir.VectorType(element, lanes), SHARED), lanes
+def _split(builder: Any, x: Any) -> tuple[Any, Any]:
+    """x as two numbers of 11 bits: the nearest one, and the rest, whose last bit is left off."""
+    nearest = _asm(I32, [F32], "cvt.rna.tf32.f32 $0, $1;", "=r,f")
+    high = builder.call(nearest, [x])
+    low = builder.fsub(x, builder.bitcast(high, F32))
+    return high, builder.bitcast(low, I32)
 
 
-def _four(builder: Any, place: Any, offset: int) -> list[Any]:
-    """The four elements at place + offset, loaded by 16 bytes."""
-    pointer, lanes = _lanes(place)
-    values = []
-    for part in range(0, 4, lanes):
-        at = builder.bitcast(builder.gep(place, [I64(offset + part)]), pointer)
-        loaded = builder.load(at, align=16)
-        values += [builder.extract_element(loaded, I32(i)) for i in range(lanes)]
-    return values
+_TF32 = _asm(
+    ir.LiteralStructType([F32] * 4), [*[I32] * 6, *[F32] * 4],
+    "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+    "{$0, $1, $2, $3}, {$4, $5, $6, $7}, {$8, $9}, {$10, $11, $12, $13};",
+    "=f,=f,=f,=f,r,r,r,r,r,r,f,f,f,f",
+)  # fmt: skip
+_DOUBLE = _asm(
+    ir.LiteralStructType([F64] * 2), [F64] * 4,
+    "mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {$0, $1}, {$2}, {$3}, {$4, $5};",
+    "=d,=d,d,d,d,d",
+)  # fmt: skip
+
+_TOGETHER = ("convergent",)  # all lanes of a warp execute it
 
 
-def accumulation(micro: int, group: int, step: int, terms: int) -> Any:
-    """`accumulate(shared, a, b, sums)`: sums + a stage's outer products, fused, by ascending k.
+def _multiply_tf32(builder: Any, a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
+    """A fragment's sums and 4 x 2 factors of 11 bits."""
+    made = builder.call(_TF32, [*a, *b, *c], attrs=_TOGETHER)
+    return [builder.extract_value(made, i) for i in range(4)]
 
-    The k-th column's elements lie at a + k step, in groups of four that are `group` apart; the
-    row's at b + k step. All `terms` are one straight piece of code, for the assembler to order.
+
+def _multiply_double(builder: Any, a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
+    """A fragment's sums and 4 x 2 factors: by halves of its rows and of its terms."""
+    for half in range(2):
+        for terms in range(2):
+            values = [a[half + 2 * terms], b[terms], *c[2 * half : 2 * half + 2]]
+            made = builder.call(_DOUBLE, values, attrs=_TOGETHER)
+            c[2 * half : 2 * half + 2] = [builder.extract_value(made, i) for i in range(2)]
+    return c
+
+
+def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, int]) -> Any:
+    """`accumulate(shared, a, b, sums)`: sums + a warp's part of a stage's products.
+
+    a, b: where the thread's first element of either factor lies; the strides are those of rows (or
+    columns) and of terms. float64 is summed by fused multiply-adds, as IEEE 754 has them. A float32
+    is split in two numbers of 11 bits, and x y is taken for hi(x) hi(y) + hi(x) lo(y) +
+    lo(x) hi(y), which is off by 2^-21 |x y| at most: |lo| is at most 2^-11 of a number, so lo lo is
+    2^-22, and either lo's last bit 2^-23. Their sum is exact but for the accumulator's truncation;
+    so a stage has one of its own, which is added to the sums with correct rounding. A factor that
+    is not finite makes the result so.
     """
+    down, across = tile.fragments
+
+    def places(start: Any, builder: Any, strides: tuple[int, int], steps: list[int]) -> Any:
+        return [
+            builder.load(builder.gep(start, [I64(side * strides[0] + term * strides[1])]))
+            for side, term in steps
+        ]
 
     @intrinsic
     def accumulate(typingctx: Any, shared: Any, a: Any, b: Any, sums: Any) -> Any:
+        single = shared.dtype.bitwidth == 32
+
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             kind = sig.args[0]
             at_a, at_b = (
                 place_of(context, builder, kind, args[0], index, SHARED) for index in args[1:3]
             )
-            multiply_add = fused(builder, at_a.type.pointee)
-            values = [builder.extract_value(args[3], i) for i in range(micro * micro)]
-            for k in range(terms):
-                offsets = [k * step + g * group for g in range(micro // 4)]
-                column, row = (
-                    [x for offset in offsets for x in _four(builder, place, offset)]
-                    for place in (at_a, at_b)
-                )
-                for i, old in enumerate(values):
-                    pair = [column[i // micro], row[i % micro]]
-                    values[i] = builder.call(multiply_add, [*pair, old])
-            return context.make_tuple(builder, sig.return_type, values)
+            old = [builder.extract_value(args[3], i) for i in range(tile.results)]
+            zero = ir.Constant(F32, 0.0)
+            new = [[zero] * 4 if single else old[4 * f : 4 * f + 4] for f in range(down * across)]
+            for k in range(0, tile.terms, TERMS):
+                rows = [
+                    places(at_a, builder, a_strides, [
+                        (i * HEIGHT + half * GROUPS, k + 4 * term)
+                        for term in range(2) for half in range(2)
+                    ])
+                    for i in range(down)
+                ]  # fmt: skip
+                columns = [
+                    places(at_b, builder, b_strides, [(j * WIDTH, k + 4 * t) for t in range(2)])
+                    for j in range(across)
+                ]
+                if single:
+                    split_a = [[_split(builder, x) for x in row] for row in rows]
+                    split_b = [[_split(builder, x) for x in column] for column in columns]
+                    for of_a, of_b in ((1, 0), (0, 1), (0, 0)):  # small terms first
+                        for f in range(down * across):
+                            x = [pair[of_a] for pair in split_a[f // across]]
+                            y = [pair[of_b] for pair in split_b[f % across]]
+                            new[f] = _multiply_tf32(builder, x, y, new[f])
+                else:
+                    for f in range(down * across):
+                        pair = rows[f // across], columns[f % across]
+                        new[f] = _multiply_double(builder, *pair, new[f])
+            made = [x for fragment in new for x in fragment]
+            if single:
+                made = [builder.fadd(x, y) for x, y in zip(old, made, strict=True)]
+            return context.make_tuple(builder, sig.return_type, made)
 
         return sums(shared, types.int64, types.int64, sums), codegen
 
     return accumulate
 
 
-def banding(micro: int, group: int, band: int) -> Any:
-    """`lay(sums, shared, base, ld)`: the band-th four rows of a thread's results, by vectors."""
+def laying(tile: Tile) -> Any:
+    """`lay(sums, shared, base)`: a thread's results to shared memory, the first two at `base`."""
+    down, across = tile.fragments
 
     @intrinsic
-    def lay(typingctx: Any, sums: Any, shared: Any, base: Any, ld: Any) -> Any:
+    def lay(typingctx: Any, sums: Any, shared: Any, base: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            for r in range(4):
-                start = builder.add(args[2], builder.mul(I64(r), args[3]))
-                place = place_of(context, builder, sig.args[1], args[1], start, SHARED)
-                pointer, lanes = _lanes(place)
-                for c in range(0, micro, lanes):
-                    first = (4 * band + r) * micro + c
-                    vector = ir.Constant(pointer.pointee, ir.Undefined)
-                    for i in range(lanes):
-                        value = builder.extract_value(args[0], first + i)
+            place = place_of(context, builder, sig.args[1], args[1], args[2], SHARED)
+            pair = ir.VectorType(place.type.pointee, 2)
+            for f in range(down * across):
+                for half in range(2):
+                    row = f // across * HEIGHT + half * GROUPS
+                    vector = ir.Constant(pair, ir.Undefined)
+                    for i in range(2):
+                        value = builder.extract_value(args[0], 4 * f + 2 * half + i)
                         vector = builder.insert_element(vector, value, I32(i))
-                    at = builder.gep(place, [I64(c // 4 * group + c % 4)])
-                    builder.store(vector, builder.bitcast(at, pointer), align=16)
+                    at = builder.gep(place, [I64(row * tile.pitch + f % across * WIDTH)])
+                    at = builder.bitcast(at, ir.PointerType(pair, SHARED))
+                    builder.store(vector, at, align=pair.count * (4 if pair.element == F32 else 8))
             return context.get_dummy_value()
 
-        return types.void(sums, shared, types.int64, types.int64), codegen
+        return types.void(sums, shared, types.int64), codegen
 
     return lay

@@ -1,10 +1,11 @@
 """Sizes of the tiles that products are cut into, by dtype; small ones in the simulator.
 
-A block of THREADS threads forms a tile of `side` x `side` results, each thread `micro` x `micro` of
-them in registers, from `depth` columns at a time of both factors in shared memory. `slices` groups
-of threads have a share of the sum each, which are added up in order: a tile is small, so that more
-of the card works on a small product, and a thread's part of it is not. Which tile a product takes
-follows from its shape alone, so the bits do not depend on the card or on the number of blocks.
+A block forms a tile of `rows` x `columns` results, `depth` terms of their sums at a time. Its warps
+have a part of the tile each, cut into fragments: what one instruction of the tensor cores adds to,
+HEIGHT x WIDTH results by TERMS terms. `slices` groups of warps have a share of the sum each, which
+are added up in order: so a tile is small, more of the card works on a small product, and no warp
+waits long for its own last sum. Which tile a product takes follows from its shape alone, so the
+bits do not depend on the card or on the number of blocks.
 """
 
 from __future__ import annotations
@@ -16,97 +17,121 @@ import numpy as np
 
 from .shim import SIMULATED
 
+THREADS: Final = 16 if SIMULATED else 256
+"""Threads of a block."""
+WARP: Final = 4 if SIMULATED else 32
+"""Neighbours that exchange registers."""
+GROUPS: Final = WARP // 4
+"""Of four threads in a warp: a thread has two rows of a fragment, two columns of either."""
+HEIGHT: Final = 2 * GROUPS
+WIDTH: Final = 8
+TERMS: Final = 8
+ROOM: Final = 42_000
+"""Bytes of shared memory that a tile may take: 48 KB are a block's without asking."""
+STAGES: Final = 4
+
 
 @dataclass(frozen=True)
 class Tile:
     """One size of tile.
 
     Attributes:
-        side: rows and columns of results.
-        micro: rows and columns of a thread's results: 4 or 8.
-        slices: groups of threads that share a sum.
-        depth: terms of the sum in shared memory at a time.
-        rate: share of a multiprocessor's peak that it reaches: 15 and 24 of an H100's 67 TFLOP/s
-            (docs/cuda.md); float64's large tile was not measured, and is taken for a fifth faster.
+        rows, columns: of results.
+        slices: groups of warps that share a sum.
+        down, across: warps of a slice, along rows and columns.
+        depth: terms in shared memory at a time.
+        cost: cycles a term, of a multiprocessor that has one block.
     """
 
-    side: int
-    micro: int
+    rows: int
+    columns: int
     slices: int
+    down: int
+    across: int
     depth: int
-    rate: float
+    cost: int
 
     def __post_init__(self) -> None:
-        # The loads of a stage are dealt out to the threads column by column, or row by row.
-        assert THREADS % self.side == self.depth % (THREADS // self.side) == 0
-        assert THREADS % self.depth == self.side % (THREADS // self.depth) == 0
-        assert self.slices * (self.side // self.micro) ** 2 == THREADS
+        assert self.slices * self.down * self.across * WARP == THREADS
+        assert self.rows % (self.down * HEIGHT) == self.columns % (self.across * WIDTH) == 0
+        assert self.depth % (self.slices * TERMS) == 0
 
     @property
-    def across(self) -> int:
-        """Threads along a side."""
-        return self.side // self.micro
+    def fragments(self) -> tuple[int, int]:
+        """Of a warp, along rows and columns."""
+        return self.rows // (self.down * HEIGHT), self.columns // (self.across * WIDTH)
 
     @property
-    def group(self) -> int:
-        """Elements from a thread's first four rows or columns to its next four."""
-        return 4 * self.across
+    def results(self) -> int:
+        """Of a thread."""
+        down, across = self.fragments
+        return 4 * down * across
+
+    @property
+    def terms(self) -> int:
+        """Of a stage that each slice sums."""
+        return self.depth // self.slices
 
     @property
     def pitch(self) -> int:
-        """Elements from one row in shared memory to the next: whole vectors, other banks."""
-        return self.side + 8
+        """Elements from one row of results in shared memory to the next: other banks."""
+        return self.columns + 8
 
-    @property
-    def loads(self) -> int:
-        """Elements of a stage that each thread brings, of either factor."""
-        return self.side * self.depth // THREADS
+    def held(self, side: int, along: bool) -> tuple[int, int]:
+        """Strides in shared memory of a factor of `side` rows (or columns), and of its terms.
 
-    @property
-    def cost(self) -> int:
-        """Time of a tile a term of its sums: in fused multiply-adds at a multiprocessor's peak."""
-        return round(self.side * self.side / self.rate)
+        along: its terms are neighbours. Either way the elements of a fragment lie in 32 banks.
+        """
+        return (self.depth + 4, 1) if along else (1, side + 8)
+
+    def kept(self, side: int) -> int:
+        """Elements of shared memory that a stage of one factor takes, in either order."""
+        return max(side * (self.depth + 4), self.depth * (side + 8))
 
     @property
     def stage(self) -> int:
-        """Elements of a stage: `depth` columns of both factors."""
-        return 2 * self.depth * self.pitch
-
-    @property
-    def area(self) -> int:
-        """Results of a band."""
-        return self.side * self.side // (self.micro // 4)
+        """Elements of a stage of both factors."""
+        return self.kept(self.rows) + self.kept(self.columns)
 
     def stages(self, itemsize: int) -> int:
         """Stages in shared memory: one is worked on while the others are on their way."""
         return min(STAGES, ROOM // (self.stage * itemsize))
 
     def room(self, itemsize: int) -> int:
-        """Elements of shared memory: the stages, or the slices' sums of a band."""
-        return max(self.stages(itemsize) * self.stage, self.slices * self.area)
+        """Elements of shared memory: the stages, or the slices' sums."""
+        return max(self.stages(itemsize) * self.stage, self.slices * self.rows * self.pitch)
+
+    def number(self, rows: int, columns: int) -> int:
+        """Tiles of a product of this shape."""
+        return -(-rows // self.rows) * -(-columns // self.columns)
 
 
-THREADS: Final = 16 if SIMULATED else 256
-"""Threads of a block."""
-WARP: Final = 4 if SIMULATED else 32
-"""Neighbours that exchange registers."""
-STAGES: Final = 4
-ROOM: Final = 44_000
-"""Bytes of shared memory that stages may take: 48 KB are a block's without asking."""
-
+SMALL, WIDE, LARGE = range(3)
+"""Names of the tiles: places in `TILES[real]`."""
 if SIMULATED:
-    _SMALL = Tile(8, 4, 4, 8, 0.5)
-    _LARGE = {4: Tile(16, 8, 4, 8, 0.8), 8: Tile(16, 4, 1, 4, 0.6)}
+    _TILES = {
+        4: (Tile(8, 8, 2, 2, 1, 16, 8), Tile(4, 16, 1, 2, 2, 8, 16), Tile(16, 16, 1, 2, 2, 8, 20)),
+    }
+    _TILES[8] = _TILES[4]
 else:
-    _SMALL = Tile(32, 4, 4, 32, 0.23)
-    _LARGE = {4: Tile(64, 8, 4, 16, 0.36), 8: Tile(64, 4, 1, 8, 0.28)}
+    _TILES = {
+        4: (
+            Tile(32, 32, 4, 1, 2, 32, 8),
+            Tile(32, 128, 1, 1, 8, 16, 22),
+            Tile(64, 64, 2, 2, 2, 16, 22),
+        ),
+        8: (
+            Tile(32, 32, 4, 1, 2, 32, 12),
+            Tile(32, 128, 1, 1, 8, 8, 40),
+            Tile(64, 64, 1, 2, 4, 16, 40),
+        ),
+    }
 
-SMALL: Final = _SMALL
-LARGE: Final = {np.float32: _LARGE[4], np.float64: _LARGE[8]}
-PROCESSORS: Final = 1 if SIMULATED else 132
+TILES: Final = {np.float32: _TILES[4], np.float64: _TILES[8]}
+PROCESSORS: Final = 8 if SIMULATED else 132
 """Multiprocessors that tiles are chosen for, whatever the card has: an H100's."""
 
 
 def room(real: Any) -> int:
     """Elements of shared memory that a kernel of this dtype needs."""
-    return max(tile.room(np.dtype(real).itemsize) for tile in (SMALL, LARGE[real]))
+    return max(tile.room(np.dtype(real).itemsize) for tile in TILES[real])

@@ -28,6 +28,7 @@ from ..tables import UPDATES
 from .arith import root
 from .doors import Door, grid_for
 from .machine import block, blocks, device, fma, kernel, like, thread
+from .team import four_at, pick
 from .tiles import THREADS
 
 SHRINK = RATES
@@ -43,61 +44,103 @@ def rates_at(r: Any, r0: int) -> Any:
 
 
 @device
-def velocity_rule(code: int, w: Any, g: Any, state: Any, at: int, r: Any) -> Any:
-    """What is added to the (shrunk) w by the rules that keep a velocity."""
-    mu, rate = r[1], r[0]
-    if code == MOMENTUM or code == NESTEROV:
-        v = fma(mu, state[at], g)
-        state[at] = v
-        return rate * (v if code == MOMENTUM else fma(mu, v, g))
-    step = rate * g
-    v = fma(mu, state[at], step)
-    state[at] = v
-    return v if code == CLASSICAL_MOMENTUM else fma(mu, v, step)
+def velocity(code: int) -> bool:
+    """Whether the rule keeps a velocity."""
+    momentum = code == MOMENTUM or code == NESTEROV
+    return momentum or code == CLASSICAL_MOMENTUM or code == CLASSICAL_NESTEROV
 
 
 @device
-def squares_rule(code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any) -> Any:
-    """What is added to w by the rules that keep squares."""
+def rows_of(code: int) -> int:
+    """State rows of a rule: 0, 1 or 2."""
+    if code == SGD:
+        return 0
+    one = code == ADAGRAD or code == RMSPROP or velocity(code)
+    return 1 if one else 2
+
+
+@device
+def velocity_rule(code: int, g: Any, v: Any, r: Any) -> tuple[Any, Any]:
+    """What is added to the (shrunk) w by the rules that keep a velocity, and the new one."""
+    mu, rate = r[1], r[0]
+    if code == MOMENTUM or code == NESTEROV:
+        v = fma(mu, v, g)
+        return rate * (v if code == MOMENTUM else fma(mu, v, g)), v
+    step = rate * g
+    v = fma(mu, v, step)
+    return (v if code == CLASSICAL_MOMENTUM else fma(mu, v, step)), v
+
+
+@device
+def squares_rule(code: int, g: Any, s: Any, x: Any, r: Any) -> tuple[Any, Any, Any]:
+    """What is added to w by the rules that keep squares, and their new rows."""
     rate = r[0]
     if code == ADAGRAD:
-        s = fma(g, g, state[at])
-        state[at] = s
-        return rate * (g / (root(s) + r[1]))
+        s = fma(g, g, s)
+        return rate * (g / (root(s) + r[1])), s, x
     if code == RMSPROP:
-        s = fma(r[2] * g, g, r[1] * state[at])
-        state[at] = s
-        return rate * (g / (root(s) + r[3]))
+        s = fma(r[2] * g, g, r[1] * s)
+        return rate * (g / (root(s) + r[3])), s, x
     if code == ADADELTA:
-        rho, rest, eps, x = r[1], r[2], r[3], state[size + at]
-        s = fma(rest * g, g, rho * state[at])
+        rho, rest, eps = r[1], r[2], r[3]
+        s = fma(rest * g, g, rho * s)
         delta = root((x + eps) / (s + eps)) * g
-        state[at] = s
-        state[size + at] = fma(rest * delta, delta, rho * x)
-        return rate * delta
-    m = fma(r[2], g, r[1] * state[at])
-    v = fma(r[4] * g, g, r[3] * state[size + at])
-    state[at] = m
-    state[size + at] = v
-    return rate * (m / (root(v) + r[5]))
+        return rate * delta, s, fma(rest * delta, delta, rho * x)
+    m = fma(r[2], g, r[1] * s)
+    v = fma(r[4] * g, g, r[3] * x)
+    return rate * (m / (root(v) + r[5])), m, v
 
 
 @device
 def updated(
-    code: int, w: Any, g: Any, state: Any, at: int, size: int, r: Any, l2: Any, shrink: Any
-) -> Any:
-    """The parameter after one step; its state rows (row k at k size + at) change in place."""
+    code: int, w: Any, g: Any, s: Any, x: Any, r: Any, l2: Any, shrink: Any
+) -> tuple[Any, Any, Any]:
+    """The parameter after one step, and its two state rows."""
     d = fma(l2, w, g)
     if code == SGD:
-        return fma(r[0], d, shrink * w)
-    if (
-        code == MOMENTUM
-        or code == NESTEROV
-        or code == CLASSICAL_MOMENTUM
-        or code == CLASSICAL_NESTEROV
-    ):
-        return fma(shrink, w, velocity_rule(code, w, d, state, at, r))
-    return fma(shrink, w, squares_rule(code, w, d, state, at, size, r))
+        return fma(r[0], d, shrink * w), s, x
+    if velocity(code):
+        step, s = velocity_rule(code, d, s, r)
+    else:
+        step, s, x = squares_rule(code, d, s, x, r)
+    return fma(shrink, w, step), s, x
+
+
+@device
+def clipped(g: Any, limit: float) -> Any:
+    """g held in [-limit, limit]; NaN stays NaN. 0: no limit."""
+    high = like(g, limit)
+    if limit > 0 and g > high:
+        return high
+    return -high if limit > 0 and g < -high else g
+
+
+@device
+def update_four(
+    code: int, parameters: Any, state: Any, at: int, size: int, count: int, g: Any, r: Any,
+    l2: float, shrink: Any, limit: float,
+) -> None:  # fmt: skip
+    """One step of up to four neighbours by their gradients, held in [-limit, limit] (0: not held).
+
+    Row k of the state lies at k size. All is loaded before anything is stored.
+    """
+    rows, w = rows_of(code), four_at(parameters, at, count)
+    s, x = w, w
+    if rows > 0:
+        s = four_at(state, at, count)
+    if rows > 1:
+        x = four_at(state, size + at, count)
+    for q in range(count):
+        old = pick(w, q)
+        new, first, second = updated(
+            code, old, clipped(pick(g, q), limit), pick(s, q), pick(x, q), r, like(old, l2),
+            like(old, shrink),
+        )  # fmt: skip
+        parameters[at + q] = new
+        if rows > 0:
+            state[at + q] = first
+        if rows > 1:
+            state[size + at + q] = second
 
 
 @kernel
@@ -107,10 +150,8 @@ def _update(
 ) -> None:  # fmt: skip
     r = rates_at(rates, 0)
     for e in range(block() * THREADS + thread(), size, blocks() * THREADS):
-        w = parameters[e]
-        parameters[e] = updated(
-            code, w, gradient[e], state, e, size, r, like(w, l2), like(w, shrink)
-        )
+        g = gradient[e]
+        update_four(code, parameters, state, e, size, 1, (g, g, g, g), r, l2, shrink, 0.0)
 
 
 def constants(

@@ -7,11 +7,10 @@ import pytest
 
 from fastbp.kernels import reference
 from fastbp.kernels.cuda import linear, memory
-from fastbp.kernels.cuda.product import placing
-from fastbp.kernels.cuda.shim import SIMULATED
-from fastbp.kernels.cuda.tiles import LARGE, SMALL
+from fastbp.kernels.cuda.product import Cut
+from fastbp.kernels.cuda.tiles import LARGE, SMALL, TILES, WIDE
 
-SIDE = SMALL.side
+SIDE = TILES[np.float32][SMALL].rows
 SHAPES = [
     (1, 1, 1), (1, 3, 2), (5, 7, 3), (SIDE, SIDE, SIDE), (SIDE + 1, 2 * SIDE + 1, SIDE - 1),
     (2 * SIDE, 1, 40), (3, 50, 1), (33, 8, 70), (1, 40, 33),
@@ -40,12 +39,17 @@ def test_exact_on_small_integers(n, m, k, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_large_tiles_are_exact_too(dtype):
+@pytest.mark.parametrize("size", [SMALL, WIDE, LARGE])
+@pytest.mark.parametrize("odd", [0, 3])  # 0: all that is read lies on 16 bytes
+def test_every_tile_in_every_product(odd, size, dtype, monkeypatch):
+    tile = TILES[dtype][size]
+    monkeypatch.setattr(linear, "cut", lambda *args, whole: Cut((size,), 1, 0, 0))
+    n, m, k = 2 * tile.rows - odd, 3 * tile.depth - odd, tile.columns + 4 + odd
     rng = np.random.default_rng(1)
-    side = LARGE[dtype].side
-    n, m, k = (side * 8 - 3, 19, side * 8 + 1) if side > 32 else (2 * side - 3, 9, side + 1)
-    A, W = integers(rng, n, m, dtype=dtype), integers(rng, m, k, dtype=dtype)
+    A, W, D = (integers(rng, *s, dtype=dtype) for s in ((n, m), (m, k), (n, k)))
     assert np.array_equal(linear.linear_forward(A, W), A @ W)
+    assert np.array_equal(linear.weight_gradient(A, D)[0], A.T @ D)
+    assert np.array_equal(linear.input_gradient(D, W), D @ W.T)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -103,18 +107,3 @@ def test_refused_in_the_words_of_the_cpu(change, error, words):
     for door in (linear.linear_forward, kernels.linear_forward):
         with pytest.raises(error, match=words):
             door(**given)
-
-
-@pytest.mark.skipif(not SIMULATED, reason="a kernel's helper, which only there the host can call")
-def test_places_of_a_slices_threads():
-    """Each 4 x 4 has one thread; 16 neighbours load 4 rows' and 4 columns' vectors in two parts."""
-    for across in (2, 8):
-        place = placing(across)
-        found = [place(r) for r in range(across * across)]
-        assert sorted(found) == [(4 * i, 4 * j) for i in range(across) for j in range(across)]
-    for half in range(4):
-        first, second = (set(found[8 * k : 8 * k + 8]) for k in (2 * half, 2 * half + 1))
-        for index in (0, 1):
-            one, other = ({place[index] for place in part} for part in (first, second))
-            assert len(one) == len(other) == (2, 4)[index]
-            assert not one & other

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from fastbp import SGD, Adadelta, Adagrad, Adam, AdamW, BatchNorm, Dense, Network, RMSprop, Trainer
-from fastbp.kernels.cuda.tiles import SMALL
+from fastbp.kernels.cuda.tiles import SMALL, TILES
 
-SIDE = SMALL.side
+SIDE = TILES[np.float32][SMALL].rows
 
 CASES = {
     "plain": ([Dense(7, "relu"), Dense(3, "softmax")], "cross_entropy", {}),
