@@ -28,7 +28,7 @@ ROWS_AT_ONCE: Final = 64 if SIMULATED else 16384
 """Rows of a pass that go through the network side by side."""
 ALONE: Final = 2 if SIMULATED else 6
 """With fewer items of work than this in any phase, one block does them without a meeting."""
-PIECES: Final = 8 if SIMULATED else 256
+PIECES: Final = 16 if SIMULATED else 512
 """With so many pieces of rows, and no layer wider than NARROW, blocks work alone."""
 NARROW: Final = 256
 KEPT: Final = 8

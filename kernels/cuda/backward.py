@@ -28,7 +28,7 @@ from ..layout import (
 from .activation import IDENTITY, SOFTMAX, needs_input, slope, softmax_slope_rows
 from .batchnorm import pulled_back, ratio_of, scale_of, sums_columns
 from .machine import device, like
-from .team import first_of, four_at, gather_team, pick
+from .team import U, first_of, four_at, gather_team, pick
 from .tiles import THREADS
 
 
@@ -128,19 +128,17 @@ def settle(
 
 
 @device
-def backward_finish(
-    net: Any, below: int, facts: Any, i: int, j: int, count: int, sums: Any
-) -> None:
+def backward_finish(net: Any, facts: Any, i: int, j: int, count: int, sums: Any) -> None:
     """dL/dZ from elements of dZ W^T, where each follows from that element alone."""
     plan, reals, parameters, running, arena, masks = net
-    delta, ld, source, _, _, code, drops, curved = facts
+    delta, ld, source, _, _, code, drops, curved, layer = facts
     at, known = i * ld + j, sums
     if curved != 0:
         known = four_at(arena, source + at, count)
     for q in range(count):
         d = pick(sums, q)
         if drops != 0:
-            d = undropped(net, below, at + q, d, True)
+            d = undropped(net, layer - 1, at + q, d, True)
         if curved != 0:
             d *= slope(code, pick(known, q))
-        arena[delta + at + q] = d
+        arena[U(delta + at + q)] = d

@@ -23,6 +23,7 @@ GLOBAL: Final = 1  # NVVM's address spaces
 SHARED: Final = 3
 I32: Final = ir.IntType(32)
 I64: Final = ir.IntType(64)
+MOST_BLOCKS: Final = 0xFFFF
 _names = itertools.count()
 
 
@@ -61,20 +62,20 @@ def device(function: Callable[..., Any]) -> Any:
 
 @device
 def thread() -> int:
-    """The thread's number in its block."""
-    return int64(cuda.threadIdx.x)
+    """The thread's number in its block. The mask says how large it can be, and saves divisions."""
+    return int64(cuda.threadIdx.x) & THREADS - 1
 
 
 @device
 def block() -> int:
     """The block's number."""
-    return int64(cuda.blockIdx.x)
+    return int64(cuda.blockIdx.x) & MOST_BLOCKS
 
 
 @device
 def blocks() -> int:
     """How many blocks there are."""
-    return int64(cuda.gridDim.x)
+    return int64(cuda.gridDim.x) & MOST_BLOCKS
 
 
 @device

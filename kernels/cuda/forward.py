@@ -38,7 +38,7 @@ from .batchnorm import scale_of, statistics_columns
 from .machine import device, fma, like
 from .places import LIMIT
 from .random import kept
-from .team import first_of, four_at, gather_team, pick
+from .team import U, first_of, four_at, gather_team, pick
 from .tiles import THREADS
 
 
@@ -57,11 +57,11 @@ def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: b
 
 @device
 def forward_finish(
-    net: Any, layer: int, facts: Any, address: Any, i: int, j: int, count: int, sums: Any
+    net: Any, facts: Any, address: Any, i: int, j: int, count: int, sums: Any
 ) -> None:
     """Bias, activation and dropout of elements of A W; batch norm and softmax come later."""
     plan, reals, parameters, running, arena, masks = net
-    logits, ld, values, outputs, bias, code, drops, plain = facts
+    logits, ld, values, outputs, bias, code, drops, plain, layer = facts
     at, b = i * ld + j, sums
     if bias >= 0:
         b = four_at(parameters, bias + j, count)
@@ -70,14 +70,14 @@ def forward_finish(
         if bias >= 0:
             z += pick(b, q)
         if plain == 0 or logits != values:
-            arena[logits + at + q] = z
+            arena[U(logits + at + q)] = z
         if plain != 0:
             a = value(code, z)
-            arena[values + at + q] = a
+            arena[U(values + at + q)] = a
             if drops != 0:
                 emit(net, layer, i, j + q, a, address, True)
             elif outputs != values:
-                arena[outputs + at + q] = a
+                arena[U(outputs + at + q)] = a
 
 
 @device

@@ -9,7 +9,7 @@ import numpy as np
 from . import slots as S
 from .machine import device, like, meet, thread
 from .random import normal
-from .team import first_of, lanes_of
+from .team import U, first_of, lanes_of, pick
 from .tiles import THREADS
 
 
@@ -57,15 +57,27 @@ def gather_dense(
     stamp: int, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Rows of X; bad[notes + i] = stamp where row i holds NaN or inf."""
-    lanes = lanes_of(m)
-    teams = THREADS // lanes
-    for i in range(part * teams + thread() // lanes, rows, parts * teams):
-        source = sample_of(order, ordered, start + i) * m
-        for j in range(thread() % lanes, m, lanes):
-            x = X[source + j]
-            if not finite(x):
+    bits = lanes_of(m)
+    lanes, teams = 1 << bits, THREADS >> bits
+    i = part * teams + (thread() >> bits)
+    while i < rows:
+        source, to = sample_of(order, ordered, start + i) * m, at + i * ld
+        j = thread() & lanes - 1
+        while j < m:
+            # Four loads at once; beyond the row its last element once more.
+            k, last = j, m - 1
+            a, j = X[U(source + j)], j + lanes
+            b, j = X[U(source + (j if j < m else last))], j + lanes
+            c, j = X[U(source + (j if j < m else last))], j + lanes
+            d, j = X[U(source + (j if j < m else last))], j + lanes
+            if not (finite(a) and finite(b) and finite(c) and finite(d)):
                 bad[notes + i] = stamp
-            arena[at + i * ld + j] = noisy(x, i, j, m, sigma, step, epoch, seed)
+            for q in range(4):
+                if k < m:
+                    x = pick((a, b, c, d), q)
+                    arena[U(to + k)] = noisy(x, i, k, m, sigma, step, epoch, seed)
+                k += lanes
+        i += parts * teams
 
 
 @device
@@ -99,11 +111,12 @@ def gather_targets(
     stamp: int, part: int, parts: int,
 ) -> None:  # fmt: skip
     """Targets as they are, or one-hot rows of the labels."""
-    lanes = lanes_of(k)
-    teams = THREADS // lanes
-    for i in range(part * teams + thread() // lanes, rows, parts * teams):
+    bits = lanes_of(k)
+    lanes, teams = 1 << bits, THREADS >> bits
+    i = part * teams + (thread() >> bits)
+    while i < rows:
         sample = sample_of(order, ordered, start + i)
-        for j in range(thread() % lanes, k, lanes):
+        for j in range(thread() & lanes - 1, k, lanes):
             if labelled != 0:
                 label = labels[sample]
                 y = like(arena[at], 1.0) if label == j else like(arena[at], 0.0)
@@ -114,6 +127,7 @@ def gather_targets(
                 if not finite(y):
                     bad[notes + i] = stamp
             arena[at + i * ld + j] = y
+        i += parts * teams
 
 
 @device

@@ -16,7 +16,7 @@ from .doors import Door, grid_for
 from .loss_terms import BINARY, CROSS, make_terms, pair
 from .machine import block, blocks, device, fma, kernel, like, shared_reals, thread
 from .reduce import block_maximum, block_total, lanes_maximum, lanes_total, larger
-from .team import lanes_of
+from .team import BITS, lanes_of
 from .tiles import THREADS, WARP
 
 INFINITE: Final = float("inf")
@@ -129,12 +129,12 @@ def _make(real: Any) -> tuple[Any, Any]:
 
         A and D may be Z.
         """
-        team = THREADS  # of a row
-        if n <= WARP:
-            team = lanes_of(n)
-        first, of_block = thread() % team, THREADS // team
-        for base in range(lo + part * of_block, hi, parts * of_block):
-            i = base + thread() // team
+        bits = lanes_of(n) if n <= WARP else BITS
+        team, of_block = 1 << bits, THREADS >> bits  # threads of a row, and rows of a block
+        first, base = thread() & team - 1, lo + part * of_block
+        while base < hi:
+            i = base + (thread() >> bits)
+            base += parts * of_block
             present = i < hi
             if not present:
                 i = hi - 1

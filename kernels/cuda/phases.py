@@ -36,15 +36,17 @@ from ..layout import (
 )
 from .activation import IDENTITY, NEED_INPUT, SOFTMAX
 from .linear import COLUMNS
+from .machine import device, peek
 from .product import BACKWARD, FORWARD, UPDATE, cut
 from .shim import SIMULATED
 from .slots import INFER
-from .tiles import SMALL, THREADS, TILES, WIDE
+from .tiles import PROCESSORS, SMALL, THREADS, TILES, WARP, WIDE, room
 
-(PRODUCT, SUM, AFTER, MEASURE, OUTPUTS, SETTLE, JUDGE, BIASES, NORM, GATHER) = range(10)
-"""Kinds of phases: tiles of a product; parts of a sum added up; batch norm and softmax of a layer;
-losses; outputs written; dL/dZ where it does not follow from each element; the batch's loss judged;
-gradients of biases; the step of gamma and beta; the next batch fetched by blocks without rows."""
+(PRODUCT, DIRECT, SUM, AFTER, MEASURE, OUTPUTS, SETTLE, JUDGE, BIASES, NORM, GATHER) = range(11)
+"""Kinds of phases: tiles of a product; a product of few rows; parts of a sum added up; batch norm
+and softmax of a layer; losses; outputs written; dL/dZ where it does not follow from each element;
+the batch's loss judged; gradients of biases; the step of gamma and beta; the next batch fetched by
+blocks without rows."""
 BIAS_SUM: Final = 3
 """What a SUM adds up besides the three products: a bias's gradient."""
 NOBODY, OWN, ALL = range(3)
@@ -59,11 +61,13 @@ NOBODY, OWN, ALL = range(3)
     LDB, B_VECTORS, HEIGHT, WIDTH, LENGTH, PARTS, SPAN, PART0, STRIDE, TURN, RESULT, RESULT_LD,
     OTHER, THIRD, BIAS, CODE, DROPS, PLAIN,
 ) = range(32)  # fmt: skip
+LANES: Final = SIZE
+"""Of DIRECT: the logarithm of the threads that share a result."""
 PAIR: Final = PLAIN
 """Of AFTER and SETTLE: the loss is computed from the last layer's logits."""
 ENTRIES: Final = 32
 OF_BATCH: Final = -1
-GRAIN: Final = 4
+GRAIN: Final = 2
 """Rows that a block which works alone has at least."""
 WINDOW: Final = 2 if SIMULATED else 16
 """Phases in shared memory at a time."""
@@ -107,6 +111,16 @@ def _update(plan: Any, layer: int) -> dict[int, int]:
         WHICH: UPDATE, A0: row[IN], LDA: row[IN_LD], B0: row[D], LDB: row[LD], HEIGHT: row[M],
         WIDTH: row[N], LENGTH: OF_BATCH, RESULT: row[W], RESULT_LD: row[N],
     }  # fmt: skip
+
+
+@device
+def facts_of(window: Any, at: int) -> Any:
+    """What becomes of a phase's results, in registers: `RESULT` to `PLAIN`, and the layer."""
+    return (
+        peek(window, at + RESULT), peek(window, at + RESULT_LD), peek(window, at + OTHER),
+        peek(window, at + THIRD), peek(window, at + BIAS), peek(window, at + CODE),
+        peek(window, at + DROPS), peek(window, at + PLAIN), peek(window, at + LAYER),
+    )  # fmt: skip
 
 
 @dataclass
@@ -178,9 +192,24 @@ class Program:
             self.scratch = max(self.scratch, at + parts * stride)
         self._add(facts)
 
+    def _directly(self, width: int, length: int) -> bool:
+        """Whether a block has few rows, and room for all of W: by the shape, for the bits' sake.
+
+        Outputs alone are asked for by any number of rows, and do not depend on it.
+        """
+        few = self.mode != INFER and self.rows <= GRAIN * PROCESSORS
+        line = 16 // np.dtype(self.real).itemsize
+        return few and width * length + GRAIN * (length + line) + line <= room(self.real)
+
     def _of_rows(self, facts: dict[int, Any], alone: bool) -> int:
         """A product by rows of the batch, alone or not; its number of parts."""
         width, length = int(facts[WIDTH]), int(facts[LENGTH])
+        if alone and self._directly(width, length):
+            few = THREADS // (GRAIN * width) if GRAIN * width < THREADS else 1
+            bits = min(few, length, WARP).bit_length() - 1
+            self._product(facts, SMALL, 1, length, 0)
+            self.phases[-1] |= {KIND: DIRECT, LANES: bits}
+            return 1
         if alone:
             size = SMALL if width <= TILES[self.real][SMALL].columns else WIDE
             self._product(facts, size, 1, length, 0)

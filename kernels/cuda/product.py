@@ -31,7 +31,7 @@ from .machine import (
     thread,
 )
 from .shim import SIMULATED
-from .tiles import LARGE, PROCESSORS, SMALL, TERMS, THREADS, TILES, WARP, WIDE, Tile
+from .tiles import LARGE, PROCESSORS, SMALL, THREADS, TILES, WARP, WIDE, Tile
 
 FORWARD, BACKWARD, UPDATE = range(3)
 """The products A W, dZ W^T and A^T dZ."""
@@ -51,17 +51,18 @@ def _bringing(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, A
     row, term = tile.held(side, along)
     line, lines, step = (tile.depth, side, row) if along else (side, tile.depth, term)
     size, parts = 16 // itemsize, line * lines
-    in_line, gap, of_vectors = line // size, THREADS * size // line, parts // size
+    gap, of_vectors = THREADS * size // line, parts // size
     few, slow = of_vectors < THREADS, parts < THREADS
     by_vector = bringing(size, -(-of_vectors // THREADS), gap, step)
     by_one = bringing(1, -(-parts // THREADS), THREADS // line, step)
+    bits, bits_of_vector = line.bit_length() - 1, size.bit_length() - 1
 
     @device
     def place(vectors: bool) -> tuple[int, int]:
         """first and second of this thread; second beyond the factor where it has nothing."""
-        if vectors:
-            return thread() % in_line * size, thread() // in_line
-        return thread() % line, thread() // line
+        skipped = bits_of_vector if vectors else 0
+        at = thread() << skipped
+        return at & line - 1, at >> bits
 
     @device
     def bring(
@@ -93,19 +94,37 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
     b_first, b_second = (b_term, b_row) if of_b else (b_row, b_term)
 
     @device
+    def fetch(
+        shared: Any, to_a: int, to_b: int, A: Any, lda: int, a_vectors: bool, B: Any, ldb: int,
+        b_vectors: bool, at: Any,
+    ) -> Any:  # fmt: skip
+        """Send off the next stage; where the one after it begins, and what is left from there."""
+        a, b, a_left, a_across, b_left, b_across = at
+        bring_a(shared, to_a, A, a, lda, a_vectors, a_left, a_across)
+        bring_b(shared, to_b, B, b, ldb, b_vectors, b_left, b_across)
+        if of_a:
+            a, a_left = a + depth, a_left - depth
+        else:
+            a, a_across = a + depth * lda, a_across - depth
+        if of_b:
+            b, b_left = b + depth, b_left - depth
+        else:
+            b, b_across = b + depth * ldb, b_across - depth
+        return a, b, a_left, a_across, b_left, b_across
+
+    @device
     def lay_sums(
         A: Any, a0: int, lda: int, a_vectors: bool, B: Any, b0: int, ldb: int, b_vectors: bool,
         rows: int, columns: int, length: int, shared: Any,
     ) -> None:  # fmt: skip
         """Out of line, where it has the registers to itself."""
         apart()
-        warp, lane = thread() // WARP, thread() % WARP
+        warp, lane = thread() // WARP, thread() & WARP - 1
         s, w = warp // warps, warp % warps
         i, j, k = w // across * tall + lane // 4, w % across * broad, s * terms + lane % 4
         y, x = i * a_row + k * a_term, (j + lane // 4) * b_row + k * b_term + half
         first, second = a_place(a_vectors)
         to_a, a = first * a_first + second * a_second, a0 + first + second * lda
-        # What is left of either index from the thread's place on: that of terms gets less.
         a_left, a_across = (
             (length - first, rows - second) if of_a else (rows - first, length - second)
         )
@@ -114,29 +133,28 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
         b_left, b_across = (
             (length - first, columns - second) if of_b else (columns - first, length - second)
         )
-        sums = blank(A)
+        at, sums = (a, b, a_left, a_across, b_left, b_across), blank(A)
         meet()  # whoever used the memory before is done
-        here, there = 0, 0
-        for done in range((1 - stages) * depth, length, depth):
-            if done >= 0:
-                landed()
-                meet()  # for everybody's part, and for the stage that is overwritten next
-            if done + (stages - 1) * depth < length:
-                bring_a(shared, there + to_a, A, a, lda, a_vectors, a_left, a_across)
-                bring_b(shared, there + to_b, B, b, ldb, b_vectors, b_left, b_across)
+        ahead, there = 0, 0
+        for _ in range(stages - 1):
+            if ahead < length:
+                at = fetch(
+                    shared, there + to_a, there + to_b, A, lda, a_vectors, B, ldb, b_vectors, at
+                )  # fmt: skip
             seal()
-            if of_a:
-                a, a_left = a + depth, a_left - depth
-            else:
-                a, a_across = a + depth * lda, a_across - depth
-            if of_b:
-                b, b_left = b + depth, b_left - depth
-            else:
-                b, b_across = b + depth * ldb, b_across - depth
-            there = there + stage if there + stage < stages * stage else 0
-            if done >= 0:
-                sums = accumulate(shared, here + y, here + x, sums)
-                here = here + stage if here + stage < stages * stage else 0
+            ahead, there = ahead + depth, there + stage
+        here, done = 0, 0
+        while done < length:
+            landed()
+            meet()  # for everybody's part, and for the stage that is overwritten next
+            if ahead < length:
+                at = fetch(
+                    shared, there + to_a, there + to_b, A, lda, a_vectors, B, ldb, b_vectors, at
+                )  # fmt: skip
+            seal()
+            sums = accumulate(shared, here + y, here + x, sums)
+            ahead, done, there = ahead + depth, done + depth, here
+            here = here + stage if here + stage < stages * stage else 0
         all_landed()
         meet()
         lay(sums, shared, (s * height + i) * pitch + j + lane % 4 * 2)
@@ -203,17 +221,19 @@ def collection(finish: Any) -> Any:
     @device
     def collect(job: Any, lie: Any, shared: Any, i0: int, j0: int, rows: int, columns: int) -> None:
         bits, pitch, height, slices = lie
-        for e in range(thread(), height << bits, THREADS):
+        e, area = thread(), height * pitch
+        while e < height << bits:
             i, j = e >> bits, (e & (1 << bits) - 1) * 4
+            e += THREADS
             if i < rows and j < columns:
-                at = i * pitch + j
+                at, left = i * pitch + j, columns - j
                 a, b = peek(shared, at), peek(shared, at + 1)
                 c, d = peek(shared, at + 2), peek(shared, at + 3)
-                for _ in range(1, slices):
-                    at += height * pitch
+                end = at + (slices - 1) * area
+                while at < end:
+                    at += area
                     a, b = a + peek(shared, at), b + peek(shared, at + 1)
                     c, d = c + peek(shared, at + 2), d + peek(shared, at + 3)
-                left = columns - j
                 finish(job, i0 + i, j0 + j, left if left < 4 else 4, (a, b, c, d))
 
     return collect
@@ -267,7 +287,7 @@ class Cut:
     Attributes:
         sizes: of the tiles of each.
         parts: of the sum that are formed apart, of `span` terms each.
-        span: a multiple of TERMS.
+        span: of whole stages.
         time: cycles that it takes at a guess.
     """
 
@@ -294,7 +314,7 @@ def cut(shapes: list[tuple[int, int]], length: int, real: Any, *, whole: bool = 
         items = sum(tile.number(*shape) for shape in shapes)
         most = min(PROCESSORS // max(items, 1), length // SHORTEST)
         for parts in {1, 1 if whole else max(most, 1)}:
-            span = -(-length // (parts * TERMS)) * TERMS
+            span = -(-length // (parts * tile.depth)) * tile.depth
             rounds = -(-items * parts // PROCESSORS)
             time = rounds * (FIXED + span * tile.cost) + (MEETING if parts > 1 else 0)
             found.append(Cut((size,) * len(shapes), -(-length // span), span, time))

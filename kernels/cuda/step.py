@@ -12,12 +12,13 @@ from . import phases as P
 from . import slots as S
 from .backward import backward_finish, settle
 from .batch import gather, measure, square_weights, total_loss, total_squares, write_outputs
+from .direct import direct_of
 from .forward import after_product, follow_statistics, forward_finish
 from .gather import finite
 from .learn import learn_biases, learn_four, learn_norm, sum_columns, weight_finish
 from .loss import families
-from .machine import block, blocks, device, meet, thread
-from .product import FORWARD, UPDATE, all_tiles_of
+from .machine import block, blocks, device, meet, peek, thread
+from .product import BACKWARD, UPDATE, all_tiles_of
 from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
 
@@ -28,13 +29,14 @@ PARTIAL = 4
 @device
 def finish(job: Any, i: int, j: int, count: int, sums: Any) -> None:
     """What becomes of up to four neighbours in a row of a phase's product."""
-    what, layer, net, facts, address, gradient, how, numbers, fused, scratch, at = job
+    what, facts, told, aside = job
+    net, address, gradient, how, numbers, fused, scratch = told
     if what == PARTIAL:
-        put_four(scratch, at + i * facts[1] + j, count, sums)
+        put_four(scratch, aside + i * facts[1] + j, count, sums)
     elif what == P.FORWARD:
-        forward_finish(net, layer, facts, address, i, j, count, sums)
+        forward_finish(net, facts, address, i, j, count, sums)
     elif what == P.BACKWARD:
-        backward_finish(net, layer - 1, facts, i, j, count, sums)
+        backward_finish(net, facts, i, j, count, sums)
     elif what == P.UPDATE:
         weight_finish(gradient, how, numbers, facts[0] + i * facts[1] + j, fused, count, sums)
     elif fused:
@@ -60,37 +62,37 @@ def form_of(real: Any) -> Any:
 
     @device
     def form(
-        window: Any, at: int, odd: bool, job: Any, arena: Any, parameters: Any, lo: int, hi: int,
-        length: int, own: int, owns: int, shared: Any,
+        window: Any, at: int, odd: bool, told: Any, arena: Any, parameters: Any, lo: int, hi: int,
+        rows: int, own: int, owns: int, shared: Any,
     ) -> None:  # fmt: skip
         """Those of rows [lo, hi) that are the own-th's of owns, each with all terms of its part."""
-        what, layer, net, facts, address, gradient, how, numbers, fused, scratch, _ = job
-        which, size, across = window[at + P.WHICH], window[at + P.SIZE], window[at + P.ACROSS]
-        tall, broad, parts = window[at + P.TALL], window[at + P.BROAD], window[at + P.PARTS]
-        span, width = window[at + P.SPAN], window[at + P.WIDTH]
-        a0, b0 = window[at + (P.A0_ODD if odd else P.A0)], window[at + P.B0]
-        lda, ldb = window[at + P.LDA], window[at + P.LDB]
-        a_vectors, b_vectors = window[at + P.A_VECTORS] != 0, window[at + P.B_VECTORS] != 0
-        B = arena if which == UPDATE else parameters
-        # Along the terms neighbours lie beside each other (1) or rows apart.
-        a_row, a_term = (1, lda) if which == UPDATE else (lda, 1)
-        b_column, b_term = (1, ldb) if which == UPDATE or which == FORWARD else (ldb, 1)
+        across, parts = peek(window, at + P.ACROSS), peek(window, at + P.PARTS)
+        tall, broad = peek(window, at + P.TALL), peek(window, at + P.BROAD)
         tiles = (hi - lo + (1 << tall) - 1 >> tall) * across
-        for item in range(turn(own, owns, window[at + P.TURN]), tiles * parts, owns):
-            part, rest = divided(item, tiles)
-            y, x = divided(rest, across)
-            i0, j0, k0 = lo + (y << tall), x << broad, part * span
-            terms = length - k0 if length - k0 < span else span
-            if parts > 1:
-                what = PARTIAL
-            aside = window[at + P.PART0] + part * window[at + P.STRIDE]
+        item = turn(own, owns, peek(window, at + P.TURN))
+        while item < tiles * parts:
+            part, rest = divided(item, tiles) if parts > 1 else (0, item)
+            y, x = divided(rest, across) if across > 1 else (rest, 0)
+            i0, j0, span = lo + (y << tall), x << broad, peek(window, at + P.SPAN)
+            k0, terms = part * span, peek(window, at + P.LENGTH)
+            terms = (rows if terms == P.OF_BATCH else terms) - k0
+            terms = terms if terms < span else span
+            which, width = peek(window, at + P.WHICH), peek(window, at + P.WIDTH)
+            # Along the terms neighbours lie beside each other (1) or rows apart.
+            lda, ldb = peek(window, at + P.LDA), peek(window, at + P.LDB)
+            a_row, a_term = (1, lda) if which == UPDATE else (lda, 1)
+            b_column, b_term = (ldb, 1) if which == BACKWARD else (1, ldb)
+            a0 = peek(window, at + (P.A0_ODD if odd else P.A0)) + i0 * a_row + k0 * a_term
+            b0 = peek(window, at + P.B0) + j0 * b_column + k0 * b_term
+            aside = peek(window, at + P.PART0) + part * peek(window, at + P.STRIDE)
             tile(
-                which, size,
-                (what, layer, net, facts, address, gradient, how, numbers, fused, scratch, aside),
-                arena, a0 + i0 * a_row + k0 * a_term, lda, a_vectors,
-                B, b0 + j0 * b_column + k0 * b_term, ldb, b_vectors,
-                i0, j0, hi, width, terms, shared,
+                which, peek(window, at + P.SIZE),
+                (PARTIAL if parts > 1 else which, P.facts_of(window, at), told, aside),
+                arena, a0, lda, peek(window, at + P.A_VECTORS) != 0,
+                arena if which == UPDATE else parameters, b0, ldb,
+                peek(window, at + P.B_VECTORS) != 0, i0, j0, hi, width, terms, shared,
             )  # fmt: skip
+            item += owns
 
     return form
 
@@ -110,25 +112,20 @@ def part_sum(scratch: Any, at: int, stride: int, parts: int) -> Any:
 
 
 @device
-def add_up(window: Any, at: int, job: Any, lo: int, hi: int, part: int, parts: int) -> None:
+def add_up(
+    window: Any, at: int, told: Any, scratch: Any, lo: int, hi: int, part: int, parts: int
+) -> None:
     """The sums of a product's parts, and what becomes of them, of rows [lo, hi)."""
-    width, ld, scratch = window[at + P.WIDTH], job[3][1], job[9]
-    first, stride, number = window[at + P.PART0], window[at + P.STRIDE], window[at + P.PARTS]
-    for e in range(first_of(part), (hi - lo) * width, parts * THREADS):
+    width, ld = peek(window, at + P.WIDTH), peek(window, at + P.RESULT_LD)
+    first, stride = peek(window, at + P.PART0), peek(window, at + P.STRIDE)
+    e, end = first_of(turn(part, parts, peek(window, at + P.TURN))), (hi - lo) * width
+    while e < end:
         y, j = divided(e, width)
         i = lo + y
-        total = part_sum(scratch, first + i * ld + j, stride, number)
+        total = part_sum(scratch, first + i * ld + j, stride, peek(window, at + P.PARTS))
+        job = (peek(window, at + P.WHICH), P.facts_of(window, at), told, 0)
         finish(job, i, j, 1, (total, total, total, total))
-
-
-@device
-def facts_of(window: Any, at: int) -> Any:
-    """What `finish` has to know of a phase, in registers."""
-    return (
-        window[at + P.RESULT], window[at + P.RESULT_LD], window[at + P.OTHER],
-        window[at + P.THIRD], window[at + P.BIAS], window[at + P.CODE], window[at + P.DROPS],
-        window[at + P.PLAIN],
-    )  # fmt: skip
+        e += parts * THREADS
 
 
 @device
@@ -145,7 +142,7 @@ def told(settings: Any, factors: Any) -> Any:
 
 def step_of(real: Any) -> Any:
     """`step(...)`: all phases of one step."""
-    form, loss_rows = form_of(real), families[real][1]
+    form, direct, loss_rows = form_of(real), direct_of(real, finish), families[real][1]
 
     @device
     def step(
@@ -168,33 +165,29 @@ def step_of(real: Any) -> Any:
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
         loss, total, scale, squares, l2, chunks, fetched = 0.0, 0.0, 1.0, 0.0, 0.0, 0, False
         for p in range(phases):
-            if p % P.WINDOW == 0 and phases > P.WINDOW:
+            if p & P.WINDOW - 1 == 0 and phases > P.WINDOW:
                 open_window(table, p, phases, window)
-            at = p % P.WINDOW * P.ENTRIES
-            kind, layer, which = window[at + P.KIND], window[at + P.LAYER], window[at + P.WHICH]
-            alone, pair = window[at + P.ALONE] != 0, window[at + P.PAIR] != 0
+            at = (p & P.WINDOW - 1) * P.ENTRIES
+            kind, layer = peek(window, at + P.KIND), peek(window, at + P.LAYER)
+            meeting = peek(window, at + P.MEET)
+            alone, pair = peek(window, at + P.ALONE) != 0, peek(window, at + P.PAIR) != 0
             lo, hi, own, owns = 0, rows, part, parts
             if alone:
                 lo, hi, own, owns = own_lo, own_hi, 0, 1
             how, numbers = (code, rates, size, l2, clip_value), (parameters, state)
-            if kind == P.PRODUCT or kind == P.SUM:
-                length = window[at + P.LENGTH]
-                if length == P.OF_BATCH:
-                    length = rows
-                if window[at + P.HEIGHT] != P.OF_BATCH:
-                    hi = window[at + P.HEIGHT]
-                job = (
-                    which, layer, net, facts_of(window, at), address, gradient, how, numbers,
-                    fused, scratch, 0,
-                )  # fmt: skip
+            if kind == P.PRODUCT or kind == P.DIRECT or kind == P.SUM:
+                if peek(window, at + P.HEIGHT) != P.OF_BATCH:
+                    hi = peek(window, at + P.HEIGHT)
+                said = (net, address, gradient, how, numbers, fused, scratch)
                 if kind == P.PRODUCT:
-                    form(window, at, odd, job, arena, parameters, lo, hi, length, own, owns, shared)
+                    form(window, at, odd, said, arena, parameters, lo, hi, rows, own, owns, shared)
+                elif kind == P.DIRECT:
+                    direct(window, at, odd, said, arena, parameters, lo, hi, shared)
                 else:
-                    own = turn(own, owns, window[at + P.TURN])
-                    add_up(window, at, job, lo, hi, own, owns)
+                    add_up(window, at, said, scratch, lo, hi, own, owns)
             elif kind == P.BIASES:
                 sum_columns(window, at, arena, gradient, scratch, rows, part, parts, shared)
-                if fused and window[at + P.PARTS] == 1:
+                if fused and peek(window, at + P.PARTS) == 1:
                     learn_biases(window, at, gradient, how, numbers, part, parts)
             elif kind == P.NORM:
                 if fused:
@@ -228,9 +221,9 @@ def step_of(real: Any) -> Any:
                     gather(settings, factors, plan, data, bounds, s + 1, arena, bad, idle, idles)
             else:
                 write_outputs(settings, plan, arena, start, lo, hi, out, bad, s, flags, own, owns)
-            if window[at + P.MEET] == P.ALL:
+            if meeting == P.ALL:
                 everyone()
-            elif window[at + P.MEET] == P.OWN:
+            elif meeting == P.OWN:
                 meet()
         return True, fetched, loss, total, scale, squares
 

@@ -9,6 +9,10 @@ import numpy as np
 from .machine import apart, blocks, device, meet, meet_all, thread
 from .tiles import THREADS
 
+BITS = THREADS.bit_length() - 1
+U = np.uint64
+"""Of an index: it is not counted from the end, which takes three instructions."""
+
 
 @device
 def everyone() -> None:
@@ -44,11 +48,11 @@ def turn(part: int, parts: int, before: int) -> int:
 
 @device
 def lanes_of(columns: int) -> int:
-    """Threads that share a row of so many columns: a power of two, at most the block."""
-    lanes = THREADS
-    while lanes // 2 >= columns:
-        lanes //= 2
-    return lanes
+    """The logarithm of the threads that share a row of so many columns: at most a block's."""
+    bits = BITS
+    while (1 << bits) >> 1 >= columns:
+        bits -= 1
+    return bits
 
 
 @device
@@ -68,27 +72,27 @@ def pick(four: Any, q: int) -> Any:
 @device
 def four_at(x: Any, at: int, count: int) -> Any:
     """x[at : at + count], the first once more where there are less: four loads at once."""
-    a = x[at]
+    a = x[U(at)]
     b, c, d = a, a, a
     if count > 1:
-        b = x[at + 1]
+        b = x[U(at + 1)]
     if count > 2:
-        c = x[at + 2]
+        c = x[U(at + 2)]
     if count > 3:
-        d = x[at + 3]
+        d = x[U(at + 3)]
     return a, b, c, d
 
 
 @device
 def put_four(x: Any, at: int, count: int, four: Any) -> None:
     """x[at : at + count] = the first of four values."""
-    x[at] = four[0]
+    x[U(at)] = four[0]
     if count > 1:
-        x[at + 1] = four[1]
+        x[U(at + 1)] = four[1]
     if count > 2:
-        x[at + 2] = four[2]
+        x[U(at + 2)] = four[2]
     if count > 3:
-        x[at + 3] = four[3]
+        x[U(at + 3)] = four[3]
 
 
 __all__ = [

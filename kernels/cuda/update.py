@@ -28,7 +28,7 @@ from ..tables import UPDATES
 from .arith import root
 from .doors import Door, grid_for
 from .machine import block, blocks, device, fma, kernel, like, thread
-from .team import four_at, pick
+from .team import U, four_at, pick
 from .tiles import THREADS
 
 SHRINK = RATES
@@ -136,11 +136,11 @@ def update_four(
             code, old, clipped(pick(g, q), limit), pick(s, q), pick(x, q), r, like(old, l2),
             like(old, shrink),
         )  # fmt: skip
-        parameters[at + q] = new
+        parameters[U(at + q)] = new
         if rows > 0:
-            state[at + q] = first
+            state[U(at + q)] = first
         if rows > 1:
-            state[size + at + q] = second
+            state[U(size + at + q)] = second
 
 
 @kernel
