@@ -122,7 +122,7 @@ def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
         trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
         times = {}
         for count in (*scale.blocks, workspace.processors()):
-            workspace.CardWorkspace._blocks = lambda self, rows, count=count: count  # type: ignore[assignment, misc]
+            workspace.CardWorkspace._blocks = lambda self, items, count=count: count  # type: ignore[assignment, misc]
             trainer.fit(task.X, task.y)
             history = trainer.fit(task.X, task.y, epochs=scale.repeats)
             times[count] = median(history.seconds) / task.shape.steps * 1e6

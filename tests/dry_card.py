@@ -69,20 +69,24 @@ def kept_on_disk() -> None:
     assert kept._cache_file.load("key") is None
 
 
-def tiles_as_measured() -> None:
-    """Each product of docs/cuda.md is cut into the tiles that were the faster ones on an H100."""
-    from fastbp.kernels.cuda.phases import items
-    from fastbp.kernels.cuda.product import side_for
-    from fastbp.kernels.layout import FIELDS, M, N
+def cut_into_items() -> None:
+    """Products are cut so that all of a card works, and parts of sums are all of the terms."""
+    from fastbp.kernels.cuda.product import cut
+    from fastbp.kernels.cuda.tiles import PROCESSORS, TILES
 
-    small = [(256, 512), (128, 128), (512, 512), (784, 128)]
-    large = [(512, 2048), (2048, 2048), (784, 512), (1024, 2048)]
-    for side, shapes in ((32, small), (64, large)):
-        assert all(side_for(*shape, np.float32) == side for shape in shapes)
-    plan = np.zeros((2, FIELDS), np.int64)
-    plan[:, [M, N]] = (784, 10), (10, 10)
-    assert items(plan, np.float32, 32) == 26  # of all weights; the batch has one tile a layer
-    assert items(plan, np.float32, 4096) == 128
+    for real in (np.float32, np.float64):
+        for rows, columns, length in (
+            (32, 10, 784), (128, 128, 784), (256, 512, 784), (512, 2048, 2048), (512, 10, 2048),
+            (128, 128, 4096), (1, 1, 1),
+        ):  # fmt: skip
+            made = cut([(rows, columns)], length, real)
+            tile = TILES[real][made.sizes[0]]
+            items = tile.number(rows, columns) * made.parts
+            assert made.span % tile.depth == 0
+            assert (made.parts - 1) * made.span < length <= made.parts * made.span
+            assert made.parts == 1 or items <= PROCESSORS
+    assert cut([(32, 10)], 784, np.float32).parts > 8
+    assert cut([(512, 2048)], 2048, np.float32).parts == 1
 
 
 def main() -> int:
@@ -110,7 +114,7 @@ def main() -> int:
             net.evaluate(X, y)
             net.gradients(X, y)
     kept_on_disk()
-    tiles_as_measured()
+    cut_into_items()
     print(f"{len(launched)} launches of {', '.join(sorted(set(launched)))}")
     return 0
 

@@ -6,8 +6,8 @@ Each public kernel is called as usual on arrays of the host; instead of a launch
 both dtypes. NVVM is needed (a CUDA toolkit, or the extra cuda12 or cuda13); with ptxas on PATH its
 registers and spills are printed. Exit 77: there is no NVVM.
 
-Checked: all compile; the products load shared memory by 16 bytes, multiply by fused instructions
-alone and keep their sums in registers (no local memory).
+Checked: all compile; the products are the tensor cores', their factors come by 16 bytes, and their
+sums are in registers (no local memory).
 """
 
 from __future__ import annotations
@@ -76,19 +76,19 @@ class Compiler:
 
     def report(self, name: str, ptx: str, seconds: float, double: bool) -> None:
         """A line about one kernel, and what is wrong with it."""
-        vectors = len(re.findall(r"ld\.shared\.v[24]", ptx))
-        fused = len(re.findall(r"fma\.rn\.f(?:32|64)", ptx))
+        fragments = len(re.findall(r"mma\.sync", ptx))
+        copies = len(re.findall(r"cp\.async\.cg", ptx))
         local = len(re.findall(r"(?:ld|st)\.local", self.sums(ptx)))
-        made = f"{vectors:3} vector loads, {fused:4} fma, {local} local accesses of sums"
+        made = f"{fragments:3} mma, {copies:3} copies of 16 bytes, {local} local accesses of sums"
         arch = f"sm_{self.cc[0]}{self.cc[1]}"
         print(f"{arch} {name:16} {seconds:5.1f} s, {made}; {self.assembled(ptx)}", flush=True)
-        if name in PRODUCTS and not (vectors and fused >= 64 and not local):
+        if name in PRODUCTS and not (fragments and copies and not local):
             self.problems.append(f"{name} ({'float64' if double else 'float32'})")
 
     def sums(self, ptx: str) -> str:
-        """The functions out of line that form sums: what they return goes through local memory."""
+        """The functions that form sums."""
         functions = re.split(r"^\.(?=func|weak|visible|entry)", ptx, flags=re.MULTILINE)
-        return "".join(one for one in functions if re.search(r"ld\.shared\.v[24]", one))
+        return "".join(one for one in functions if "mma.sync" in one)
 
     def assembled(self, ptx: str) -> str:
         """What ptxas says of registers and spills."""

@@ -1,8 +1,10 @@
 """Compiled kernels, run without a card: what `ptx_machine` makes of them against NumPy.
 
     python tests/ptx_run.py [--training]
+    FASTBP_TEST_PTX=1 python -m pytest tests/card
 
-NVVM is needed, as for `tests/ptx.py`; exit 77 where there is none.
+NVVM is needed, as for `tests/ptx.py`; exit 77 where there is none. Half a minute each; the tests of
+a card, some minutes.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from ptx import nvvm_problem  # noqa: E402
-from ptx_machine import GLOBAL, Machine, Memory, Module  # noqa: E402
+from ptx import nvvm_problem
+from ptx_machine import GLOBAL, Machine, Memory, Module
 
 THREADS = 256
+PROCESSORS = 3
 
 
 class There(np.ndarray):
@@ -28,6 +31,9 @@ class There(np.ndarray):
 
     def copy_to_device(self, source: Any) -> None:
         self[...] = source
+
+    def is_c_contiguous(self) -> bool:
+        return bool(self.flags.c_contiguous)
 
     def copy_to_host(self, into: Any = None) -> Any:
         if into is None:
@@ -40,37 +46,42 @@ class Emulated:
     """Stands for a card: memory and launches are the machine's."""
 
     def __init__(self) -> None:
-        self.memory = Memory()
+        self.memory = Memory(1 << 28)
         self.machines: dict[Any, tuple[Machine, str]] = {}
         self.launches = 0
 
     def install(self) -> None:
+        """Put this in place of launches, memory and the card's own capability."""
         from numba.cuda import compiler, dispatcher
 
         from fastbp import devices
         from fastbp.cuda import workspace
-        from fastbp.kernels.cuda import device, doors, memory
+        from fastbp.kernels.cuda import device, memory
 
         card = SimpleNamespace(compute_capability=(9, 0))
         dispatcher.get_current_device = compiler.get_current_device = lambda: card
         launch = self.launch
         device.Kernel.launch = lambda kernel, blocks, *args: launch(kernel, blocks, args)
-        memory.allocate = self.allocate
-        workspace.processors = lambda: 3
+        memory.cuda.device_array = self.allocate
+        memory.on_card = lambda value: isinstance(value, There)
+        memory.view = lambda value: value
+        workspace.processors = lambda: PROCESSORS
         devices.cuda_problem = lambda: ""
-        self.doors = doors
 
-    def allocate(self, size: int, dtype: Any, what: str) -> Any:
-        count, kind = max(int(size), 1), np.dtype(dtype)
+    def allocate(self, size: int, dtype: Any) -> Any:
+        """As `cuda.device_array`; what is there before is NaN, or -1."""
+        count, kind = int(size), np.dtype(dtype)
         start = self.memory.allocate(count * kind.itemsize) - GLOBAL
         raw = self.memory.bytes[start : start + count * kind.itemsize]
         raw[:] = 0xFF
         return raw.view(kind).view(There)
 
     def address(self, array: Any) -> int:
+        """Where an array begins, as the kernels see it."""
         return int(array.ctypes.data - self.memory.bytes.ctypes.data + GLOBAL)
 
     def launch(self, kernel: Any, blocks: int, args: tuple[Any, ...]) -> None:
+        """Compile a kernel for its arguments, once, and run it."""
         from numba import cuda, typeof, types
 
         plain = [np.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
@@ -124,8 +135,11 @@ def products() -> None:
                     exact = x.astype(np.longdouble) @ y.astype(np.longdouble)
                     sizes = np.abs(x).astype(np.float64) @ np.abs(y).astype(np.float64)
                     off = (np.abs(found - exact) / (sizes * eps)).max()
-                    print(f"{np.dtype(dtype).name} {what:7} tile {size} odd {odd}: "
-                          f"{float(off):.2f} eps", flush=True)
+                    print(
+                        f"{np.dtype(dtype).name} {what:7} tile {size} odd {odd}: "
+                        f"{float(off):.2f} eps",
+                        flush=True,
+                    )
                     assert off < 4 + x.shape[1] / 2, "wrong"
 
 
@@ -137,16 +151,18 @@ def training() -> None:
     rng = np.random.default_rng(0)
     cases = {
         "plain": ([Dense(40, "relu"), Dense(3, "softmax")], 37, "adam"),
-        "alone": ([Dense(33, "tanh", dropout=0.2), Dense(9, "relu"), Dense(3, "softmax")], 5, "adam"),
+        "alone": (
+            [Dense(33, "tanh", dropout=0.2), Dense(9, "relu"), Dense(3, "softmax")],
+            5,
+            "adam",
+        ),
         "norm": ([Dense(70, "relu", batch_norm=True), Dense(3, "softmax")], 5, "sgd"),
         "parts": ([Dense(12, "relu"), Dense(3, "softmax")], 300, "sgd"),
     }
     for name, (layers, inputs, rule) in cases.items():
         X = rng.standard_normal((50, inputs)).astype(np.float32)
         y = rng.integers(0, 3, 50)
-        nets = [
-            fastbp.Network(inputs, layers, seed=1, device=device) for device in ("cpu", "cuda")
-        ]
+        nets = [fastbp.Network(inputs, layers, seed=1, device=device) for device in ("cpu", "cuda")]
         for net in nets:
             fastbp.Trainer(net, rule, batch_size=20, progress=False).fit(X, y, epochs=2)
         off = np.abs(nets[0].parameters - nets[1].parameters).max()

@@ -113,8 +113,18 @@ def test_missing_target_names_the_extra(python):
 
 
 def test_products_compile_for_hopper(python):
-    """The main product to PTX: 16-byte shared loads, fused multiply-adds, nothing in memory."""
+    """The main product to PTX: the tensor cores', copies of 16 bytes, nothing in memory."""
     done = python(str(HERE / "ptx.py"), "--only", "linear")
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("asked", [[], ["--training"]])
+def test_what_was_compiled_runs_in_a_machine_of_numpy(asked, python):
+    done = python(str(HERE / "ptx_run.py"), *asked, timeout=280)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
@@ -131,6 +141,7 @@ def test_the_hosts_part_without_a_card(python):
 
 def test_shapes_of_the_simulator_do_not_leak():
     """Tiles on a card and in the simulator are other numbers; this process has the card's."""
-    from fastbp.kernels.cuda.tiles import LARGE, SMALL, THREADS
+    from fastbp.kernels.cuda.tiles import LARGE, SMALL, THREADS, TILES
 
-    assert (THREADS, SMALL.side, LARGE[np.float32].side) == (256, 32, 64)
+    tiles = TILES[np.float32]
+    assert (THREADS, tiles[SMALL].rows, tiles[LARGE].rows) == (256, 32, 64)

@@ -18,7 +18,7 @@ from .gather import finite
 from .learn import learn_biases, learn_four, learn_norm, sum_columns, weight_finish
 from .loss import families
 from .machine import block, blocks, device, meet, peek, thread
-from .product import BACKWARD, UPDATE, all_tiles_of
+from .product import BACKWARD, FORWARD, UPDATE, all_tiles_of
 from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
 
@@ -33,11 +33,11 @@ def finish(job: Any, i: int, j: int, count: int, sums: Any) -> None:
     net, address, gradient, how, numbers, fused, scratch = told
     if what == PARTIAL:
         put_four(scratch, aside + i * facts[1] + j, count, sums)
-    elif what == P.FORWARD:
+    elif what == FORWARD:
         forward_finish(net, facts, address, i, j, count, sums)
-    elif what == P.BACKWARD:
+    elif what == BACKWARD:
         backward_finish(net, facts, i, j, count, sums)
-    elif what == P.UPDATE:
+    elif what == UPDATE:
         weight_finish(gradient, how, numbers, facts[0] + i * facts[1] + j, fused, count, sums)
     elif fused:
         learn_four(how, numbers, facts[0] + j, count, sums, False)

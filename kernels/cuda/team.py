@@ -58,7 +58,7 @@ def lanes_of(columns: int) -> int:
 @device
 def divided(a: int, b: int) -> tuple[int, int]:
     """a // b and the rest, of numbers under 2^32: in 64 bits a card takes four times as long."""
-    quotient = np.int64(np.uint32(a) // np.uint32(b))
+    quotient: Any = np.int64(np.uint32(a) // np.uint32(b))
     return quotient, a - quotient * b
 
 

@@ -17,6 +17,7 @@ from .device import GLOBAL, I32, I64, SHARED, assembly, place_of
 from .tiles import GROUPS, HEIGHT, TERMS, WIDTH, Tile
 
 F32, F64 = ir.FloatType(), ir.DoubleType()
+Rows = list[list[Any]]
 
 
 def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
@@ -129,20 +130,37 @@ _DOUBLE = _asm(
 _TOGETHER = ("convergent",)  # all lanes of a warp execute it
 
 
-def _multiply_tf32(builder: Any, a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
-    """A fragment's sums and 4 x 2 factors of 11 bits."""
-    made = builder.call(_TF32, [*a, *b, *c], attrs=_TOGETHER)
-    return [builder.extract_value(made, i) for i in range(4)]
+def _multiply_tf32(builder: Any, rows: Rows, columns: Rows, sums: Rows) -> None:
+    """Add products of fragments of float32, small terms first, to the sums of each pair."""
+    split_rows, split_columns = (
+        [[_split(builder, x) for x in factor] for factor in factors] for factors in (rows, columns)
+    )
+    for of_row, of_column in ((1, 0), (0, 1), (0, 0)):
+        for f, c in enumerate(sums):
+            a = [parts[of_row] for parts in split_rows[f // len(columns)]]
+            b = [parts[of_column] for parts in split_columns[f % len(columns)]]
+            made = builder.call(_TF32, [*a, *b, *c], attrs=_TOGETHER)
+            c[:] = [builder.extract_value(made, i) for i in range(4)]
 
 
-def _multiply_double(builder: Any, a: list[Any], b: list[Any], c: list[Any]) -> list[Any]:
-    """A fragment's sums and 4 x 2 factors: by halves of its rows and of its terms."""
-    for half in range(2):
-        for terms in range(2):
-            values = [a[half + 2 * terms], b[terms], *c[2 * half : 2 * half + 2]]
-            made = builder.call(_DOUBLE, values, attrs=_TOGETHER)
-            c[2 * half : 2 * half + 2] = [builder.extract_value(made, i) for i in range(2)]
-    return c
+def _multiply_double(builder: Any, rows: Rows, columns: Rows, sums: Rows) -> None:
+    """The same of float64, by halves of a fragment's rows and of its terms."""
+    for f, c in enumerate(sums):
+        a, b = rows[f // len(columns)], columns[f % len(columns)]
+        for half in range(2):
+            for terms in range(2):
+                values = [a[half + 2 * terms], b[terms], *c[2 * half : 2 * half + 2]]
+                made = builder.call(_DOUBLE, values, attrs=_TOGETHER)
+                c[2 * half : 2 * half + 2] = [builder.extract_value(made, i) for i in range(2)]
+
+
+def _loaded(
+    builder: Any, start: Any, strides: tuple[int, int], sides: list[int], k: int
+) -> list[Any]:
+    """A thread's elements of a fragment of either factor: those sides, at the terms k and k + 4."""
+    side_step, term_step = strides
+    places = [side * side_step + term * term_step for term in (k, k + 4) for side in sides]
+    return [builder.load(builder.gep(start, [I64(place)])) for place in places]
 
 
 def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, int]) -> Any:
@@ -157,49 +175,25 @@ def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, i
     is not finite makes the result so.
     """
     down, across = tile.fragments
-
-    def places(start: Any, builder: Any, strides: tuple[int, int], steps: list[int]) -> Any:
-        return [
-            builder.load(builder.gep(start, [I64(side * strides[0] + term * strides[1])]))
-            for side, term in steps
-        ]
+    thread_rows = [[i * HEIGHT, i * HEIGHT + GROUPS] for i in range(down)]
+    thread_columns = [[j * WIDTH] for j in range(across)]
 
     @intrinsic
     def accumulate(typingctx: Any, shared: Any, a: Any, b: Any, sums: Any) -> Any:
         single = shared.dtype.bitwidth == 32
 
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            kind = sig.args[0]
             at_a, at_b = (
-                place_of(context, builder, kind, args[0], index, SHARED) for index in args[1:3]
+                place_of(context, builder, sig.args[0], args[0], index, SHARED)
+                for index in args[1:3]
             )
             old = [builder.extract_value(args[3], i) for i in range(tile.results)]
-            zero = ir.Constant(F32, 0.0)
-            new = [[zero] * 4 if single else old[4 * f : 4 * f + 4] for f in range(down * across)]
+            start = [ir.Constant(F32, 0.0)] * tile.results if single else old
+            new = [start[at : at + 4] for at in range(0, tile.results, 4)]
             for k in range(0, tile.terms, TERMS):
-                rows = [
-                    places(at_a, builder, a_strides, [
-                        (i * HEIGHT + half * GROUPS, k + 4 * term)
-                        for term in range(2) for half in range(2)
-                    ])
-                    for i in range(down)
-                ]  # fmt: skip
-                columns = [
-                    places(at_b, builder, b_strides, [(j * WIDTH, k + 4 * t) for t in range(2)])
-                    for j in range(across)
-                ]
-                if single:
-                    split_a = [[_split(builder, x) for x in row] for row in rows]
-                    split_b = [[_split(builder, x) for x in column] for column in columns]
-                    for of_a, of_b in ((1, 0), (0, 1), (0, 0)):  # small terms first
-                        for f in range(down * across):
-                            x = [pair[of_a] for pair in split_a[f // across]]
-                            y = [pair[of_b] for pair in split_b[f % across]]
-                            new[f] = _multiply_tf32(builder, x, y, new[f])
-                else:
-                    for f in range(down * across):
-                        pair = rows[f // across], columns[f % across]
-                        new[f] = _multiply_double(builder, *pair, new[f])
+                rows = [_loaded(builder, at_a, a_strides, sides, k) for sides in thread_rows]
+                columns = [_loaded(builder, at_b, b_strides, sides, k) for sides in thread_columns]
+                (_multiply_tf32 if single else _multiply_double)(builder, rows, columns, new)
             made = [x for fragment in new for x in fragment]
             if single:
                 made = [builder.fadd(x, y) for x, y in zip(old, made, strict=True)]

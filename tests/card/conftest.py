@@ -1,7 +1,20 @@
-"""These tests run on a card, or in the simulator; `tests/test_cuda.py` starts them in a process."""
+"""These tests run on a card, in the simulator, or compiled in a machine of NumPy (`ptx_run.py`).
+
+`tests/test_cuda.py` starts them in a process of their own.
+"""
 
 import os
+import sys
+from pathlib import Path
 
-ASKED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1" or os.environ.get("FASTBP_TEST_CARD") == "1"
+COMPILED = os.environ.get("FASTBP_TEST_PTX") == "1"
+SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
+ASKED = COMPILED or SIMULATED or os.environ.get("FASTBP_TEST_CARD") == "1"
 
 collect_ignore_glob = [] if ASKED else ["test_*.py"]
+
+if COMPILED:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from ptx_run import Emulated
+
+    Emulated().install()
