@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.kernels.cuda.cut import cut
 from fastbp.kernels.cuda.linear import stored
 from fastbp.kernels.cuda.machine import (
     block,
@@ -29,7 +30,7 @@ from fastbp.kernels.cuda.machine import (
     shared_reals,
     together,
 )
-from fastbp.kernels.cuda.product import LAYOUTS, cut, tile_of
+from fastbp.kernels.cuda.product import LAYOUTS, tile_of
 from fastbp.kernels.cuda.shim import SIMULATED, cuda
 from fastbp.kernels.cuda.tiles import LARGE, SMALL, TILES, WIDE
 

@@ -71,7 +71,7 @@ def kept_on_disk() -> None:
 
 def cut_into_items() -> None:
     """Products are cut so that all of a card works, and parts of sums are all of the terms."""
-    from fastbp.kernels.cuda.product import cut
+    from fastbp.kernels.cuda.cut import cut
     from fastbp.kernels.cuda.tiles import PROCESSORS, TILES
 
     for real in (np.float32, np.float64):

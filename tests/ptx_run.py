@@ -1,10 +1,11 @@
 """Compiled kernels, run without a card: what `ptx_machine` makes of them against NumPy.
 
-    python tests/ptx_run.py [--training]
+    python tests/ptx_run.py [--training | --count SHAPE ...]
     FASTBP_TEST_PTX=1 python -m pytest tests/card
 
 NVVM is needed, as for `tests/ptx.py`; exit 77 where there is none. Half a minute each; the tests of
-a card, some minutes.
+a card, some minutes. --count: instructions that a warp executes in a step of momentum, in the block
+that executes most: what a step of a small network waits for on a card (docs/cuda.md).
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Emulated:
 def products() -> None:
     """Each product, by each size of tile, on 16 bytes and off them."""
     from fastbp.kernels.cuda import linear
-    from fastbp.kernels.cuda.product import Cut
+    from fastbp.kernels.cuda.cut import Cut
     from fastbp.kernels.cuda.tiles import TILES
 
     rng = np.random.default_rng(0)
@@ -173,17 +174,44 @@ def training() -> None:
         assert off < 1e-4
 
 
+def executed(emulated: Emulated, text: str, steps: int) -> int:
+    """Instructions of the busiest block's warps in a launch of so many steps, by PTX."""
+    import fastbp
+    from fastbp.bench.shapes import make_task, network_of, parse
+
+    task = make_task(parse(text, steps))
+    net = network_of(task.shape, device="cuda")
+    rule = fastbp.SGD(0.01, momentum=0.9)
+    fastbp.Trainer(net, rule, task.shape.batch, progress=False).fit(task.X, task.y)
+    loops = [machine for (f, _), (machine, _) in emulated.machines.items() if "steps" in f.__name__]
+    return max(block.executed for block in loops[0].grid)
+
+
+def count(emulated: Emulated, shapes: list[str]) -> None:
+    """Instructions a warp and step: of nine steps more, so that a launch's own are left out."""
+    from fastbp.cuda import workspace
+
+    workspace.processors = lambda: 132
+    for text in shapes:
+        few, many = (executed(emulated, text, steps) for steps in (3, 12))
+        warps = THREADS // 32
+        print(f"{text}: {(many - few) / 9 / warps:,.0f} instructions a warp and step", flush=True)
+
+
 def main() -> int:
     """Run and judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--training", action="store_true", help="whole networks: minutes")
+    parser.add_argument("--count", nargs="+", metavar="SHAPE", help="notes, 784-128-10:128, ...")
     given = parser.parse_args()
     if problem := nvvm_problem():
         print(problem)
         return 77
     emulated = Emulated()
     emulated.install()
-    if given.training:
+    if given.count:
+        count(emulated, given.count)
+    elif given.training:
         training()
     else:
         products()

@@ -16,6 +16,7 @@ from ..kernels.cpu.learn import FIGURES
 from ..kernels.cuda import epoch as loop
 from ..kernels.cuda import memory, phases, slots
 from ..kernels.cuda.places import places
+from ..kernels.cuda.program import Program
 from ..kernels.cuda.shim import SIMULATED, cuda
 from ..kernels.cuda.update import STRIDE, constants
 from ..kernels.layout import BN_AFTER, LD, LayerSpec, O
@@ -216,7 +217,7 @@ class CardWorkspace:
         if key not in self._programs:
             if len(self._programs) >= KEPT:
                 self._programs.clear()
-            made = phases.Program(
+            made = Program(
                 self.plan.ints, self.dtype.type, rows, self.plan.inputs, mode, training, pair, tail
             )
             if made.scratch > self._scratch.size:

@@ -9,9 +9,10 @@ import numpy as np
 from ..checks import code_of
 from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
+from .cut import cut
 from .doors import Door, address_of, grid_for
 from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
-from .product import BACKWARD, FORWARD, UPDATE, cut, tile_of
+from .product import BACKWARD, FORWARD, UPDATE, tile_of
 from .team import pick, put_four
 from .tiles import THREADS, TILES
 

@@ -12,7 +12,6 @@ sums)`: four neighbours of a row, of which `count` are there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -30,16 +29,12 @@ from .machine import (
     seal,
     thread,
 )
-from .shim import SIMULATED
-from .tiles import LARGE, PROCESSORS, SMALL, THREADS, TILES, WARP, WIDE, Tile
+from .tiles import SMALL, THREADS, TILES, WARP, WIDE, Tile
 
 FORWARD, BACKWARD, UPDATE = range(3)
 """The products A W, dZ W^T and A^T dZ."""
 LAYOUTS: Final = ((True, False), (True, True), (False, False))
 """By product: whether terms are neighbours in memory, of the first factor and of the second one."""
-FIXED, MEETING, SHORTEST = (10, 20, 16) if SIMULATED else (2500, 4000, 64)
-"""Cycles of a tile besides its terms: first loads, results; of a meeting of all blocks, and what
-parts of a sum cost besides. Terms that a part has at least."""
 
 
 def _bringing(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, Any]:
@@ -278,44 +273,3 @@ def all_tiles_of(real: Any, finish: Any) -> Any:
         collect(job, lie, shared, i0, j0, height, width)
 
     return tile
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How a product, or several of as many terms, is cut into items of work.
-
-    Attributes:
-        sizes: of the tiles of each.
-        parts: of the sum that are formed apart, of `span` terms each.
-        span: of whole stages.
-        time: cycles that it takes at a guess.
-    """
-
-    sizes: tuple[int, ...]
-    parts: int
-    span: int
-    time: float
-
-
-def cut(shapes: list[tuple[int, int]], length: int, real: Any, *, whole: bool = False) -> Cut:
-    """The cut that is done first where each multiprocessor takes one item at a time.
-
-    Args:
-        shapes: rows and columns of each product.
-        length: terms of their sums.
-        whole: in one part.
-
-    >>> cut([(32, 10)], 784, np.float32).parts > 1
-    True
-    """
-    tiles, found = TILES[real], []
-    for size in (SMALL, LARGE):
-        tile = tiles[size]
-        items = sum(tile.number(*shape) for shape in shapes)
-        most = min(PROCESSORS // max(items, 1), length // SHORTEST)
-        for parts in {1, 1 if whole else max(most, 1)}:
-            span = -(-length // (parts * tile.depth)) * tile.depth
-            rounds = -(-items * parts // PROCESSORS)
-            time = rounds * (FIXED + span * tile.cost) + (MEETING if parts > 1 else 0)
-            found.append(Cut((size,) * len(shapes), -(-length // span), span, time))
-    return min(found, key=lambda one: one.time)

@@ -1,4 +1,4 @@
-"""One step as a loop over its phases (`phases.py`), each of which is a kind of work and a meeting.
+"""One step as a loop over its phases (`program.py`), each of which is a kind of work and a meeting.
 
 Each layer's three products are phases of one kind, so that their code is there once.
 """
@@ -99,7 +99,7 @@ def form_of(real: Any) -> Any:
 
 @device
 def part_sum(scratch: Any, at: int, stride: int, parts: int) -> Any:
-    """The sum of an element's parts, in order; four loads wait for each other not."""
+    """The sum of an element's parts, in order; four loads at once."""
     total, k = scratch[at], 1
     while k + 4 <= parts:
         first = at + k * stride

@@ -7,7 +7,7 @@ import pytest
 
 from fastbp.kernels import reference
 from fastbp.kernels.cuda import linear, memory
-from fastbp.kernels.cuda.product import Cut
+from fastbp.kernels.cuda.cut import Cut
 from fastbp.kernels.cuda.tiles import LARGE, SMALL, TILES, WIDE
 
 SIDE = TILES[np.float32][SMALL].rows

@@ -431,6 +431,7 @@ def _cp(m: Machine, block: Block, one: Instruction, where: int, g: Array) -> Non
         raise RuntimeError(f"misaligned or outside of shared memory: {one.text}")
     if (count > size).any() or (source[count > 0] % size).any():
         raise RuntimeError(f"misaligned or too long: {one.text}")
+    block.watch.write(to, size, g, one.text)
     for i, t in enumerate(g):
         data = np.zeros(size, np.uint8)
         here = int(count[i])

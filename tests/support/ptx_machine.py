@@ -40,6 +40,46 @@ class Memory:
         return GLOBAL + start
 
 
+class Watch:
+    """Who wrote and read a block's shared memory since its threads last met, by words.
+
+    Two threads must not touch a word in between, unless both read it or write it by one
+    instruction.
+    """
+
+    MANY = -2
+
+    def __init__(self, size: int) -> None:
+        words = -(-size // 4)
+        self.meeting = 1
+        self.writer, self.wrote = np.full(words, -1), np.zeros(words, np.int64)
+        self.reader, self.looked = np.full(words, -1), np.zeros(words, np.int64)
+
+    def read(self, at: Array, size: int, g: Array, text: str) -> None:
+        """The threads g read so many bytes each."""
+        for word, thread in self._words(at, size, g):
+            if ((self.wrote[word] == self.meeting) & (self.writer[word] != thread)).any():
+                raise RuntimeError(f"read of what another thread may be writing: {text}")
+            again = (self.looked[word] == self.meeting) & (self.reader[word] != thread)
+            self.reader[word] = np.where(again, self.MANY, thread)
+            several = np.bincount(word, minlength=self.reader.size)[word] > 1
+            self.reader[word[several]] = self.MANY
+            self.looked[word] = self.meeting
+
+    def write(self, at: Array, size: int, g: Array, text: str) -> None:
+        """The threads g write so many bytes each."""
+        for word, thread in self._words(at, size, g):
+            wrote = (self.wrote[word] == self.meeting) & (self.writer[word] != thread)
+            looked = (self.looked[word] == self.meeting) & (self.reader[word] != thread)
+            if (wrote | looked).any():
+                raise RuntimeError(f"write to what another thread may be using: {text}")
+            self.writer[word], self.wrote[word] = thread, self.meeting
+
+    @staticmethod
+    def _words(at: Array, size: int, g: Array) -> Any:
+        return [(at // 4 + k, g) for k in range(max(1, size // 4))]
+
+
 class Block:
     """A block's threads: registers by function, places in the code, what they wait for."""
 
@@ -53,6 +93,7 @@ class Block:
         self.inside = [""] * 16
         self.waits = np.zeros(threads, np.bool_)  # at a barrier
         self.shared = np.zeros(machine.shared_size, np.uint8)
+        self.watch = Watch(machine.shared_size)
         self.local: dict[str, Array] = {}
         self.copies: list[list[list[Any]]] = [[[]] for _ in range(threads)]
         self.turn = True
@@ -69,6 +110,7 @@ class Block:
                     return did
                 if (self.waits == (self.at >= 0)).all():
                     self.waits[:] = False
+                    self.watch.meeting += 1
                     continue
                 raise RuntimeError("deadlock: some threads have ended, others wait for them")
             if not self._advance(ready):
@@ -124,6 +166,7 @@ class Machine:
         assert len(values) == len(function.params), (len(values), len(function.params))
         grid = [Block(self, index, threads) for index in range(blocks)]
         self.blocks = blocks
+        self.grid = grid
         for one in grid:
             one.at[:] = function.first
             for (name, size), value in zip(function.params.items(), values, strict=True):
@@ -228,6 +271,8 @@ class Machine:
             store = self._local(block, where, at, size)
             at = g * store.shape[1] + at
             store = store.reshape(-1)
+        elif store is block.shared:
+            block.watch.read(at, size, g, self.code[where].text)
         return store.view(kind)[at // size]
 
     def write(
@@ -239,6 +284,8 @@ class Machine:
             store = self._local(block, where, at, size)
             at = g * store.shape[1] + at
             store = store.reshape(-1)
+        elif store is block.shared:
+            block.watch.write(at, size, g, self.code[where].text)
         store.view(value.dtype)[at // size] = value
 
     def _local(self, block: Block, where: int, at: Array, size: int) -> Array:
