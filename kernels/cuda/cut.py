@@ -38,6 +38,7 @@ def cut(shapes: list[tuple[int, int]], length: int, real: Any, *, whole: bool = 
         length: terms of their sums.
         whole: in one part.
 
+    >>> import numpy as np
     >>> cut([(32, 10)], 784, np.float32).parts > 1
     True
     """

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from . import phases as P
-from .machine import bringing, device, fma, landing, meet, peek, seal, thread
+from .machine import bringing, device, fma, landing, like, meet, peek, seal, thread
 from .product import BACKWARD
 from .reduce import lanes_total
 from .team import divided
@@ -48,7 +48,7 @@ def direct_of(real: Any, finish: Any) -> Any:
         shared: Any, x: int, w: int, ldw: int, length: int, lane: int, lanes: int
     ) -> Any:
         """The sum of a lane's terms of an element of A W."""
-        total, count = peek(shared, x) - peek(shared, x), length - lane
+        total, count = like(peek(shared, x), 0.0), length - lane
         x, w, step = x + lane, w + lane * ldw, lanes * ldw
         while count > 3 * lanes:  # eight loads at once
             a, b = peek(shared, x), peek(shared, x + lanes)
@@ -67,7 +67,7 @@ def direct_of(real: Any, finish: Any) -> Any:
         shared: Any, x: int, w: int, length: int, lane: int, lanes: int, turned: int
     ) -> Any:
         """The same of dZ W^T: neighbours' terms lie in other banks, being in another order."""
-        total, k = peek(shared, x) - peek(shared, x), lane
+        total, k = like(peek(shared, x), 0.0), lane
         while k + 3 * lanes < length:
             i, j, n, o = (
                 k ^ turned, k + lanes ^ turned, k + 2 * lanes ^ turned, k + 3 * lanes ^ turned,

@@ -6,10 +6,13 @@ threads of a block call these together.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from .machine import apart, device, exchanged, meet, peek, poke, thread
 from .tiles import THREADS, WARP
+
+ROUNDS: Final = WARP.bit_length() - 1
+"""Of exchanges over a warp: so many that they are written out, one after the other."""
 
 
 @device
@@ -21,20 +24,18 @@ def larger(x: Any, y: Any) -> Any:
 @device
 def lanes_total(value: Any, lanes: int) -> Any:
     """The sum over so many neighbours (a power of two, at most a warp), for each of them."""
-    offset = 1
-    while offset < lanes:
-        value += exchanged(value, offset)
-        offset *= 2
+    for k in range(ROUNDS):
+        if lanes > 1 << k:
+            value += exchanged(value, 1 << k)
     return value
 
 
 @device
 def lanes_maximum(value: Any, lanes: int) -> Any:
     """The largest of so many neighbours, for each of them."""
-    offset = 1
-    while offset < lanes:
-        value = larger(value, exchanged(value, offset))
-        offset *= 2
+    for k in range(ROUNDS):
+        if lanes > 1 << k:
+            value = larger(value, exchanged(value, 1 << k))
     return value
 
 

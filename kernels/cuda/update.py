@@ -28,7 +28,7 @@ from ..tables import UPDATES
 from .arith import root
 from .doors import Door, grid_for
 from .machine import block, blocks, device, fma, kernel, like, thread
-from .team import U, four_at, pick
+from .team import four_at, put_four
 from .tiles import THREADS
 
 SHRINK = RATES
@@ -93,26 +93,28 @@ def squares_rule(code: int, g: Any, s: Any, x: Any, r: Any) -> tuple[Any, Any, A
 
 @device
 def updated(
-    code: int, w: Any, g: Any, s: Any, x: Any, r: Any, l2: Any, shrink: Any
+    code: int, w: Any, g: Any, s: Any, x: Any, r: Any, l2: float, shrink: Any
 ) -> tuple[Any, Any, Any]:
     """The parameter after one step, and its two state rows."""
-    d = fma(l2, w, g)
+    d, keep = fma(like(w, l2), w, g), like(w, shrink)
     if code == SGD:
-        return fma(r[0], d, shrink * w), s, x
+        return fma(r[0], d, keep * w), s, x
     if velocity(code):
         step, s = velocity_rule(code, d, s, r)
     else:
         step, s, x = squares_rule(code, d, s, x, r)
-    return fma(shrink, w, step), s, x
+    return fma(keep, w, step), s, x
 
 
 @device
 def clipped(g: Any, limit: float) -> Any:
     """g held in [-limit, limit]; NaN stays NaN. 0: no limit."""
-    high = like(g, limit)
-    if limit > 0 and g > high:
-        return high
-    return -high if limit > 0 and g < -high else g
+    if limit > 0:
+        high = like(g, limit)
+        if g > high:
+            return high
+        return -high if g < -high else g
+    return g
 
 
 @device
@@ -130,17 +132,15 @@ def update_four(
         s = four_at(state, at, count)
     if rows > 1:
         x = four_at(state, size + at, count)
-    for q in range(count):
-        old = pick(w, q)
-        new, first, second = updated(
-            code, old, clipped(pick(g, q), limit), pick(s, q), pick(x, q), r, like(old, l2),
-            like(old, shrink),
-        )  # fmt: skip
-        parameters[U(at + q)] = new
-        if rows > 0:
-            state[U(at + q)] = first
-        if rows > 1:
-            state[U(size + at + q)] = second
+    a = updated(code, w[0], clipped(g[0], limit), s[0], x[0], r, l2, shrink)
+    b = updated(code, w[1], clipped(g[1], limit), s[1], x[1], r, l2, shrink)
+    c = updated(code, w[2], clipped(g[2], limit), s[2], x[2], r, l2, shrink)
+    d = updated(code, w[3], clipped(g[3], limit), s[3], x[3], r, l2, shrink)
+    put_four(parameters, at, count, (a[0], b[0], c[0], d[0]))
+    if rows > 0:
+        put_four(state, at, count, (a[1], b[1], c[1], d[1]))
+    if rows > 1:
+        put_four(state, size + at, count, (a[2], b[2], c[2], d[2]))
 
 
 @kernel
