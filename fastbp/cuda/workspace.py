@@ -16,7 +16,7 @@ from ..kernels.cpu.learn import FIGURES
 from ..kernels.cuda import epoch as loop
 from ..kernels.cuda import memory, phases, slots
 from ..kernels.cuda.places import places
-from ..kernels.cuda.program import Program
+from ..kernels.cuda.program import Program, is_direct
 from ..kernels.cuda.shim import SIMULATED, cuda
 from ..kernels.cuda.update import STRIDE, constants
 from ..kernels.layout import BN_AFTER, LD, LayerSpec, O
@@ -36,7 +36,8 @@ KEPT: Final = 8
 """Lists of phases that are kept: of training, of measuring, of short batches."""
 LOW_UNITS: Final = 12 if SIMULATED else 64
 LOW_INPUTS: Final = 24 if SIMULATED else 256
-"""So do they with few rows in layers of at most so many units and inputs."""
+"""So do they with few rows in layers of at most so many units, and so many inputs or W in shared
+memory."""
 
 
 def processors() -> int:
@@ -196,7 +197,10 @@ class CardWorkspace:
             return 0
         tail = len(self.layers)
         for layer in reversed(self.layers):
-            if layer.batch_norm or layer.units > LOW_UNITS or layer.inputs > LOW_INPUTS:
+            shape = layer.inputs, layer.units
+            fits = all(is_direct(self.dtype.type, rows, *way) for way in (shape, shape[::-1]))
+            low = layer.units <= LOW_UNITS and (layer.inputs <= LOW_INPUTS or fits)
+            if layer.batch_norm or not low:
                 break
             tail -= 1
         return tail

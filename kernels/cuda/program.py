@@ -86,6 +86,13 @@ def _update(plan: Any, layer: int) -> dict[int, int]:
     }  # fmt: skip
 
 
+def is_direct(real: Any, rows: int, width: int, length: int) -> bool:
+    """Whether a block has few rows, and room for all of W: by the shape, for the bits' sake."""
+    line = 16 // np.dtype(real).itemsize
+    size = width * length + P.GRAIN * (length + line) + line
+    return rows <= P.GRAIN * PROCESSORS and size <= room(real)
+
+
 @dataclass
 class Program:
     """The phases of a step on batches of up to `rows` samples.
@@ -156,19 +163,11 @@ class Program:
             self.scratch = max(self.scratch, at + parts * stride)
         self._add(facts)
 
-    def _directly(self, width: int, length: int) -> bool:
-        """Whether a block has few rows, and room for all of W: by the shape, for the bits' sake.
-
-        Outputs alone are asked for by any number of rows, and do not depend on it.
-        """
-        few = self.mode != INFER and self.rows <= P.GRAIN * PROCESSORS
-        line = 16 // np.dtype(self.real).itemsize
-        return few and width * length + P.GRAIN * (length + line) + line <= room(self.real)
-
     def _of_rows(self, facts: dict[int, Any], alone: bool) -> int:
         """A product by rows of the batch, alone or not; its number of parts."""
         width, length = int(facts[P.WIDTH]), int(facts[P.LENGTH])
-        if alone and self._directly(width, length):
+        # Outputs alone are asked for by any number of rows, and do not depend on it.
+        if alone and self.mode != INFER and is_direct(self.real, self.rows, width, length):
             few = THREADS // (P.GRAIN * width) if P.GRAIN * width < THREADS else 1
             bits = min(few, length, WARP).bit_length() - 1
             self._product(facts, SMALL, 1, length, 0)
