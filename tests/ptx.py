@@ -28,6 +28,20 @@ import numpy as np
 PRODUCTS = {"linear", "weight", "inward"}
 
 
+def signature_of(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Numba's types of a kernel's arguments."""
+    from numba import typeof, types
+
+    return tuple(
+        typeof(a)
+        if isinstance(a, np.ndarray)
+        else types.int64
+        if isinstance(a, int | np.integer)
+        else types.float64
+        for a in args
+    )
+
+
 class Compiler:
     """Stands for a card: what would be launched is compiled."""
 
@@ -53,18 +67,11 @@ class Compiler:
 
     def compile(self, kernel: Any, args: tuple[Any, ...]) -> None:
         """One kernel for the types of these arguments."""
-        from numba import cuda, typeof, types
+        from numba import cuda, types
 
         if self.only and kernel.__name__ not in self.only:
             return
-        signature = tuple(
-            typeof(a)
-            if isinstance(a, np.ndarray)
-            else types.int64
-            if isinstance(a, int | np.integer)
-            else types.float64
-            for a in args
-        )
+        signature = signature_of(args)
         key = kernel.function.__module__, kernel.__name__, signature
         if key in self.seen:
             return

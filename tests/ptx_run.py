@@ -20,8 +20,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
-from ptx import nvvm_problem
-from ptx_machine import GLOBAL, Machine, Memory, Module
+from ptx import nvvm_problem, signature_of
+from ptx_instructions import GLOBAL
+from ptx_machine import Machine
+from ptx_memory import Memory
+from ptx_text import Module
 
 THREADS = 256
 PROCESSORS = 3
@@ -83,17 +86,10 @@ class Emulated:
 
     def launch(self, kernel: Any, blocks: int, args: tuple[Any, ...]) -> None:
         """Compile a kernel for its arguments, once, and run it."""
-        from numba import cuda, typeof, types
+        from numba import cuda, types
 
         plain = [np.asarray(a) if isinstance(a, np.ndarray) else a for a in args]
-        signature = tuple(
-            typeof(a)
-            if isinstance(a, np.ndarray)
-            else types.int64
-            if isinstance(a, int | np.integer)
-            else types.float64
-            for a in plain
-        )
+        signature = signature_of(tuple(plain))
         key = kernel.function, signature
         if key not in self.machines:
             ptx, _ = cuda.compile_ptx(kernel.function, signature, cc=(9, 0))
