@@ -69,6 +69,18 @@ def kept_on_disk() -> None:
     assert kept._cache_file.load("key") is None
 
 
+def launches_are_bounded() -> None:
+    """Blocks' numbers have 16 bits: of more tiles than that, blocks have several each."""
+    from fastbp.kernels.cuda.device import MOST_BLOCKS, Kernel
+
+    kernel, started = Kernel.__new__(Kernel), list[int]()
+    kernel._grids = {}
+    kernel._grid = lambda blocks: started.append(blocks) or (lambda *args: None)  # type: ignore[method-assign, func-returns-value]
+    for blocks in (1, MOST_BLOCKS, MOST_BLOCKS + 1, 10**6):
+        kernel.launch(blocks)
+    assert started == [1, MOST_BLOCKS]
+
+
 def cut_into_items() -> None:
     """Products are cut so that all of a card works, and parts of sums are all of the terms."""
     from fastbp.kernels.cuda.cut import cut
@@ -77,13 +89,13 @@ def cut_into_items() -> None:
     for real in (np.float32, np.float64):
         for rows, columns, length in (
             (32, 10, 784), (128, 128, 784), (256, 512, 784), (512, 2048, 2048), (512, 10, 2048),
-            (128, 128, 4096), (1, 1, 1),
+            (128, 128, 4096), (1, 1, 1), (3, 2, 0),
         ):  # fmt: skip
             made = cut([(rows, columns)], length, real)
             tile = TILES[real][made.sizes[0]]
             items = tile.number(rows, columns) * made.parts
             assert made.span % tile.depth == 0
-            assert (made.parts - 1) * made.span < length <= made.parts * made.span
+            assert (made.parts - 1) * made.span < max(length, 1) <= made.parts * made.span
             assert made.parts == 1 or items <= PROCESSORS
     assert cut([(32, 10)], 784, np.float32).parts > 8
     assert cut([(512, 2048)], 2048, np.float32).parts == 1
@@ -97,6 +109,7 @@ def main() -> int:
         print(error)
         return 77
     assert not SIMULATED
+    launches_are_bounded()
     launched = dry()
     import fastbp
     from fastbp import Dense

@@ -42,7 +42,7 @@ def cut(shapes: list[tuple[int, int]], length: int, real: Any, *, whole: bool = 
     >>> cut([(32, 10)], 784, np.float32).parts > 1
     True
     """
-    tiles, found = TILES[real], []
+    tiles, found, length = TILES[real], list[Cut](), max(length, 1)
     for size in (SMALL, LARGE):
         tile = tiles[size]
         items = sum(tile.number(*shape) for shape in shapes)

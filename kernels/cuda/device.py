@@ -24,6 +24,7 @@ SHARED: Final = 3
 I32: Final = ir.IntType(32)
 I64: Final = ir.IntType(64)
 MOST_BLOCKS: Final = 0xFFFF
+"""Of a launch: numbers of blocks have 16 bits, which says that no division has to mind a sign."""
 _names = itertools.count()
 
 
@@ -37,7 +38,11 @@ class Kernel:
         self._grids: dict[int, Any] = {}
 
     def launch(self, blocks: int, *args: Any) -> None:
-        """Start it on the default stream. It may not have ended when this returns."""
+        """Start it on the default stream. It may not have ended when this returns.
+
+        Of more blocks than `MOST_BLOCKS` those are started: kernels go on by the grid's size.
+        """
+        blocks = min(blocks, MOST_BLOCKS)
         grid = self._grids.get(blocks)
         if grid is None:
             grid = self._grids[blocks] = self._grid(int(blocks))

@@ -201,10 +201,11 @@ class Program:
         """dL/dZ of a layer, and of the one below; whether blocks have rows of it of their own."""
         pair, last = self._pair(layer), layer == len(self.plan) - 1
         row = self.plan[layer]
-        if not ((pair and row[BN] == BN_NONE) or (not last and _is_simple(row))):
+        settles = not ((pair and row[BN] == BN_NONE) or (not last and _is_simple(row)))
+        if settles:  # its last act is to meet, by all blocks where they share the rows
             self._add({P.KIND: P.SETTLE, P.LAYER: layer, P.ALONE: by_rows, P.PAIR: pair})
         alone = layer >= self.tail
-        if layer == 0 or not alone:
+        if (layer == 0 or not alone) and not (settles and not by_rows):
             self.phases[-1][P.MEET] = P.ALL
         if layer == 0:
             return False

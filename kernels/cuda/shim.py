@@ -26,6 +26,9 @@ __all__ = ["SIMULATED", "cuda", "implementation", "problem", "version"]
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """NUMBA_ENABLE_CUDASIM=1: memory is Numba's simulator's, threads are `simulated.py`'s."""
 
+LEAST = (8, 0)
+"""Compute capability: the first one with asynchronous copies and fragments of float64."""
+
 
 def implementation() -> str:
     """Which of them it is, for `fastbp info`."""
@@ -47,8 +50,17 @@ def problem() -> str:
     >>> isinstance(problem(), str)
     True
     """
-    if SIMULATED or cuda.is_available():
+    if SIMULATED:
         return ""
+    if cuda.is_available():
+        major, minor = cuda.get_current_device().compute_capability
+        if (major, minor) >= LEAST:
+            return ""
+        return (
+            f"the card has compute capability {major}.{minor}, and the kernels need "
+            f"{LEAST[0]}.{LEAST[1]} (Ampere, 2020) or later: another one may be chosen by "
+            "CUDA_VISIBLE_DEVICES"
+        )
     reason = _driver_error()
     if "library cannot be found" in reason or "libcuda" in reason:
         return (

@@ -172,7 +172,7 @@ def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, i
     lo(x) hi(y), which is off by 2^-21 |x y| at most: |lo| is at most 2^-11 of a number, so lo lo is
     2^-22, and either lo's last bit 2^-23. Their sum is exact but for the accumulator's truncation;
     so a stage has one of its own, which is added to the sums with correct rounding. A factor that
-    is not finite makes the result so.
+    is not finite, or within 2^-12 of the largest float32, makes the result so.
     """
     down, across = tile.fragments
     thread_rows = [[i * HEIGHT, i * HEIGHT + GROUPS] for i in range(down)]

@@ -5,7 +5,7 @@ have a part of the tile each, cut into fragments: what one instruction of the te
 HEIGHT x WIDTH results by TERMS terms. `slices` groups of warps have a share of the sum each, which
 are added up in order: so a tile is small, more of the card works on a small product, and no warp
 waits long for its own last sum. Which tile a product takes follows from its shape alone, so the
-bits do not depend on the card or on the number of blocks.
+bits do not depend on the number of blocks, or on how many multiprocessors a card has.
 """
 
 from __future__ import annotations

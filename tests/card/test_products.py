@@ -65,6 +65,14 @@ def test_within_the_bound_of_a_sum(dtype):
     assert (np.abs(found - exact) <= bound).all()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sums_of_no_terms_are_zero(dtype):
+    A, W, D = (np.ones(shape, dtype) for shape in ((3, 0), (0, 2), (3, 2)))
+    assert np.array_equal(linear.linear_forward(A, W, np.ones(2, dtype)), np.ones((3, 2)))
+    assert np.array_equal(linear.weight_gradient(D[:0], D[:0])[0], np.zeros((2, 2)))
+    assert np.array_equal(linear.input_gradient(A, np.ones((2, 0), dtype)), np.zeros((3, 2)))
+
+
 def test_padding_meets_no_nan():
     """Rows and columns beyond the edge are 0, not what lies there."""
     A, W = np.full((3, 5), np.nan, np.float32), np.ones((5, 3), np.float32)

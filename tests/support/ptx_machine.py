@@ -52,6 +52,8 @@ class Block:
                 if not self.waits.any():
                     return did
                 if (self.waits == (self.at >= 0)).all():
+                    if np.unique(self.at).size > 1:
+                        raise RuntimeError("threads of a block meet at different places")
                     self.waits[:] = False
                     self.watch.meeting += 1
                     continue
