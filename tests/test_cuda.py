@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +82,17 @@ def test_without_a_driver_one_line_says_so(python):
             ask()
     assert net.device == "cpu"
     assert net.to("cpu") is net
+
+
+@pytest.mark.parametrize("has,fits", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_a_card_too_old_for_the_kernels_is_refused(has, fits, monkeypatch):
+    from fastbp.kernels.cuda import shim
+
+    device = SimpleNamespace(compute_capability=has)
+    card = SimpleNamespace(is_available=lambda: True, get_current_device=lambda: device)
+    monkeypatch.setattr(shim, "cuda", card)
+    found = shim.problem()
+    assert found == "" if fits else "7.5, and the kernels need 8.0" in found
 
 
 def test_unknown_devices_are_refused():
