@@ -174,7 +174,7 @@ def measured(shapes: list[tuple[str, int, int, int]], beside: bool) -> list[dict
         product = Product(*shape)
         times = {name: product.ours(size) * 1e6 for size, name in SIZES.items()}
         made = cut([(product.rows, product.columns)], product.terms, np.float32, whole=True)
-        chosen = SIZES[made.sizes[0]]
+        chosen = SIZES[made.size]
         row: dict[str, Any] = {"product": shape[0], "shape": shape[1:], "us": times}
         row |= {"chosen": chosen, "tflops": product.flops / times[chosen] / 1e6}
         if beside:

@@ -92,7 +92,7 @@ def cut_into_items() -> None:
             (128, 128, 4096), (1, 1, 1), (3, 2, 0),
         ):  # fmt: skip
             made = cut([(rows, columns)], length, real)
-            tile = TILES[real][made.sizes[0]]
+            tile = TILES[real][made.size]
             items = tile.number(rows, columns) * made.parts
             assert made.span % tile.depth == 0
             assert (made.parts - 1) * made.span < max(length, 1) <= made.parts * made.span

@@ -119,7 +119,7 @@ def products() -> None:
         eps = np.finfo(dtype).eps
         for size, tile in enumerate(TILES[dtype]):
             for odd in (0, 3):
-                linear.cut = lambda *args, size=size, whole: Cut((size,), 1, 0, 0)
+                linear.cut = lambda *args, size=size, whole: Cut(size, 1, 0, 0)
                 n, m, k = tile.rows + 4 + odd, 2 * tile.depth + 8 - odd, tile.columns + 4 + odd
                 A, W, D = (
                     rng.standard_normal(shape).astype(dtype) for shape in ((n, m), (m, k), (n, k))

@@ -18,13 +18,13 @@ class Cut:
     """How a product, or several of as many terms, is cut into items of work.
 
     Attributes:
-        sizes: of the tiles of each.
+        size: of the tiles.
         parts: of the sum that are formed apart, of `span` terms each.
         span: of whole stages.
         time: cycles that it takes at a guess.
     """
 
-    sizes: tuple[int, ...]
+    size: int
     parts: int
     span: int
     time: float
@@ -51,5 +51,5 @@ def cut(shapes: list[tuple[int, int]], length: int, real: Any, *, whole: bool = 
             span = -(-length // (parts * tile.depth)) * tile.depth
             rounds = -(-items * parts // PROCESSORS)
             time = rounds * (FIXED + span * tile.cost) + (MEETING if parts > 1 else 0)
-            found.append(Cut((size,) * len(shapes), -(-length // span), span, time))
+            found.append(Cut(size, -(-length // span), span, time))
     return min(found, key=lambda one: one.time)

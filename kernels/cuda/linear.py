@@ -140,7 +140,7 @@ def _softmax(A: Any, rows: int, n: int) -> None:
 
 def _cut(real: Any, rows: int, columns: int, length: int) -> tuple[int, tuple[int, int, int]]:
     """Blocks of a product in one part, and the size, rows and columns of its tiles."""
-    size = cut([(rows, columns)], length, real, whole=True).sizes[0]
+    size = cut([(rows, columns)], length, real, whole=True).size
     tile = TILES[real][size]
     return max(1, tile.number(rows, columns)), (size, tile.rows, tile.columns)
 

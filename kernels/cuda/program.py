@@ -178,7 +178,7 @@ class Program:
             self._product(facts, size, 1, length, 0)
             return 1
         made = cut([(self.rows, width)], length, self.real)
-        self._product(facts, made.sizes[0], made.parts, made.span, 0)
+        self._product(facts, made.size, made.parts, made.span, 0)
         return made.parts
 
     def _forward(self, layer: int) -> bool:
@@ -219,28 +219,26 @@ class Program:
 
     def _updates(self) -> None:
         """All layers' gradients, and the step they make."""
-        shapes = [(int(row[M]), int(row[N])) for row in self.plan]
-        made = cut(shapes, self.rows, self.real)
-        sums, at = [], 0
-        for layer, (row, size) in enumerate(zip(self.plan, made.sizes, strict=True)):
+        made = cut([(int(row[M]), int(row[N])) for row in self.plan], self.rows, self.real)
+        sums, at = list[dict[int, Any]](), 0
+        for layer, row in enumerate(self.plan):
             facts = _update(self.plan, layer) | {P.LAYER: layer}
-            self._product(facts, size, made.parts, made.span, at)
-            columns = {
-                P.KIND: P.BIASES, P.LAYER: layer, P.A0: row[D], P.LDA: row[LD], P.WIDTH: row[N],
-                P.RESULT: row[B], P.RESULT_LD: row[N], P.PARTS: made.parts, P.SPAN: made.span,
-                P.STRIDE: row[N], P.HEIGHT: 1, P.WHICH: P.BIAS_SUM,
-            }  # fmt: skip
-            sums += [facts | {P.KIND: P.SUM}] if made.parts > 1 else []
-            at += made.parts * int(row[M] * row[N]) if made.parts > 1 else 0
+            self._product(facts, made.size, made.parts, made.span, at)
+            sums.append(facts | {P.KIND: P.SUM})
+            at += made.parts * int(facts[P.STRIDE])
             if row[B] >= 0:
-                columns[P.PART0] = at
-                self._add(columns)
-                sums += [columns | {P.KIND: P.SUM}] if made.parts > 1 else []
-                at += made.parts * int(row[N]) if made.parts > 1 else 0
+                facts = {
+                    P.KIND: P.BIASES, P.LAYER: layer, P.A0: row[D], P.LDA: row[LD], P.WIDTH: row[N],
+                    P.RESULT: row[B], P.RESULT_LD: row[N], P.PARTS: made.parts, P.SPAN: made.span,
+                    P.PART0: at, P.STRIDE: row[N], P.HEIGHT: 1, P.WHICH: P.BIAS_SUM,
+                }  # fmt: skip
+                self._add(facts)
+                sums.append(facts | {P.KIND: P.SUM})
+                at += made.parts * int(row[N])
             if row[GAMMA] >= 0:
                 self._add({P.KIND: P.NORM, P.LAYER: layer})
-        self.scratch = max(self.scratch, at)
-        if sums:
+        if made.parts > 1:
+            self.scratch = max(self.scratch, at)
             self.phases[-1][P.MEET] = P.ALL
             for one in sums:
                 self._add(one)

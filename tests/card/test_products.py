@@ -43,7 +43,7 @@ def test_exact_on_small_integers(n, m, k, dtype):
 @pytest.mark.parametrize("odd", [0, 3])  # 0: all that is read lies on 16 bytes
 def test_every_tile_in_every_product(odd, size, dtype, monkeypatch):
     tile = TILES[dtype][size]
-    monkeypatch.setattr(linear, "cut", lambda *args, whole: Cut((size,), 1, 0, 0))
+    monkeypatch.setattr(linear, "cut", lambda *args, whole: Cut(size, 1, 0, 0))
     n, m, k = 2 * tile.rows - odd, 3 * tile.depth - odd, tile.columns + 4 + odd
     rng = np.random.default_rng(1)
     A, W, D = (integers(rng, *s, dtype=dtype) for s in ((n, m), (m, k), (n, k)))
