@@ -28,6 +28,8 @@ from ptx_text import Module
 
 THREADS = 256
 PROCESSORS = 3
+NEAR = 1e-5
+"""Agreement of two orders of summation in float32 after six steps; a wrong term is off by 1e-2."""
 
 
 class There(np.ndarray):
@@ -52,7 +54,6 @@ class Emulated:
     def __init__(self) -> None:
         self.memory = Memory(1 << 28)
         self.machines: dict[Any, tuple[Machine, str]] = {}
-        self.launches = 0
 
     def install(self) -> None:
         """Put this in place of launches, memory and the card's own capability."""
@@ -105,7 +106,6 @@ class Emulated:
             else:
                 values.append(np.int64(a) if kind is types.int64 else np.float64(a))
         machine.launch(entry, int(blocks), THREADS, values)
-        self.launches += 1
 
 
 def products() -> None:
@@ -164,10 +164,10 @@ def training() -> None:
             fastbp.Trainer(net, rule, batch_size=20, progress=False).fit(X, y, epochs=2)
         off = np.abs(nets[0].parameters - nets[1].parameters).max()
         print(f"{name}: weights differ by {off:.1e}", flush=True)
-        assert off < 1e-4
+        assert off < NEAR
         off = np.abs(nets[0].forward(X) - nets[1].forward(X)).max()
         print(f"{name}: outputs differ by {off:.1e}", flush=True)
-        assert off < 1e-4
+        assert off < NEAR
 
 
 def executed(emulated: Emulated, text: str, steps: int) -> int:

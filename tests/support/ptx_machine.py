@@ -33,7 +33,6 @@ class Block:
         self.at = np.zeros(threads, np.int64)
         self.depth = np.zeros(threads, np.int64)
         self.stack = np.full((threads, 16), -1, np.int64)
-        self.inside = [""] * 16
         self.waits = np.zeros(threads, np.bool_)  # at a barrier
         self.shared = np.zeros(machine.shared_size, np.uint8)
         self.watch = Watch(machine.shared_size)
@@ -58,12 +57,11 @@ class Block:
                     self.watch.meeting += 1
                     continue
                 raise RuntimeError("deadlock: some threads have ended, others wait for them")
-            if not self._advance(ready):
-                return did
+            self._advance(ready)
             did = True
         return did
 
-    def _advance(self, ready: Array) -> bool:
+    def _advance(self, ready: Array) -> None:
         """One instruction of those threads that are deepest and furthest back."""
         held = np.zeros(self.threads, np.bool_)
         while True:
@@ -81,7 +79,7 @@ class Block:
                 if not group.size:
                     continue
             self.machine.execute(self, one, int(where), group)
-            return True
+            return
 
 
 class Machine:
