@@ -96,7 +96,7 @@ class Product:
     """One product's factors as they lie in training.
 
     Attributes:
-        A, ai, ak, B, bj, bk: factors and strides, as `kernels/cuda/product.py` has them.
+        A, B: factors as they lie in memory; of_a, of_b: whether their terms are neighbours.
     """
 
     what: str

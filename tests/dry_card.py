@@ -71,14 +71,14 @@ def kept_on_disk() -> None:
 
 def launches_are_bounded() -> None:
     """Blocks' numbers have 16 bits: of more tiles than that, blocks have several each."""
-    from fastbp.kernels.cuda.device import MOST_BLOCKS, Kernel
+    from fastbp.kernels.cuda.device import BLOCK_MASK, Kernel
 
     kernel, started = Kernel.__new__(Kernel), list[int]()
     kernel._grids = {}
     kernel._grid = lambda blocks: started.append(blocks) or (lambda *args: None)  # type: ignore[method-assign, func-returns-value]
-    for blocks in (1, MOST_BLOCKS, MOST_BLOCKS + 1, 10**6):
+    for blocks in (1, BLOCK_MASK, BLOCK_MASK + 1, 10**6):
         kernel.launch(blocks)
-    assert started == [1, MOST_BLOCKS]
+    assert started == [1, BLOCK_MASK]
 
 
 def cut_into_items() -> None:

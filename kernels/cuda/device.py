@@ -23,7 +23,7 @@ GLOBAL: Final = 1  # NVVM's address spaces
 SHARED: Final = 3
 I32: Final = ir.IntType(32)
 I64: Final = ir.IntType(64)
-MOST_BLOCKS: Final = 0xFFFF
+BLOCK_MASK: Final = 0xFFFF
 """Of a launch: numbers of blocks have 16 bits, which says that no division has to mind a sign."""
 _names = itertools.count()
 
@@ -40,9 +40,9 @@ class Kernel:
     def launch(self, blocks: int, *args: Any) -> None:
         """Start it on the default stream. It may not have ended when this returns.
 
-        Of more blocks than `MOST_BLOCKS` those are started: kernels go on by the grid's size.
+        Of more blocks than `BLOCK_MASK` those are started: kernels go on by the grid's size.
         """
-        blocks = min(blocks, MOST_BLOCKS)
+        blocks = min(blocks, BLOCK_MASK)
         grid = self._grids.get(blocks)
         if grid is None:
             grid = self._grids[blocks] = self._grid(int(blocks))
@@ -74,13 +74,13 @@ def thread() -> int:
 @device
 def block() -> int:
     """The block's number."""
-    return int64(cuda.blockIdx.x) & MOST_BLOCKS
+    return int64(cuda.blockIdx.x) & BLOCK_MASK
 
 
 @device
 def blocks() -> int:
     """How many blocks there are."""
-    return int64(cuda.gridDim.x) & MOST_BLOCKS
+    return int64(cuda.gridDim.x) & BLOCK_MASK
 
 
 @device

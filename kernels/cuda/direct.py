@@ -24,6 +24,47 @@ OF_ROW: Final = (THREADS // P.GRAIN).bit_length() - 1
 BANKS: Final = 32
 
 
+@device
+def along_columns(shared: Any, x: int, w: int, ldw: int, length: int, lane: int, lanes: int) -> Any:
+    """The sum of a lane's terms of an element of A W."""
+    total, count = like(peek(shared, x), 0.0), length - lane
+    x, w, step = x + lane, w + lane * ldw, lanes * ldw
+    while count > 3 * lanes:  # eight loads at once
+        a, b = peek(shared, x), peek(shared, x + lanes)
+        c, d = peek(shared, x + 2 * lanes), peek(shared, x + 3 * lanes)
+        e, f = peek(shared, w), peek(shared, w + step)
+        g, h = peek(shared, w + 2 * step), peek(shared, w + 3 * step)
+        total = fma(d, h, fma(c, g, fma(b, f, fma(a, e, total))))
+        x, w, count = x + 4 * lanes, w + 4 * step, count - 4 * lanes
+    while count > 0:
+        total = fma(peek(shared, x), peek(shared, w), total)
+        x, w, count = x + lanes, w + step, count - lanes
+    return total
+
+
+@device
+def along_rows(shared: Any, x: int, w: int, length: int, lane: int, lanes: int, turned: int) -> Any:
+    """The same of dZ W^T: neighbours' terms lie in other banks, being in another order."""
+    total, k = like(peek(shared, x), 0.0), lane
+    while k + 3 * lanes < length:
+        i, j, n, o = (
+            k ^ turned, k + lanes ^ turned, k + 2 * lanes ^ turned, k + 3 * lanes ^ turned,
+        )  # fmt: skip
+        a, b, c, d = (
+            peek(shared, x + i), peek(shared, x + j), peek(shared, x + n), peek(shared, x + o),
+        )  # fmt: skip
+        e, f, g, h = (
+            peek(shared, w + i), peek(shared, w + j), peek(shared, w + n), peek(shared, w + o),
+        )  # fmt: skip
+        total = fma(d, h, fma(c, g, fma(b, f, fma(a, e, total))))
+        k += 4 * lanes
+    while k < length:
+        i = k ^ turned
+        total = fma(peek(shared, x + i), peek(shared, w + i), total)
+        k += lanes
+    return total
+
+
 def direct_of(real: Any, finish: Any) -> Any:
     """`direct(...)` of one dtype; `finish(job, i, j, count, sums)` has the results."""
     size = 16 // np.dtype(real).itemsize
@@ -42,49 +83,6 @@ def direct_of(real: Any, finish: Any) -> Any:
             while e < count:
                 bring(shared, e, x, source + e, 0, 1, 1)
                 e += THREADS
-
-    @device
-    def along_columns(
-        shared: Any, x: int, w: int, ldw: int, length: int, lane: int, lanes: int
-    ) -> Any:
-        """The sum of a lane's terms of an element of A W."""
-        total, count = like(peek(shared, x), 0.0), length - lane
-        x, w, step = x + lane, w + lane * ldw, lanes * ldw
-        while count > 3 * lanes:  # eight loads at once
-            a, b = peek(shared, x), peek(shared, x + lanes)
-            c, d = peek(shared, x + 2 * lanes), peek(shared, x + 3 * lanes)
-            e, f = peek(shared, w), peek(shared, w + step)
-            g, h = peek(shared, w + 2 * step), peek(shared, w + 3 * step)
-            total = fma(d, h, fma(c, g, fma(b, f, fma(a, e, total))))
-            x, w, count = x + 4 * lanes, w + 4 * step, count - 4 * lanes
-        while count > 0:
-            total = fma(peek(shared, x), peek(shared, w), total)
-            x, w, count = x + lanes, w + step, count - lanes
-        return total
-
-    @device
-    def along_rows(
-        shared: Any, x: int, w: int, length: int, lane: int, lanes: int, turned: int
-    ) -> Any:
-        """The same of dZ W^T: neighbours' terms lie in other banks, being in another order."""
-        total, k = like(peek(shared, x), 0.0), lane
-        while k + 3 * lanes < length:
-            i, j, n, o = (
-                k ^ turned, k + lanes ^ turned, k + 2 * lanes ^ turned, k + 3 * lanes ^ turned,
-            )  # fmt: skip
-            a, b, c, d = (
-                peek(shared, x + i), peek(shared, x + j), peek(shared, x + n), peek(shared, x + o),
-            )  # fmt: skip
-            e, f, g, h = (
-                peek(shared, w + i), peek(shared, w + j), peek(shared, w + n), peek(shared, w + o),
-            )  # fmt: skip
-            total = fma(d, h, fma(c, g, fma(b, f, fma(a, e, total))))
-            k += 4 * lanes
-        while k < length:
-            i = k ^ turned
-            total = fma(peek(shared, x + i), peek(shared, w + i), total)
-            k += lanes
-        return total
 
     @device
     def direct(

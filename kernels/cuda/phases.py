@@ -15,8 +15,8 @@ from .shim import SIMULATED
 and softmax of a layer; losses; outputs written; dL/dZ where it does not follow from each element;
 the batch's loss judged; gradients of biases; the step of gamma and beta; the next batch fetched by
 blocks without rows."""
-BIAS_SUM: Final = 3
-"""What a SUM adds up besides the three products: a bias's gradient."""
+BIAS_SUM, PARTIAL = 3, 4
+"""Besides the three products: a bias's gradient, which a SUM adds up; a part of a sum, put aside."""
 NOBODY, OWN, ALL = range(3)
 """Who meets after a phase: nobody, each block's threads, all blocks."""
 # Entries of a phase (int64). WHICH product (or what a SUM adds up). Its first factor is at A0

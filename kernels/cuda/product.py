@@ -38,7 +38,7 @@ LAYOUTS: Final = ((True, False), (True, True), (False, False))
 
 
 def _bringing(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, Any]:
-    """`place_of(vectors)` and `bring(...)` of one factor: 16 bytes at a time, or an element.
+    """`place(vectors)` and `bring(...)` of one factor: 16 bytes at a time, or an element.
 
     A thread has `first` on the index whose elements are neighbours, `second` and every `gap`-th
     from there on the other.

@@ -22,16 +22,13 @@ from .product import BACKWARD, FORWARD, UPDATE, all_tiles_of
 from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
 
-PARTIAL = 4
-"""What becomes of elements of a part of a sum: they are put aside. Else: as the phase's WHICH."""
-
 
 @device
 def finish(job: Any, i: int, j: int, count: int, sums: Any) -> None:
     """What becomes of up to four neighbours in a row of a phase's product."""
     what, facts, told, aside = job
     net, address, gradient, how, numbers, fused, scratch = told
-    if what == PARTIAL:
+    if what == P.PARTIAL:
         put_four(scratch, aside + i * facts[1] + j, count, sums)
     elif what == FORWARD:
         forward_finish(net, facts, address, i, j, count, sums)
@@ -87,7 +84,7 @@ def form_of(real: Any) -> Any:
             aside = peek(window, at + P.PART0) + part * peek(window, at + P.STRIDE)
             tile(
                 which, peek(window, at + P.SIZE),
-                (PARTIAL if parts > 1 else which, P.facts_of(window, at), told, aside),
+                (P.PARTIAL if parts > 1 else which, P.facts_of(window, at), told, aside),
                 arena, a0, lda, peek(window, at + P.A_VECTORS) != 0,
                 arena if which == UPDATE else parameters, b0, ldb,
                 peek(window, at + P.B_VECTORS) != 0, i0, j0, hi, width, terms, shared,
