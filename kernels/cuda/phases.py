@@ -16,7 +16,7 @@ and softmax of a layer; losses; outputs written; dL/dZ where it does not follow 
 the batch's loss judged; gradients of biases; the step of gamma and beta; the next batch fetched by
 blocks without rows."""
 BIAS_SUM, PARTIAL = 3, 4
-"""Besides the three products: a bias's gradient, which a SUM adds up; a part of a sum, put aside."""
+"""Besides the three products: a bias's gradient, which a SUM adds up; a part of a sum."""
 NOBODY, OWN, ALL = range(3)
 """Who meets after a phase: nobody, each block's threads, all blocks."""
 # Entries of a phase (int64). WHICH product (or what a SUM adds up). Its first factor is at A0
