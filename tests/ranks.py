@@ -1,6 +1,8 @@
 """What the tests run on several ranks; alone, it is the one process to compare with.
 
 mpiexec -n 2 python tests/ranks.py same DIRECTORY      every recipe; rank r writes r.npz
+mpiexec -n 2 python tests/ranks.py apart DIRECTORY     a few recipes, as over several hosts
+mpiexec -n 2 python tests/ranks.py threads DIRECTORY   a few recipes, two threads a rank
 mpiexec -n 2 python tests/ranks.py stream DIRECTORY    a stream for each rank
 mpiexec -n 2 python tests/ranks.py MISHAP DIRECTORY    see `mishap`
 """
@@ -11,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +69,15 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def train(name: str, dtype: str, distributed: str | None) -> dict[str, Any]:
+FEW = ("plain", "all", "after")
+
+
+def train(
+    name: str, dtype: str, distributed: str | None, n_threads: int | None = None
+) -> dict[str, Any]:
     """The end of a recipe's training: numbers by name."""
     fields, options, fitted = RECIPES[name]
+    options = {**options, "n_threads": n_threads}
     reduction = fields.get("reduction", "mean")
     fields = {key: value for key, value in fields.items() if key != "reduction"}
     net = network(dtype, reduction=reduction, **fields)
@@ -87,12 +96,12 @@ def train(name: str, dtype: str, distributed: str | None) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def same(directory: Path) -> None:
-    """Every recipe in both dtypes."""
+def same(directory: Path, names: Iterable[str] = RECIPES, n_threads: int | None = None) -> None:
+    """These recipes in both dtypes."""
     found = {}
     for dtype in ("float32", "float64"):
-        for name in RECIPES:
-            for key, value in train(name, dtype, "mpi").items():
+        for name in names:
+            for key, value in train(name, dtype, "mpi", n_threads).items():
                 found[f"{name} {dtype} {key}"] = value
     np.savez(directory / f"{RANK}.npz", **found)
 
@@ -203,6 +212,13 @@ if __name__ == "__main__":
     case, place = sys.argv[1], Path(sys.argv[2])
     if case == "same":
         same(place)
+    elif case == "apart":
+        from fastbp.distributed import world
+
+        world().one_host = False  # as far as the gradient's sum goes
+        same(place, FEW)
+    elif case == "threads":
+        same(place, FEW, n_threads=2)
     elif case == "stream":
         stream(place)
     else:

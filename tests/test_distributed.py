@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 
 import fastbp
 from fastbp.bench.scaling import launcher
-from fastbp.distributed import sentinel
+from fastbp.distributed import sentinel, shared
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 MPIEXEC = launcher()
@@ -76,6 +77,31 @@ def test_the_same_ranks_twice_give_the_same_bits_on_each(twice: list[list[dict[s
         for name, numbers in first.items():
             if "seconds" not in name:
                 assert (numbers == other[name]).all(), name
+
+
+@pytest.mark.parametrize("how", ["apart", "threads"])
+def test_the_sum_of_two_has_the_same_bits_by_whatever_way(
+    how: str, twice: list[list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    """By MPI's sum instead of shared memory, and on two threads a rank: a + b is b + a."""
+    status, said = launched(how, tmp_path)
+    assert status == 0, said
+    for rank in range(2):
+        for name, numbers in np.load(tmp_path / f"{rank}.npz").items():
+            assert (numbers == twice[0][rank][name]).all(), name
+
+
+def test_memory_is_shared_where_there_is_twice_the_room(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Three vectors of 1,001 float32, a page and one to begin on a page: 24,576 bytes."""
+    monkeypatch.setattr(shared, "_FILES", tmp_path)
+    for room, enough in ((2 * 24_576, True), (2 * 24_576 - 1, False)):
+        found = SimpleNamespace(f_bavail=room, f_frsize=1)
+        monkeypatch.setattr(shared, "os", SimpleNamespace(statvfs=lambda _, found=found: found))
+        assert shared.fits(1_001, "float32", ranks=2) is enough
+    monkeypatch.setattr(shared, "_FILES", tmp_path / "none")
+    assert shared.fits(10**12, "float32", ranks=2)
 
 
 # How far rounding may take the numbers: entries are sums over the batch in another order, and each

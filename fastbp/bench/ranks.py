@@ -1,9 +1,9 @@
-"""A rank that times training steps of a shape, and what MPI's sums cost; rank 0 prints JSON.
+"""A rank that times training steps of a shape, and the sums over the ranks; rank 0 prints JSON.
 
     mpiexec -n 2 python -m fastbp.bench.ranks 784-128-10:128 --threads 1
 
-The reply: {"ranks", "threads", "us" of a step, "sum_us" of one Allreduce as large as the flat
-gradient, "call_us" of one as large as nothing}. Each is the least of a few.
+The reply: {"ranks", "threads", "us" of a step, "sum_us" of the flat gradient's sum, "call_us" of a
+sum of nothing}. Each is the least of a few.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy as np
 
 import fastbp
 
+from ..engine import aligned
+from ..kernels.cpu.barrier import SYNC_SIZE
+from ..kernels.cpu.ranks import over_ranks
 from .shapes import EPOCHS, make_task, network_of, parse
 
 REPEATS = 5
@@ -43,14 +47,23 @@ def least(run: Callable[[], Any], times: int) -> float:
     return min(found) * 1e6
 
 
-def sums(comm: Any, mpi: Any, size: int) -> float:
-    """Microseconds of one Allreduce of so many float32."""
-    numbers = np.zeros(size, np.float32)
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def add_up(world: Any, plan: Any, gradient: Any, sync: Any, count: int) -> None:
+    """Sum the ranks' gradients so many times, as a training step does."""
+    for _ in range(count):
+        over_ranks(0, 1, world, plan, gradient, 0.0, False, sync)
+
+
+def sums(world: Any, size: int) -> float:
+    """Microseconds of one sum of so many float32 over the ranks, of one thread each."""
+    if world.size == 1:
+        return 0.0
+    gradient, vector = world.gradient(size + 1, np.float32)
+    plan, sync = np.zeros((0, 1), np.int64), aligned(SYNC_SIZE, np.int64)
     count = max(3, min(2000, 20_000_000 // size))
 
     def several() -> None:
-        for _ in range(count):
-            comm.Allreduce(mpi.IN_PLACE, numbers)
+        add_up(vector, plan, gradient, sync, count)
 
     several()
     return least(several, REPEATS) / count
@@ -70,7 +83,8 @@ def main() -> None:
     world = trainer._world
     size = trainer.network.parameters.size
     found = {"ranks": world.size, "threads": options.threads, "us": us / (EPOCHS * shape.steps)}
-    found["sum_us"], found["call_us"] = (sums(world.comm, world.mpi, n) for n in (size, 1))
+    with world.fitting():
+        found["sum_us"], found["call_us"] = (sums(world, n) for n in (size, 1))
     if world.leads:
         print(json.dumps(found))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..engine import Array
+from ..engine import Array, aligned
 from ..errors import shown
 from ..extras import require
 from ..kernels.cpu import ranks as kernel
@@ -24,6 +24,7 @@ from ..ranks import Alone, RankError
 from ..run import BadRowError, DivergenceError
 from ..threads import at_most, available_cores
 from .lifeline import Lifeline
+from .shared import Shared, fits
 
 _AGREED = "_fastbp_agreed"  # mark of an error that every rank raises
 
@@ -44,8 +45,9 @@ class World(Alone):
         self.cores = self._cores(near)
         self.interrupted = False
         self._depth = 0
-        one_host = bool(self.comm.allreduce(near.Get_size() == self.size, op=mpi.LAND))
-        self.lifeline = Lifeline(self.comm, one_host) if self.size > 1 else None
+        self.one_host = bool(self.comm.allreduce(near.Get_size() == self.size, op=mpi.LAND))
+        self.lifeline = Lifeline(self.comm, self.one_host) if self.size > 1 else None
+        self._shared: dict[tuple[int, int], Shared] = {}
         near.Free()
 
     def _cores(self, near: Any) -> int:
@@ -66,12 +68,26 @@ class World(Alone):
         kind = mpi.FLOAT if np.dtype(dtype).itemsize == 4 else mpi.DOUBLE
         library = ctypes.CDLL(mpi.__file__)  # finds what it is linked with: the MPI in use
         numbers[kernel.RANK], numbers[kernel.RANKS] = self.rank, self.size
-        address = ctypes.cast(library.MPI_Allreduce, ctypes.c_void_p).value
-        numbers[kernel.ADDRESS], numbers[kernel.IN_PLACE] = address, int(mpi.IN_PLACE)
+        for place, name in ((kernel.ALLREDUCE, "MPI_Allreduce"), (kernel.BARRIER, "MPI_Barrier")):
+            numbers[place] = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        numbers[kernel.IN_PLACE] = int(mpi.IN_PLACE)
         handles = (kind, mpi.SUM, self.comm)
         bits = np.array([mpi._handleof(one) for one in handles], np.uint64)
         numbers[[kernel.TYPE, kernel.SUM, kernel.COMM]] = bits.view(np.int64)
         return numbers
+
+    def gradient(self, size: int, dtype: Any) -> tuple[Array, Array]:
+        """Room for this rank's gradient until the fit ends, and the `vector` that goes with it.
+
+        All ranks reach it, where they are on one machine and that has the room.
+        """
+        vector = self.vector(dtype)
+        if not (self.one_host and self.of_first(fits(size, dtype, self.size))):
+            return aligned(size, dtype), vector
+        known = size, np.dtype(dtype).itemsize  # by an earlier start of the same fit
+        if known not in self._shared:
+            self._shared[known] = Shared(self.mpi, self.comm, size, dtype)
+        return self._shared[known].gradient, self._shared[known].tell(vector)
 
     # --- agreeing ------------------------------------------------------------------------------
 
@@ -162,6 +178,9 @@ class World(Alone):
                     if not is_agreed(error):
                         self._end(error)
                     raise
+                finally:
+                    while self._shared:
+                        self._shared.popitem()[1].free()
         finally:
             self._depth = 0
             if main:
@@ -191,7 +210,7 @@ class World(Alone):
         code = int(vector[kernel.ERROR])
         if code:
             what = self.mpi.Get_error_string(code)
-            raise RankError(f"MPI_Allreduce failed on rank {self.rank}: {what}")
+            raise RankError(f"a sum over the ranks failed on rank {self.rank}: {what}")
 
     def _end(self, error: BaseException) -> None:
         """Say what happened on this rank, and end all of them."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..engine import Array, Batch, Recipe, aligned
+from ..engine import Array, Batch, Recipe
 from ..kernels.cpu import epoch as loop
 from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
 from ..kernels.cpu.ranks import FIRST, LAST
@@ -32,10 +32,10 @@ class Together(Run):
     def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
         assert isinstance(trainer._world, World)
         self.world = trainer._world
-        self.vector = self.world.vector(trainer.network.dtype)
         super()._begin(trainer, held, rules)
         # One element more: what the ranks say of their losses goes with the gradient.
-        self.gradient = aligned(self.net.parameters.size + 1, self.net.dtype)
+        size = self.net.parameters.size + 1
+        self.gradient, self.vector = self.world.gradient(size, self.net.dtype)
         self._summed = np.zeros(loop.RESULTS)
         if not self.world.leads:
             self.progress = False

@@ -25,7 +25,7 @@ from .bodies import (
 from .jit import inline, serial
 from .memory import address, flush_denormals, restore_mode, segment, window
 from .prefetch import prefetch
-from .ranks import RANKS, own_rows, sum_gradient
+from .ranks import RANKS, over_ranks, own_rows
 from .samples import ask_for, copy_row, finite_row, unpack_row
 from .shares import FLAT, row_of, share
 from .table import loop, reached
@@ -132,11 +132,13 @@ def run_steps(
             blocks = square_blocks(t, T, plan, parameters, partial)
         barrier(sync, T)
         loss = ordered_sum(losses, rows)
-        together = world[RANKS] > 1
+        together, total = world[RANKS] > 1, gradient
         if together:
             own = segment(parameters, 0, parameters.size if train and T > 1 else 0)
             whole_gradient(t, T, rows, plan, gradient, arena, scratch, own)
-            loss += over_ranks(t, T, world, plan, gradient, loss, sync)
+            clipped = factors[CLIP_VALUE] > 0 or factors[CLIP_NORM] > 0
+            total, failed = over_ranks(t, T, world, plan, gradient, loss, clipped, sync)
+            loss += failed
         if t == 0:
             results[LAST_LOSS] = loss * scale
         if train and settings[HEEDLESS] == 0 and not np.isfinite(loss):
@@ -147,7 +149,7 @@ def run_steps(
         if train:
             improve(
                 t, T, s, steps, rows, whole, plan, reals, settings, factors, rates[s], parameters,
-                gradient, state, running, arena, masks, figures, partial, scratch, sync, scale,
+                total, state, running, arena, masks, figures, partial, scratch, sync, scale,
                 together,
             )  # fmt: skip
         elif settings[MODE] == GRADIENT:
@@ -168,18 +170,6 @@ ARGUMENTS: Final = {
 }  # fmt: skip
 """What `run_steps` takes behind t and T, and the letters of their types (`table.py`)."""
 loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
-
-
-@inline
-def over_ranks(
-    t: int, T: int, world: Any, plan: Any, gradient: Any, loss: float, sync: Any
-) -> float:  # fmt: skip
-    """What the threads have formed becomes the gradient of all ranks; `sum_gradient`'s flag."""
-    barrier(sync, T)
-    if t == 0:
-        sum_gradient(world, plan, gradient, loss)
-    barrier(sync, T)
-    return gradient[gradient.size - 1]
 
 
 @inline

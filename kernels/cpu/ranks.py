@@ -1,11 +1,15 @@
 """Sums over the processes (ranks) that train one network together, made by MPI's own C function.
 
 Each rank takes its rows of every batch, as each thread takes its share of a rank's. What the rows
-of a batch add up to is summed over the ranks in place: the flat gradient at the end of a step, and
-the statistics of batch norm on the way. The compiled loop calls `MPI_Allreduce` by its address,
+of a batch add up to is summed over the ranks: the flat gradient at the end of a step, and the
+statistics of batch norm on the way. The compiled loop calls MPI's functions by their addresses,
 from its thread 0, so no step goes back to Python.
 
-`world` is an int64 vector that holds who this rank is, and the call. Whoever fills it knows MPI
+The gradient is summed by `MPI_Allreduce`, in place; or, where all ranks reach each other's memory
+(MPI's shared windows), by all threads of all ranks, each its share of the elements: two meetings
+of the ranks, and no copies.
+
+`world` is an int64 vector that holds who this rank is, and the calls. Whoever fills it knows MPI
 (`fastbp.distributed`); here are numbers alone. Of one rank on its own it is `ALONE`.
 """
 
@@ -19,50 +23,79 @@ from numba import types
 from numba.extending import intrinsic
 
 from ..layout import BETA, BN, BN_NONE, GAMMA, MEAN, NOUGHT, VARIANCE, N
+from .barrier import barrier
 from .jit import JIT_DISABLED, inline
-from .memory import segment
-from .shares import row_of, share
+from .memory import own_vector, segment
+from .shares import FLAT, row_of, share
 
-(RANK, RANKS, ADDRESS, IN_PLACE, TYPE, SUM, COMM, FIRST, LAST, ERROR) = range(10)
+(
+    RANK, RANKS, ALLREDUCE, IN_PLACE, TYPE, SUM, COMM, FIRST, LAST, ERROR, BARRIER, TOTAL,
+) = range(12)  # fmt: skip
 """FIRST, LAST: the rank's rows of every batch, where they are not an even share: from FIRST up to
-LAST. ERROR: what MPI returned where it was no success."""
+LAST. ERROR: what MPI returned where it was no success. TOTAL: where the vector that the ranks sum
+their gradients into lies, 0 where they share no memory; its size follows, and then, likewise, the
+gradient of each rank."""
+
+VECTOR: Final = 2
+"""Numbers of a shared vector: its address and its size."""
 
 MOST: Final = 1 << 30
 """Elements of one call, whose count is an int of 32 bits."""
 
-ALONE: Final = np.array([0, 1, 0, 0, 0, 0, 0, 0, -1, 0])
+ALONE: Final = np.array([0, 1, 0, 0, 0, 0, 0, 0, -1, 0, 0, 0])
 
 GRAIN: Final = 4
 """Rows of a batch are cut at multiples of this, as between threads."""
 
 
+def _call(builder: Any, address: Any, arguments: list[Any]) -> Any:
+    """What the C function at an address returns, an int."""
+    # Handles are ints in some MPIs and pointers in others: as a register they are the same.
+    kind = ir.FunctionType(ir.IntType(32), [argument.type for argument in arguments])
+    code = builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
+    return builder.sext(code, ir.IntType(64))
+
+
+def _numbers(context: Any, builder: Any, kind: Any, world: Any, places: tuple[int, ...]) -> Any:
+    i64 = ir.IntType(64)
+    data = context.make_array(kind)(context, builder, world).data
+    return [builder.load(builder.gep(data, [i64(place)])) for place in places]
+
+
 @intrinsic
 def _allreduce(typingctx: Any, world: Any, array: Any, at: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        i32, i64 = ir.IntType(32), ir.IntType(64)
-        numbers = context.make_array(sig.args[0])(context, builder, args[0]).data
-        given = [
-            builder.load(builder.gep(numbers, [i64(place)]))
-            for place in (ADDRESS, IN_PLACE, TYPE, SUM, COMM)
-        ]
+        places = (ALLREDUCE, IN_PLACE, TYPE, SUM, COMM)
+        function, in_place, *handles = _numbers(context, builder, sig.args[0], args[0], places)
         data = context.make_array(sig.args[1])(context, builder, args[1]).data
-        start = builder.ptrtoint(builder.gep(data, [args[2]]), i64)
-        # Handles are ints in some MPIs and pointers in others: as a register they are the same.
-        kind = ir.FunctionType(i32, [i64, i64, i32, i64, i64, i64])
-        function = builder.inttoptr(given[0], kind.as_pointer())
-        size = builder.trunc(args[3], i32)
-        code = builder.call(function, [given[1], start, size, *given[2:]])
-        return builder.sext(code, i64)
+        start = builder.ptrtoint(builder.gep(data, [args[2]]), ir.IntType(64))
+        size = builder.trunc(args[3], ir.IntType(32))
+        return _call(builder, function, [in_place, start, size, *handles])
 
     return types.int64(world, array, types.intp, types.intp), codegen
 
 
-def _allreduce_python(world: Any, array: Any, at: int, count: int) -> int:
+@intrinsic
+def _all_here(typingctx: Any, world: Any) -> Any:
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        function, comm = _numbers(context, builder, sig.args[0], args[0], (BARRIER, COMM))
+        builder.fence("seq_cst")
+        code = _call(builder, function, [comm])
+        builder.fence("seq_cst")
+        return code
+
+    return types.int64(world), codegen
+
+
+def _python(*args: Any) -> int:
     raise NotImplementedError("ranks share batches in compiled code only")
 
 
-allreduce: Any = _allreduce_python if JIT_DISABLED else _allreduce
+allreduce: Any = _python if JIT_DISABLED else _allreduce
 """`allreduce(world, array, at, count)`: array[at:at + count] becomes its sum over the ranks."""
+
+all_here: Any = _python if JIT_DISABLED else _all_here
+"""`all_here(world)`: return when all ranks have called it, and see what they wrote before."""
 
 
 @inline
@@ -103,13 +136,55 @@ def pool_statistics(world: Any, arena: Any, at: int, n: int, rows: int, whole: i
 
 
 @inline
-def sum_gradient(world: Any, plan: Any, gradient: Any, loss: float) -> float:
-    """The gradient becomes that of the whole batch. Returns 0, or NaN where a rank's loss is not
-    finite: then all ranks stop at this step.
+def over_ranks(
+    t: int, T: int, world: Any, plan: Any, gradient: Any, loss: float, clipped: bool, sync: Any
+) -> Any:  # fmt: skip
+    """The vector that holds the gradient of all ranks; each thread has formed its part of its own.
 
-    The gradient's last element, beyond those of the parameters, travels along for that. Those of
-    gamma and beta are the whole batch's already, as the backward pass needed them; they are taken
-    from rank 0.
+    With it, 0, or NaN where a rank's loss is not finite: then all ranks stop at this step. The
+    gradient's last element, beyond those of the parameters, travels along for that.
+
+    clipped: the caller will change what it gets.
+    """
+    barrier(sync, T)
+    if t == 0:
+        leave_to_first(world, plan, gradient)
+        flag = segment(gradient, gradient.size - 1, 1)
+        flag[0] = 0 if np.isfinite(loss) else np.nan
+        if world[TOTAL] == 0:
+            add_up(world, gradient, 0, gradient.size)
+        else:
+            meet(world)
+        if world[ERROR] != 0:
+            flag[0] = np.nan
+    barrier(sync, T)
+    if world[TOTAL] == 0:
+        return gradient, gradient[gradient.size - 1]
+    total = own_vector(world, TOTAL, gradient)
+    last = gradient.size - 1
+    failed = gradient[last]
+    for rank in range(world[RANKS]):
+        failed += own_vector(world, TOTAL + VECTOR * (rank + 1), gradient)[last]
+    add_share(t, T, world, total, last)
+    barrier(sync, T)
+    if t == 0:
+        meet(world)
+    barrier(sync, T)
+    if not clipped:
+        return total, failed
+    lo, hi = share(last, FLAT, t, T)
+    mine, whole = segment(gradient, lo, hi - lo), segment(total, lo, hi - lo)
+    for i in range(hi - lo):
+        mine[i] = whole[i]
+    barrier(sync, T)
+    return gradient, failed
+
+
+@inline
+def leave_to_first(world: Any, plan: Any, gradient: Any) -> None:
+    """Gradients of gamma and beta count on rank 0 alone; the others' become 0.
+
+    They are the whole batch's already, as the backward pass needed them.
     """
     if world[RANK] > 0:
         for layer in range(plan.shape[0]):
@@ -119,9 +194,32 @@ def sum_gradient(world: Any, plan: Any, gradient: Any, loss: float) -> float:
                     ready = segment(gradient, at, p[N])
                     for j in range(p[N]):
                         ready[j] = 0
-    flag = segment(gradient, gradient.size - 1, 1)
-    flag[0] = 0 if np.isfinite(loss) else np.nan
-    add_up(world, gradient, 0, gradient.size)
-    if world[ERROR] != 0:
-        flag[0] = np.nan
-    return flag[0]
+
+
+@inline
+def meet(world: Any) -> None:
+    """Wait for all ranks; by one thread of each."""
+    code = all_here(world)
+    if code != 0:
+        world[ERROR] = code
+
+
+@inline
+def add_share(t: int, T: int, world: Any, total: Any, size: int) -> None:
+    """total[:size] becomes the sum of the ranks' gradients, in their order.
+
+    Of it this thread forms its share of this rank's share, in blocks that stay in an L1.
+    """
+    first, last = share(size, FLAT, world[RANK], world[RANKS])
+    lo, hi = share(last - first, FLAT, t, T)
+    for start in range(first + lo, first + hi, FLAT):
+        count = min(FLAT, first + hi - start)
+        block = segment(total, start, count)
+        one = segment(own_vector(world, TOTAL + VECTOR, total), start, count)
+        two = segment(own_vector(world, TOTAL + 2 * VECTOR, total), start, count)
+        for i in range(count):
+            block[i] = one[i] + two[i]
+        for rank in range(2, world[RANKS]):
+            more = segment(own_vector(world, TOTAL + VECTOR * (rank + 1), total), start, count)
+            for i in range(count):
+                block[i] += more[i]
