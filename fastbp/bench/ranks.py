@@ -47,7 +47,7 @@ def least(run: Callable[[], Any], times: int) -> float:
     return min(found) * 1e6
 
 
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+@numba.njit(nogil=True, _nrt=False)  # type: ignore[untyped-decorator]
 def add_up(world: Any, plan: Any, gradient: Any, sync: Any, count: int) -> None:
     """Sum the ranks' gradients so many times, as a training step does."""
     for _ in range(count):

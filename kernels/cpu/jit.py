@@ -1,6 +1,9 @@
 """The house decorators: how every CPU kernel is compiled and where the result is cached.
 
 `serial` is a body that the training loop calls; `parallel` is a public door over the same body.
+Bodies and helpers count no references to arrays (`_nrt=False`): they allocate none, and whoever
+calls keeps them alive. A count is an atomic addition, which threads fight over: without them a step
+of 784-30-10 on one sample takes 0.91 of the time, of 20-64-64-2 on 32 samples 0.94 on two threads.
 fastmath leaves out nnan and ninf (with them `isnan` is folded away and divergence hidden) and
 reassoc (it would undo the split constants of the elementary functions).
 
@@ -44,19 +47,27 @@ _SETTINGS: Final = (
 
 def serial(function: Callable[..., Any]) -> Any:
     """Compile a serial body: no GIL, cached, callable from other kernels."""
-    return cached(numba.njit(nogil=True, **_OPTIONS)(function), function)
+    return cached(numba.njit(nogil=True, _nrt=False, **_OPTIONS)(function), function)
 
 
-def _unwrapped(function: Callable[..., Any]) -> Any:
-    return numba.njit(nogil=True, **_UNWRAPPED, **_OPTIONS)(function)
+def _unwrapped(function: Callable[..., Any], *, counts: bool = False) -> Any:
+    return numba.njit(nogil=True, _nrt=counts, **_UNWRAPPED, **_OPTIONS)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
-    """Compile a helper that only other kernels call: not cached alone, no way in from Python."""
+    """Compile a helper that only other kernels call: not cached alone, no way in from Python.
+
+    What returns an array that it was given, in a tuple, may not be called by what counts.
+    """
     if function.__closure__:
         held = ", ".join(function.__code__.co_freevars)
         raise TypeError(f"{function.__name__} closes over {held}; give it a name by inline_as")
     return _unwrapped(function)
+
+
+def view(function: Callable[..., Any]) -> Any:
+    """`inline` for a helper that returns a part of an array, which Numba wants to be counted."""
+    return _unwrapped(function, counts=True)
 
 
 def inline_as(kind: str) -> Callable[[Callable[..., Any]], Any]:

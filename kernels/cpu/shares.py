@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .jit import inline
+from .jit import inline, view
 from .memory import segment
 
 COLUMNS = 16
@@ -58,7 +58,7 @@ def by_columns(W: Any, columns: int, T: int) -> bool:
     return T > 1 and W.size * W.itemsize >= SHARED_BYTES and columns >= 2 * PANELS * T
 
 
-@inline
+@view
 def row_of(table: Any, index: int) -> Any:
     """Row `index` of a matrix, without reference counting."""
     return segment(table, index * table.shape[1], table.shape[1])
