@@ -288,3 +288,34 @@ def test_a_helper_with_other_settings_leaves(monkeypatch: pytest.MonkeyPatch) ->
     """What it compiled would lie where nobody looks."""
     monkeypatch.setattr(table, "_compile_unclaimed", lambda which: pytest.fail("it compiled"))
     table.help_out("float32", "/another/cache")
+
+
+FAILING = """
+from numba import errors, types
+from fastbp.kernels.cpu import jit
+from fastbp.kernels.cpu.entries import open_lock, take
+
+def bad(x):
+    return x.nothing
+
+def good(x):
+    return x
+
+def interrupted(*args):
+    raise KeyboardInterrupt
+
+wrong, right = jit.serial(bad), jit.serial(good)
+right._compiler._compile_core = interrupted
+for function, error in ((wrong, errors.TypingError), (right, KeyboardInterrupt)):
+    try:
+        function.compile((types.int64,))
+    except error:
+        assert take(open_lock(function._cache._lock_path()))
+    else:
+        raise AssertionError
+"""
+
+
+def test_who_fails_to_compile_lets_others_try(tmp_path: Path) -> None:
+    """The lock of a function is given back: for its holder's life nobody else could compile it."""
+    run(tmp_path, code=FAILING)

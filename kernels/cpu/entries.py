@@ -15,6 +15,7 @@ import os
 import pickle
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -108,11 +109,22 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
         """The compiled function, or None: then this process is to compile it, and no other."""
         found = self._found(sig, target_context)
         if found is None:
-            self._wait()
-            found = self._found(sig, target_context)
+            with self._given_back():
+                self._wait()
+                found = self._found(sig, target_context)
             if found is not None:
                 self._release()
         return found
+
+    def guard(self, compiler: Any) -> None:
+        """Give the lock back, too, where compiling ends in an error or an interrupt."""
+        compile_it = compiler.compile
+
+        def guarded(*args: Any) -> Any:
+            with self._given_back():
+                return compile_it(*args)
+
+        compiler.compile = guarded
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what was compiled, if it can be kept: a full disk is no reason to stop."""
@@ -136,6 +148,15 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
         end = time.monotonic() + _PATIENCE
         while self._lock is not None and not take(self._lock) and time.monotonic() < end:
             time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def _given_back(self) -> Iterator[None]:
+        """Who fails does not hold the lock on, for all others to wait."""
+        try:
+            yield
+        except BaseException:
+            self._release()
+            raise
 
     def _lock_path(self) -> Path:
         return self._cache_file.directory / f"{self._cache_file.base}.lock"

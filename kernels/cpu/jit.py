@@ -177,7 +177,8 @@ class Locator(_CacheLocator):  # type: ignore[misc]
 def cached(dispatcher: Any, py_func: Callable[..., Any], kind: str = "") -> Any:
     """Give a dispatcher (or C function) the salted cache; a kind has files of its own."""
     if not JIT_DISABLED and cache_directory() is not None:
-        dispatcher._cache = _caches(kind)(py_func)
+        cache = dispatcher._cache = _caches(kind)(py_func)
+        cache.guard(dispatcher._compiler)
     return dispatcher
 
 
