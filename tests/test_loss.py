@@ -10,6 +10,7 @@ import numba
 import numpy as np
 import pytest
 
+import fastbp
 from fastbp.kernels.cpu import loss as cpu
 from fastbp.kernels.cpu.activation import activate, apply_derivative
 from fastbp.kernels.cpu.jit import JIT_DISABLED
@@ -158,6 +159,29 @@ def test_log_losses_are_clamped_alike(dtype: Any) -> None:
     slope = cpu.loss_gradient("binary_cross_entropy", A, Y)
     np.testing.assert_allclose(slope, [[-1 / info.tiny, 1 / info.epsneg]], rtol=2 * info.eps)
     assert cpu.loss_gradient("absolute_error", A, A).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "name, y", [("cross_entropy", 1), ("binary_cross_entropy", 1), ("poisson", 9)]
+)
+def test_log_losses_have_finite_derivatives(name: str, y: int, dtype: Any) -> None:
+    """10 / tiny is beyond the largest number."""
+    A, Y, weight = np.zeros((1, 1), dtype), np.full((1, 1), y, dtype), np.full(1, 10, dtype)
+    for door in (cpu.loss_gradient, reference.loss_gradient):
+        assert door(name, A, Y, weight=weight).tolist() == [[-np.finfo(dtype).max]]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name, last", [("cross_entropy", "sigmoid"), ("poisson", "relu")])
+def test_an_output_of_0_has_the_gradient_0(name: str, last: str, dtype: str) -> None:
+    """The loss's derivative there is the largest number, the activation's is 0."""
+    net = fastbp.Network(1, [fastbp.Dense(2, last)], loss=name, dtype=dtype)
+    net.parameters[:] = [-10, 0, 0, 0]
+    y = 9.0 if name == "poisson" else 1.0
+    gradient = net.gradients([[100.0]], [[y, 0.0]], sample_weight=[10.0], training=False)
+    assert gradient[[0, 2]].tolist() == [0.0, 0.0]
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

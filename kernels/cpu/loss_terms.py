@@ -4,7 +4,8 @@ Numbers are those of notes 004. Derivatives are taken with the factor c that mee
 
 The log losses hold a in [tiny, 1 - eps/2], the smallest normal number and the largest below 1. The
 loss is evaluated there, and so is its derivative's formula: the clamped function's own derivative
-would be 0 outside, and training would stop where it is most wrong. NaN passes through.
+would be 0 outside, and training would stop where it is most wrong. That derivative is held finite:
+an infinite one, times a slope of 0 of the activation, would be NaN. NaN passes through.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ def _above(a: Any) -> Any:
     """a held above 0, where its logarithm is finite."""
     tiny = 2.0**-126 if is_single(a) else 2.0**-1022
     return select(a < tiny, tiny, a)
+
+
+def _finite(d: Any) -> Any:
+    """A derivative held at the largest number of its type."""
+    most = (2.0 - 2.0**-23) * 2.0**127 if is_single(d) else (2.0 - 2.0**-52) * 2.0**1023
+    return clip(d, -most, most)
 
 
 def _log_of_count(y: Any) -> Any:
@@ -86,18 +93,18 @@ def _absolute_slope(a: Any, y: Any, c: Any) -> Any:
 def _binary_slope(a: Any, y: Any, c: Any) -> Any:
     """L' = (a - y) / (a (1 - a)) (6.44)."""
     a = _inside(a)
-    return c * ((a - y) / (a * (1.0 - a)))
+    return _finite(c * ((a - y) / (a * (1.0 - a))))
 
 
 def _cross_slope(a: Any, y: Any, c: Any) -> Any:
     """L' = -y / a."""
-    return c * (-y / _inside(a))
+    return _finite(c * (-y / _inside(a)))
 
 
 def _poisson_slope(a: Any, y: Any, c: Any) -> Any:
     """L' = 1 - y / a."""
     a = _above(a)
-    return c * ((a - y) / a)
+    return _finite(c * ((a - y) / a))
 
 
 TERMS: Final[dict[str, tuple[Formula, Formula]]] = {

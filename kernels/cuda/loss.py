@@ -113,7 +113,7 @@ def _make(real: Any) -> tuple[Any, Any]:
             else:
                 total += term(code, A[a + j], Y[y + j])
                 if slopes != 0:
-                    D[d + j] = slope(code, A[a + j], Y[y + j]) * c
+                    D[d + j] = slope(code, A[a + j], Y[y + j], c)
         if team == THREADS:
             return np.float64(block_total(total, shared))
         return np.float64(lanes_total(total, team))
@@ -171,7 +171,7 @@ def _door_kernels(real: Any) -> tuple[Any, Any, Any]:
     ) -> None:
         for e in range(block() * THREADS + thread(), rows * n, blocks() * THREADS):
             c = weight[e // n] if weighted != 0 else A.dtype.type(1)
-            D[e] = slope(code, A[e], Y[e]) * c
+            D[e] = slope(code, A[e], Y[e], c)
 
     @kernel
     def both(

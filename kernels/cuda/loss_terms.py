@@ -26,9 +26,9 @@ SQUARED, HALF_SQUARED, ABSOLUTE, BINARY, CROSS, POISSON = (
         "poisson",
     )
 )
-_BOUNDS: Final = {
-    np.float32: (np.float32(2.0**-126), np.float32(1.0 - 2.0**-24)),
-    np.float64: (2.0**-1022, 1.0 - 2.0**-53),
+_BOUNDS: Final[dict[Any, tuple[Any, Any, Any]]] = {
+    np.float32: (np.float32(2.0**-126), np.float32(1.0 - 2.0**-24), np.finfo(np.float32).max),
+    np.float64: (2.0**-1022, 1.0 - 2.0**-53, float(np.finfo(np.float64).max)),
 }
 
 
@@ -56,7 +56,7 @@ def pair(code: int, z: Any, y: Any) -> Any:
 
 def make_terms(real: Any) -> tuple[Any, Any]:
     """`term` and `slope` of one dtype."""
-    tiny, most_a = _BOUNDS[real]
+    tiny, most_a, largest = _BOUNDS[real]
 
     @device
     def inside(a: Any) -> Any:
@@ -88,23 +88,30 @@ def make_terms(real: Any) -> tuple[Any, Any]:
         return -fma(y, log(held), (like(y, 1.0) - y) * log1p(-held))
 
     @device
-    def slope(code: int, a: Any, y: Any) -> Any:
-        """dL/da of one output; the log losses' at the held a."""
+    def finite(d: Any) -> Any:
+        """A derivative held at the largest number of its type."""
+        if d < -largest:
+            return -largest
+        return largest if d > largest else d
+
+    @device
+    def slope(code: int, a: Any, y: Any, c: Any) -> Any:
+        """c dL/da of one output; the log losses' at the held a, and finite."""
         d = a - y
         if code == SQUARED:
-            return d + d
+            return (d + d) * c
         if code == HALF_SQUARED:
-            return d
+            return d * c
         if code == ABSOLUTE:
             if d > 0:
-                return like(d, 1.0)
-            return like(d, -1.0) if d < 0 else d
+                return c
+            return -c if d < 0 else d * c
         if code == POISSON:
             held = above(a)
-            return (held - y) / held
+            return finite((held - y) / held * c)
         held = inside(a)
         if code == CROSS:
-            return -y / held
-        return (held - y) / (held * (like(y, 1.0) - held))
+            return finite(-y / held * c)
+        return finite((held - y) / (held * (like(y, 1.0) - held)) * c)
 
     return term, slope

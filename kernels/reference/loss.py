@@ -50,6 +50,9 @@ SLOPES: Final[dict[str, Callable[[Array, Array], Array]]] = {
 }
 """dL/da of one output; the log losses' at the clamped a."""
 
+LOG_LOSSES: Final = frozenset({"binary_cross_entropy", "cross_entropy", "poisson"})
+"""Losses whose derivative is held finite."""
+
 
 def _weights(weight: Array | None, like: Array) -> Array:
     return np.ones(len(like), like.dtype) if weight is None else weight
@@ -83,7 +86,12 @@ def loss_gradient(
     [[1.0, 0.0]]
     """
     name = name_of(code_of("loss", loss, LOSSES, LOSS_ALIASES), LOSSES)
-    return _filled(out, _weights(weight, A)[:, None] * SLOPES[name](A, Y), A.dtype)
+    with np.errstate(over="ignore"):
+        dA = _weights(weight, A)[:, None] * SLOPES[name](A, Y)
+    if name in LOG_LOSSES:  # infinite, times an activation's slope of 0, it would be NaN
+        most = np.finfo(A.dtype).max
+        dA = np.clip(dA, -most, most)
+    return _filled(out, dA, A.dtype)
 
 
 def _from_logits(name: str, Z: Array, Y: Array) -> tuple[Array, Array]:
