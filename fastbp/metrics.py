@@ -53,19 +53,24 @@ def _several_labels(y: NDArray[Any]) -> bool:
     return y.ndim == 2 and y.shape[1] > 1 and not np.allclose(y.sum(axis=1), 1.0, atol=1e-4)
 
 
+def _mean(weight: Floats, values: NDArray[Any]) -> Any:
+    """Weighted mean over the rows; of equal weights and ones it is 1, to the last bit."""
+    return weight @ values / weight.sum()
+
+
 def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Share of rows whose class is right; with several labels a row, all of them must be."""
     if _several_labels(y):
         right = ((y > 0.5) == (outputs > 0.5)).all(axis=1)
     else:
         right = labels_of(y) == labels_of(outputs)
-    return float(weight @ right)
+    return float(_mean(weight, right))
 
 
 def _top(k: int) -> Metric:
     def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
         own = np.take_along_axis(outputs, labels_of(y)[:, None], axis=1)
-        return float(weight @ ((outputs > own).sum(axis=1) < k))
+        return float(_mean(weight, (outputs > own).sum(axis=1) < k))
 
     doc = f"share of rows whose class is among the {k} likeliest"
     return Metric(top_k, higher=True, doc=doc, outputs=2)
@@ -92,12 +97,12 @@ def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
 
 def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over rows and outputs of (a - y)^2."""
-    return float(weight @ ((outputs - _dense(y, outputs)) ** 2).mean(axis=1))
+    return float(_mean(weight, ((outputs - _dense(y, outputs)) ** 2).mean(axis=1)))
 
 
 def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over rows and outputs of |a - y|."""
-    return float(weight @ np.abs(outputs - _dense(y, outputs)).mean(axis=1))
+    return float(_mean(weight, np.abs(outputs - _dense(y, outputs)).mean(axis=1)))
 
 
 def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
@@ -107,8 +112,9 @@ def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """
     target = _dense(y, outputs)
     residual = weight @ (outputs - target) ** 2
-    spread = weight @ (target - weight @ target) ** 2
-    constant = spread == 0.0
+    spread = weight @ (target - _mean(weight, target)) ** 2
+    counted = target[weight > 0]
+    constant = (counted == counted[0]).all(axis=0)  # the mean is rounded, and its spread not 0
     score = 1.0 - residual / np.where(constant, 1.0, spread)
     return float(np.where(constant, residual == 0.0, score).mean())
 
@@ -124,7 +130,7 @@ def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     losses = target * np.log(a)
     if outputs.shape[1] == 1 or _several_labels(y):
         losses += (1.0 - target) * np.log1p(-a)
-    return float(-(weight @ losses.sum(axis=1)))
+    return float(-_mean(weight, losses.sum(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -235,8 +241,7 @@ def compute(
     if len(target) != len(raw) or not len(raw):
         raise ValueError(f"y has {len(target)} rows and outputs {len(raw)}; both need as many.")
     table = raw.reshape(len(raw), -1)
-    share = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
-    share = share / share.sum()
+    weights = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
     asked, lost = resolve(metrics), bool(np.isnan(table).any())
     check_outputs(asked, table.shape[1])
     guarded = target.view()
@@ -248,7 +253,7 @@ def compute(
         elif lost:
             values[name] = float("nan")
         else:
-            values[name] = get_metric(metric).function(target, table, share)
+            values[name] = get_metric(metric).function(target, table, weights)
     return values
 
 

@@ -88,6 +88,25 @@ def test_r2_of_a_constant_target() -> None:
     assert m.compute("r2", [1.0, 1.0], [[1.0], [2.0]])["r2"] == 0.0
 
 
+def test_a_constant_target_is_known_as_one_though_its_mean_is_rounded() -> None:
+    """Of seven tenths the mean is not a tenth: the spread is about 1e-33."""
+    outputs = np.linspace(0, 1, 14).reshape(7, 2)
+    assert m.compute("r2", np.full(7, 0.1), outputs[:, :1])["r2"] == 0.0
+    assert m.compute("r2", np.full((7, 2), 0.1), np.full((7, 2), 0.1))["r2"] == 1.0
+    one = np.column_stack([np.full(7, 0.1), np.arange(7.0)])
+    assert m.compute("r2", one, outputs)["r2"] == pytest.approx(
+        (0.0 + m.compute("r2", one[:, 1], outputs[:, 1:])["r2"]) / 2, rel=1e-14
+    )
+
+
+def test_all_right_is_one() -> None:
+    """Weights are added up once: 1/6 six times is not 1."""
+    for n in range(1, 400):
+        labels = np.arange(n) % 3
+        found = m.compute(["accuracy", "top_3", "f1_macro"], labels, np.eye(3)[labels])
+        assert set(found.values()) == {1.0}
+
+
 def test_one_row_and_one_class() -> None:
     result = m.compute(("accuracy", "f1_macro", "top_3"), [1], [[0.1, 0.9]])
     assert result == {"accuracy": 1.0, "f1_macro": 1.0, "top_3": 1.0}
