@@ -106,6 +106,17 @@ def run_callbacks(callbacks: list[Named], state: State) -> str | None:
         answer = hook(state)
         if reason is None and isinstance(answer, str) and answer:
             reason = answer
-        elif reason is None and answer:
+        elif reason is None and _asks(name, answer):
             reason = f"the callback {name} asked for it"
     return reason
+
+
+def _asks(name: str, answer: Any) -> bool:
+    """A callback's answer as a wish to stop."""
+    try:
+        return bool(answer)
+    except ValueError:
+        raise TypeError(
+            f"the callback {name} returned {shown(answer)}, which is neither true nor false; "
+            "return True, or a reason in words, to stop, and nothing to go on."
+        ) from None

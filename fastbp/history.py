@@ -27,6 +27,7 @@ SCALARS: Final = {
 
 BY_LAYER: Final = {
     "gradient_norm": "||dL/dW|| of its last step",
+    "shift_norm": "norm of the gradients of b, gamma and beta in its last step",
     "weight_norm": "||W|| after it",
     "update_norm": "||change of W|| in its last step",
     "delta_rms": "root mean square of dL/dZ over batch and units, in its last step",
@@ -39,8 +40,8 @@ class History:
     """Values of each epoch: a list by name, one entry an epoch.
 
     `history.loss`, `.validation_loss`, `.lr` and `.seconds` are lists of numbers;
-    `.gradient_norm`, `.weight_norm`, `.update_norm`, `.delta_rms` and `.dead_relu` have a list of
-    numbers by layer for each epoch. Metrics are in `history.metrics["accuracy"]`, or
+    `.gradient_norm`, `.shift_norm`, `.weight_norm`, `.update_norm`, `.delta_rms` and `.dead_relu`
+    have a list of numbers by layer for each epoch. Metrics are in `history.metrics["accuracy"]`, or
     `history["validation_accuracy"]`. A value that an epoch did not give is NaN; a name that no
     epoch gave is an empty list if it is one of the above, and an error otherwise.
 

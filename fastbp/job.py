@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
+from .errors import shown
 from .history import History
 from .outcome import judge
 from .passes import SEEDS
@@ -28,7 +29,10 @@ def claimed(network: Network) -> Iterator[None]:
 
     Raises:
         RuntimeError: somebody does.
+        TypeError: it is none.
     """
+    if not hasattr(network, "_parameters"):
+        raise TypeError(f"trainer.network={shown(network)} must be a fastbp.Network")
     token, mark = object(), vars(network)
     try:
         if mark.setdefault("_claim", token) is not token:  # one step, so safe between threads
@@ -75,7 +79,11 @@ class Fit:
         with self.bar as progress:
             while not self._over():
                 started = time.perf_counter()
-                values = run.epoch(progress)
+                try:
+                    values = run.epoch(progress)
+                except BaseException:
+                    self._count_made()
+                    raise
                 if not values:  # stopped before an epoch's end
                     history.stopped = run.stopped
                     break
@@ -130,13 +138,22 @@ class Fit:
         )
         return False
 
+    def _count_made(self) -> None:
+        """An epoch that was made counts, though a metric failed, or Ctrl-C fell into it."""
+        run, trainer = self.run, self.trainer
+        if run.made:
+            for history in (self.history, trainer.history):
+                history.append_epoch(**run.made)
+            trainer.epoch += 1
+            run.begun, run.made = 0, {}
+
     def _over(self) -> bool:
         return bool(self.history.stopped) or len(self.history) == self.epochs
 
     def _finish_epoch(self, values: dict[str, Any]) -> None:
         """Tell schedule, histories, stopping rules and callbacks of an epoch."""
         trainer, history = self.trainer, self.history
-        trainer.schedule.observe(trainer.schedule_state, values)
+        trainer.schedule.observe(trainer.schedule_state, {**values, "step": trainer.step})
         history.append_epoch(**values)
         trainer.history.append_epoch(**values)
         trainer.epoch += 1

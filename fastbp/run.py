@@ -13,7 +13,14 @@ from .checkpoint import Keeper
 from .engine import Batch, Recipe, aligned
 from .guard import guard_of
 from .kernels.cpu import epoch as loop
-from .kernels.cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
+from .kernels.cpu.learn import (
+    DEAD,
+    DELTA_RMS,
+    GRADIENT_NORM,
+    SHIFT_NORM,
+    UPDATE_NORM,
+    WEIGHT_NORM,
+)
 from .metrics import compute
 from .pace import Pace
 from .sampling import batch_bounds, fill_order
@@ -28,6 +35,7 @@ CHUNK_SECONDS = 0.05  # between two looks at the clock, Ctrl-C and the progress 
 
 _FIGURES = {
     "gradient_norm": GRADIENT_NORM,
+    "shift_norm": SHIFT_NORM,
     "weight_norm": WEIGHT_NORM,
     "update_norm": UPDATE_NORM,
     "delta_rms": DELTA_RMS,
@@ -82,6 +90,7 @@ class Run:
         self.on_divergence = trainer.on_divergence
         self.progress = trainer.progress
         self.ended = False  # there are no more data
+        self.made: dict[str, Any] = {}  # of an epoch made and not yet measured: what is known
 
     def fingerprint(self) -> Fingerprint | None:
         """By what the data are known again; None where they cannot be had again."""
@@ -126,7 +135,7 @@ class Run:
             return {}
         values = self._values()
         values["seconds"] = before + time.perf_counter() - clock
-        self.begun, self.spent = 0, 0.0
+        self.begun, self.spent, self.made = 0, 0.0, {}
         return values
 
     def _count(self) -> int:
@@ -293,18 +302,15 @@ class Run:
 
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""
-        trainer, results, figures = self.trainer, self.totals(), self._figures()
-        values: dict[str, Any] = {
-            "loss": _ratio(results[loop.LOSS_SUM], results[loop.WEIGHT_SUM]),
-            "lr": self.rate,
-        }
-        if self.held is not None:
-            values["validation_loss"] = self._held_loss()
-        if trainer.metrics:
-            values |= self._metrics()
-        for name, column in _FIGURES.items():
-            values[name] = figures[:, column].tolist()
-        return values
+        results, figures = self.totals(), self._figures()
+        loss = _ratio(results[loop.LOSS_SUM], results[loop.WEIGHT_SUM])
+        values = {"loss": loss, "lr": self.rate}
+        by_layer = {name: figures[:, column].tolist() for name, column in _FIGURES.items()}
+        self.made = values | by_layer
+        measured = {} if self.held is None else {"validation_loss": self._held_loss()}
+        if self.trainer.metrics:
+            measured |= self._metrics()
+        return values | measured | by_layer
 
     def totals(self) -> Any:
         """What the compiled loop has summed up in the epoch so far."""

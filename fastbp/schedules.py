@@ -209,7 +209,8 @@ class Warmup(Schedule):
         return self.schedule.initial_state()
 
     def observe(self, state: State, record: Mapping[str, Any]) -> None:
-        self.schedule.observe(state, record)
+        if record.get("step", self.steps) >= self.steps:  # it has started
+            self.schedule.observe(state, record)
 
 
 @dataclass(frozen=True)

@@ -165,14 +165,15 @@ class NoChange(Stopping):
 
 @dataclass
 class SmallGradient(Stopping):
-    """Stop when the norm of the gradient, all layers together, is at most `norm`.
+    """Stop when the norm of the gradient, all parameters together, is at most `norm`.
 
     Args:
-        norm: above 0; compared with the root of the sum of squares of `gradient_norm`.
+        norm: above 0; compared with the root of the sum of squares of `gradient_norm` and
+            `shift_norm`.
 
     Source: notes 004, section 6.8.1.1 (the size of the gradient as a termination condition).
 
-    >>> SmallGradient(1e-3).update({"gradient_norm": [3e-4, 4e-4]})
+    >>> SmallGradient(1e-3).update({"gradient_norm": [3e-4, 0.0], "shift_norm": [0.0, 4e-4]})
     'the gradient has norm 0.0005, at most 0.001'
     """
 
@@ -182,7 +183,7 @@ class SmallGradient(Stopping):
         check_positive("norm", self.norm)
 
     def update(self, record: Record) -> str | None:
-        size = math.hypot(*record["gradient_norm"])
+        size = math.hypot(*record["gradient_norm"], *record["shift_norm"])
         if size <= self.norm:
             return f"the gradient has norm {size:.3g}, at most {self.norm:g}"
         return None

@@ -92,7 +92,9 @@ class Stream(Run):
                 self.stopped = reason
                 return {}
         self.ended = self.following is None
-        return self._values()
+        values = self._values()
+        self.made = {}
+        return values
 
     def _look_ahead(self) -> Exception | None:
         """Fetch the next item; what is wrong with it is said after the present step."""

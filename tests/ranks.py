@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
     RANK, SIZE = MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
 HISTORY = ("loss", "validation_loss", "lr", "validation_accuracy", "accuracy")
-FIGURES = ("gradient_norm", "weight_norm", "update_norm", "delta_rms", "dead_relu")
+FIGURES = ("gradient_norm", "shift_norm", "weight_norm", "update_norm", "delta_rms", "dead_relu")
 
 
 def network(dtype: str, seed: int = 3, reduction: str = "mean", **fields: Any) -> Network:

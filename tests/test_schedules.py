@@ -163,6 +163,14 @@ def test_warmup_passes_the_plateau_on() -> None:
     assert schedule.rates(0, 4, None, state).tolist() == [0.25, 0.5, 0.5, 0.5]
 
 
+def test_a_plateau_counts_from_the_end_of_a_warmup() -> None:
+    plateau = s.ReduceOnPlateau(0.1, patience=1, factor=0.5)
+    net = fastbp.Network(2, [fastbp.Dense(1)])
+    trainer = fastbp.Trainer(net, fastbp.SGD(s.Warmup(plateau, 5)), batch_size=None)
+    rates = trainer.fit(np.zeros((9, 2)), np.zeros(9), epochs=8).lr  # an epoch is a step
+    assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.05, 0.025], rel=1e-12)
+
+
 def test_a_callable_is_asked_for_each_step_once() -> None:
     asked: list[int] = []
 

@@ -108,9 +108,11 @@ def test_no_change(rule: s.NoChange, values: list[float], count: int) -> None:
 
 def test_small_gradient_takes_all_layers_together() -> None:
     rule = s.SmallGradient(0.5)
-    assert rule.update({"gradient_norm": [0.4, 0.4]}) is None
-    assert rule.update({"gradient_norm": [NAN, 0.0]}) is None
-    assert rule.update({"gradient_norm": [0.3, 0.4]}) == "the gradient has norm 0.5, at most 0.5"
+    assert rule.update({"gradient_norm": [0.4, 0.4], "shift_norm": [0.0, 0.0]}) is None
+    assert rule.update({"gradient_norm": [NAN, 0.0], "shift_norm": [0.0, 0.0]}) is None
+    assert rule.update({"gradient_norm": [0.3, 0.0], "shift_norm": [0.0, 0.41]}) is None
+    reason = "the gradient has norm 0.5, at most 0.5"
+    assert rule.update({"gradient_norm": [0.3, 0.0], "shift_norm": [0.0, 0.4]}) == reason
 
 
 def test_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +149,7 @@ RULES = [s.EarlyStopping(patience=2), s.NoChange(0.1, 3), s.SmallGradient(0.1), 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_rules_are_picklable_in_mid_run(rule: s.Stopping) -> None:
-    record = {"loss": 3.0, "validation_loss": 3.0, "gradient_norm": [1.0]}
+    record = {"loss": 3.0, "validation_loss": 3.0, "gradient_norm": [1.0], "shift_norm": [0.0]}
     rule.start()
     rule.update(record)
     for again in (pickle.loads(pickle.dumps(rule)), copy.deepcopy(rule)):

@@ -231,6 +231,14 @@ def test_clip_value_bounds_each_element() -> None:
     np.testing.assert_allclose(trainer.network.parameters, expected, rtol=0, atol=1e-15)
 
 
+def test_the_norm_of_gamma_and_beta_in_the_history() -> None:
+    net = Network(6, [Dense(8, "relu", batch_norm=True), Dense(3, "softmax")], dtype="float64")
+    gradient = net.gradients(X, Y)
+    history = Trainer(net, fastbp.SGD(0.1), batch_size=None).fit(X, Y)
+    expected = np.linalg.norm(gradient[48:64]), np.linalg.norm(gradient[-3:])
+    assert history.shift_norm[0] == pytest.approx(expected, rel=1e-12)
+
+
 def test_norms_and_dead_units_in_the_history() -> None:
     net = Network(6, [Dense(8, "relu"), Dense(3, "softmax")], dtype="float64", seed=2)
     net.layers[0].b[:2] = -100.0  # two of eight units see nothing
@@ -238,6 +246,8 @@ def test_norms_and_dead_units_in_the_history() -> None:
     history = Trainer(net, fastbp.SGD(0.1), batch_size=None).fit(X, Y)
     gradient = start.gradients(X, Y)[:48]
     assert history.gradient_norm[0][0] == pytest.approx(np.linalg.norm(gradient), rel=1e-12)
+    shift = np.linalg.norm(start.gradients(X, Y)[48:56])
+    assert history.shift_norm[0][0] == pytest.approx(shift, rel=1e-12)
     assert history.weight_norm[0][0] == pytest.approx(np.linalg.norm(net.layers[0].W), rel=1e-12)
     change = np.linalg.norm(net.layers[0].W - start.layers[0].W)
     assert history.update_norm[0][0] == pytest.approx(change, rel=1e-12)

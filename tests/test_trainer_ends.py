@@ -109,6 +109,57 @@ def test_restarts_keep_the_best_of_several_starts() -> None:
     assert len(trainer.history) == 3
 
 
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_epoch_counts_though_its_metric_fails(
+    failure: type[BaseException], streamed: bool
+) -> None:
+    """Training goes on where it stopped, with the numbers of one that was never interrupted."""
+    asked = []
+
+    def fragile(y: np.ndarray, outputs: np.ndarray) -> float:
+        asked.append(1)
+        if len(asked) == 2:
+            raise failure
+        return 0.5
+
+    def fit(trainer: Trainer, epochs: int) -> None:
+        if not streamed:
+            trainer.fit(X, Y, epochs=epochs)
+            return
+        items = [(X[i : i + 8], Y[i : i + 8]) for i in range(0, 32, 8)]
+        rounds = (item for _ in range(epochs) for item in items)
+        trainer.fit_stream(rounds, steps_per_epoch=4, validation=(X, Y))
+
+    one = Trainer(Network(6, [Dense(3, "softmax")]), batch_size=8, metrics=fragile)
+    with pytest.raises(failure):
+        fit(one, 4)
+    assert (one.epoch, len(one.history)) == (2, 2)
+    fit(one, 2)
+    two = Trainer(Network(6, [Dense(3, "softmax")]), batch_size=8)
+    fit(two, 4)
+    assert bits_of(one.network) == bits_of(two.network)
+    assert (one.epoch, one.step, one.history.loss) == (two.epoch, two.step, two.history.loss)
+    name = "validation_fragile" if streamed else "fragile"
+    np.testing.assert_array_equal(one.history[name], [0.5, np.nan, 0.5, 0.5])
+
+
+def test_what_is_no_network_is_named() -> None:
+    trainer = Trainer(Network(6, [Dense(3, "softmax")]))
+    trainer.network = 3  # type: ignore[assignment]
+    with pytest.raises(TypeError, match=r"trainer\.network=3 must be a fastbp\.Network"):
+        trainer.fit(X, Y)
+
+
+def test_a_callbacks_answer_that_is_neither_true_nor_false_is_named() -> None:
+    def both(state: fastbp.State) -> np.ndarray:
+        return np.array([1, 2])
+
+    trainer = Trainer(Network(6, [Dense(3, "softmax")]), callbacks=both)
+    with pytest.raises(TypeError, match=r"the callback both returned array\(\[1, 2\]\)"):
+        trainer.fit(X, Y)
+
+
 def test_an_interrupt_in_a_callback_leaves_a_whole_trainer() -> None:
     def interrupt(state: fastbp.State) -> None:
         if state.epoch == 1:

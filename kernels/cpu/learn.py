@@ -40,8 +40,8 @@ ROOM: Final = 32768
 """Elements of a thread's scratch for such a block; those of wider layers go to the gradient."""
 
 # Columns of the figures recorded a layer.
-GRADIENT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(5)
-FIGURES: Final = 5
+GRADIENT_NORM, SHIFT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(6)
+FIGURES: Final = 6
 
 
 @inline
@@ -193,7 +193,9 @@ def learn_whole(
         barrier(sync, T)
     if record and t == 0:
         for layer in range(plan.shape[0]):
-            activity(row_of(plan, layer), rows, arena, masks, row_of(figures, layer))
+            p, figure = row_of(plan, layer), row_of(figures, layer)
+            activity(p, rows, arena, masks, figure)
+            figure[SHIFT_NORM] = shift_norm(p, gradient)
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         m, n = p[M], p[N]
@@ -245,6 +247,16 @@ def apply_weights(
         if t == 0:
             figure[WEIGHT_NORM] = np.sqrt(total_of(partial, size))
         barrier(sync, T)
+
+
+@inline
+def shift_norm(p: Any, gradient: Any) -> float:
+    """Norm of the gradients of a layer's b, gamma and beta."""
+    squares = 0.0
+    for at in (p[B], p[GAMMA], p[BETA]):
+        if at >= 0:
+            squares += square_sum_block(gradient, at, at + p[N])
+    return float(np.sqrt(squares))
 
 
 @inline

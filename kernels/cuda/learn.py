@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, UPDATE_NORM, WEIGHT_NORM
+from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, SHIFT_NORM, UPDATE_NORM, WEIGHT_NORM
 from ..layout import ACT, BETA, DROP, GAMMA, LD, MASK, D, F, M, N, O, W
 from . import phases as P
 from .activation import RELU
@@ -244,6 +244,12 @@ def apply_whole(
             )
             if record:
                 activity(plan, layer, rows, arena, masks, figures, doubles)
+                squares = 0.0
+                for e in range(rest + thread(), end, THREADS):
+                    squares += np.float64(gradient[e]) * np.float64(gradient[e])
+                squares = block_total(squares, doubles)
+                if thread() == 0:
+                    figures[layer, SHIFT_NORM] = root(squares)
     if not record:
         return
     everyone()

@@ -96,8 +96,8 @@ def test_as_the_cpu(case, dtype):
     np.testing.assert_allclose(card._running, cpu._running, rtol=50 * near, atol=50 * near)
     np.testing.assert_allclose(trainers[1].state, trainers[0].state, rtol=50 * near, atol=50 * near)
     for name in (
-        "loss", "lr", "validation_loss", "gradient_norm", "weight_norm", "update_norm", "delta_rms",
-        "dead_relu",
+        "loss", "lr", "validation_loss", "gradient_norm", "shift_norm", "weight_norm",
+        "update_norm", "delta_rms", "dead_relu",
     ):  # fmt: skip
         np.testing.assert_allclose(
             fits[1][name], fits[0][name], rtol=100 * near, atol=near, err_msg=name
