@@ -255,5 +255,6 @@ def as_weights(
     if (denormal := (weights > 0.0) & (weights < np.finfo(kind).tiny)).any():
         weights = np.where(denormal, kind.type(0), weights)  # as the kernels take them
     if not weights.any():
-        raise ValueError(f"{name} is 0 for every row; at least one must count.")
+        tiny = f", or below {np.finfo(kind).tiny:.3g}, which is 0 here" if denormal.any() else ""
+        raise ValueError(f"{name} is 0{tiny} for every row; at least one must count.")
     return weights

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .canonical import as_array
+from .canonical import as_array, as_floats
 from .errors import (
     check_flag,
     check_integer,
@@ -191,4 +191,4 @@ def _as_shape(name: str, value: ArrayLike, view: NDArray[Any]) -> NDArray[Any]:
         raise ValueError(
             f"{name} has shape {array.shape}; it must be {view.shape}, as the network's"
         )
-    return array
+    return as_floats(np.broadcast_to(array, view.shape), view.dtype, name)

@@ -62,12 +62,13 @@ class Placement:
                 "has ended, or move a copy (copy.deepcopy)."
             )
         self._settle()
-        before = self.device, self._card_made, self._workspaces
-        self.device, self._card_made, self._workspaces = name, None, []
+        placed: dict[str, Any] = {"device": name, "_card_made": None, "_workspaces": []}
+        before = {field: vars(self)[field] for field in placed}
+        vars(self).update(placed)
         try:
             _ = self._card
         except BaseException:
-            self.device, self._card_made, self._workspaces = before
+            vars(self).update(before)
             raise
         return self
 

@@ -318,6 +318,31 @@ def test_a_trace_looks_at_the_rows_of_a_memory_map(tmp_path: Path) -> None:
         net.trace(np.load(tmp_path / "X.npy", mmap_mode="r"), [0.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize("name", ["inputs", "layers", "dtype", "device"])
+def test_what_a_network_is_made_with_stays(name: str, tmp_path: Path) -> None:
+    net = Network(2, [Dense(2)])
+    for other in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+        with pytest.raises(AttributeError, match=f"{name} cannot be set: "):
+            setattr(other, name, getattr(other, name))
+
+
+def test_a_networks_seed_is_looked_at_when_it_is_set() -> None:
+    net = Network(2, [Dense(2)])
+    net.seed = 7
+    with pytest.raises(ValueError, match="seed=-1 must be"):
+        net.seed = -1
+    assert net.seed == 7
+
+
+def test_a_layers_numbers_that_the_dtype_cannot_hold_are_refused() -> None:
+    net = Network(2, [Dense(2)])
+    before = net.parameters.copy()
+    for name, value in (("W", np.full((2, 2), 1e300)), ("b", 1e300)):
+        with pytest.raises(ValueError, match=rf"{name}.*=1e\+300 is too large for float32"):
+            setattr(net.layers[0], name, value)
+    assert (net.parameters == before).all()
+
+
 def test_loss_and_reduction_are_as_the_network_was_made() -> None:
     net = Network(2, [Dense(1)], reduction="sum")
     assert (net.loss_name, net.reduction) == ("squared_error", "sum")
