@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from .network import Network
 
 
-PIECE: Final = 8192
-"""Rows that are copied at once, where outputs of some of them are asked for."""
+_PIECE: Final = 8 << 20
+"""Bytes of rows that are copied at once, where some of them are asked for."""
 NAMES: Final = ("X", "y", "sample_weight")
 """What messages call the data."""
 
@@ -92,9 +92,10 @@ class Data:
         """What the network gives for the samples that count; few of them are copied at once."""
         if np.array_equal(self.indices, np.arange(len(self.X))):
             return network._infer(self.X, logits=False)
+        piece = max(_PIECE // (network.inputs * network.dtype.itemsize), 1)
         parts = [
-            network._infer(self.X[self.indices[i : i + PIECE]], logits=False)
-            for i in range(0, self.samples, PIECE)
+            network._infer(self.X[self.indices[i : i + piece]], logits=False)
+            for i in range(0, self.samples, piece)
         ]
         return np.concatenate(parts) if parts else self.targets[:0]
 
@@ -120,8 +121,9 @@ class Data:
         X = self.targets[:0] if isinstance(self.X, Sparse) else self.X  # screened at the door
         for array, name in ((X, "X"), (self.targets, "y")):
             array = np.asarray(array)
-            for start in range(0, len(rows) if len(array) else 0, PIECE):
-                few = rows[start : start + PIECE]
+            piece = max(_PIECE // max(array[:1].nbytes, 1), 1)
+            for start in range(0, len(rows) if len(array) else 0, piece):
+                few = rows[start : start + piece]
                 if not (finite := np.isfinite(array[few]).all(axis=1)).all():
                     row = int(few[finite.argmin()])
                     return unfit(np.ascontiguousarray(array[row : row + 1]), name, row)
@@ -141,8 +143,9 @@ def door(
         return data, held
     share = share_of(validation, data.samples)
     data, rest = parted(data, *split(data.samples, share, seed), f"validation={share:g}")
-    # Side by side they are read faster, epoch by epoch; those of a memory map stay where they are.
-    return data, rest if rest.screen else rest.taken(rest.indices)
+    # Few are read faster side by side, epoch by epoch; X is not copied for it.
+    few = rest.samples * data.targets.itemsize * network.inputs <= _PIECE
+    return data, rest.taken(rest.indices) if few and not rest.screen else rest
 
 
 def parted(data: Data, train: Array, held: Array, name: str) -> tuple[Data, Data]:

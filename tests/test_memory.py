@@ -52,8 +52,8 @@ def test_training_needs_what_is_promised(
     assert promised < X.nbytes / 3  # so that a copy of X would be seen
 
 
-def test_rows_of_a_memory_map_that_are_held_out_stay_there(tmp_path: Path) -> None:
-    """Losses, metrics and the outcome of half of it: 8 MB at once, where all are 19; and alike."""
+def test_rows_that_are_held_out_stay_where_they_are(tmp_path: Path) -> None:
+    """Losses, metrics and the outcome of half of X: 8 MB at once, where all are 19; and alike."""
     rng = np.random.default_rng(0)
     path = tmp_path / "X.npy"
     np.save(path, rng.normal(size=(SAMPLES, INPUTS)).astype(np.float32))
@@ -74,7 +74,7 @@ def test_rows_of_a_memory_map_that_are_held_out_stay_there(tmp_path: Path) -> No
     assert mapped.outcome == whole.outcome
     assert mapped.validation_loss == pytest.approx(whole.validation_loss, rel=1e-12)
     copied = SAMPLES // 2 * INPUTS * 4
-    assert other > copied > peak
+    assert max(peak, other) < copied
 
 
 def test_another_dtype_is_converted_once() -> None:
