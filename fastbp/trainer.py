@@ -428,6 +428,10 @@ class Trainer(Fitting):
         self.network._settle()
         return {**self.__dict__, "_job": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._state = np.array(self._state)  # it may be a map of a file, and read-only
+
     def __copy__(self) -> Trainer:
         return copy.deepcopy(self)
 

@@ -146,6 +146,10 @@ def test_what_scikit_learn_has_not(layers, loss, message):
     ],
 )
 def test_wrong_classes(classes, message):
+    several = Network(4, [Dense(3, "sigmoid")], loss="binary_cross_entropy")
+    assert several.to_sklearn([0, 1, 2]).classes_.tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="with several labels a row scikit-learn numbers them"):
+        several.to_sklearn([1, 2, 3])
     with pytest.raises(ValueError, match=message):
         Network(4, [Dense(3, "softmax")]).to_sklearn(classes)
     with pytest.raises(ValueError, match="the network is a regression"):

@@ -103,6 +103,7 @@ def test_what_people_write():
     torch.manual_seed(0)
     module = nn.Sequential(
         nn.Flatten(),
+        nn.Identity(),
         nn.Sequential(nn.Linear(4, 8, bias=False), nn.BatchNorm1d(8, affine=False), nn.ReLU()),
         nn.Sequential(nn.Linear(8, 6), nn.Dropout(0.1), nn.LeakyReLU(), nn.Identity()),
         nn.Linear(6, 3),

@@ -235,6 +235,20 @@ def test_callbacks_see_every_epoch_and_may_stop() -> None:
     assert len(counted) == model.n_iter_ == 4
 
 
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+def test_callbacks_get_the_rate_of_the_epochs_last_step(solver: str) -> None:
+    seen: list[float] = []
+    fit(solver=solver, learning_rate="invscaling", max_iter=3, batch_size=50, callbacks=[
+        lambda state: seen.append(state.metrics["lr"])
+    ])  # fmt: skip
+    steps = -(-len(X) // 50) * np.arange(1, 4)
+    if solver == "adam":
+        expected = 1e-3 * np.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
+    else:
+        expected = 1e-3 / (len(X) * np.arange(3) + 1) ** 0.5
+    np.testing.assert_allclose(seen, expected, rtol=1e-12)
+
+
 def test_progress_writes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     fit(progress=True)
     captured = capsys.readouterr()

@@ -48,7 +48,14 @@ def through_joblib(model: Any, path: Path) -> Any:
     return joblib.load(path / "model.joblib")
 
 
+def through_a_map(model: Any, path: Path) -> Any:
+    """As joblib's workers get large ones: its arrays are maps of a file, and read-only."""
+    joblib.dump(model, path / "model.joblib")
+    return joblib.load(path / "model.joblib", mmap_mode="r")
+
+
 COPIES: dict[str, Any] = {
+    "map": through_a_map,
     "pickle": lambda model, path: pickle.loads(pickle.dumps(model)),
     "deepcopy": lambda model, path: copy.deepcopy(model),
     "joblib": through_joblib,
@@ -72,6 +79,16 @@ def test_a_copy_goes_on_alone(how: str, parameters: Any, tmp_path: Path) -> None
     assert np.ptp(again.predict_proba(X)[:, 0]) == 0.0  # its views are of its own network
     for W, old in zip(model.coefs_, before, strict=True):
         np.testing.assert_array_equal(W, old)
+
+
+def test_a_trainer_goes_on_from_a_map(tmp_path: Path) -> None:
+    net = fastbp.Network(X.shape[1], [fastbp.Dense(3, "softmax")])
+    trainer = fastbp.Trainer(net, fastbp.Adam(0.01), progress=False)
+    trainer.fit(X, Y)
+    again = through_a_map(trainer, tmp_path)
+    for one in (trainer, again):
+        one.fit(X, Y)
+    np.testing.assert_array_equal(again.network.parameters, trainer.network.parameters)
 
 
 def test_a_pickle_holds_each_weight_once() -> None:

@@ -186,6 +186,27 @@ def test_partial_fit(which: Any, solver: str) -> None:
     same_weights(*both)
 
 
+def test_partial_fit_by_lbfgs_is_scikit_learns_for_a_regression() -> None:
+    """Its classifier has no partial_fit then, its regressor has."""
+    both = [cls(**HIDDEN, solver="lbfgs", random_state=1, max_iter=5) for cls in REGRESSORS]
+    for _ in range(2):
+        for model in both:
+            model.partial_fit(X, REAL)
+        same_weights(*both)
+    assert not hasattr(CLASSES[1](solver="lbfgs"), "partial_fit")
+
+
+def test_texts_are_no_targets_of_a_regression() -> None:
+    for cls in REGRESSORS:
+        with pytest.raises(TypeError):
+            cls(**HIDDEN).fit(X, np.full(len(X), "1.5"))
+
+
+def test_losses_are_numbers_of_numpy() -> None:
+    for model in pair(CLASSES, X, THREE):
+        assert type(model.loss_) is type(model.best_loss_) is np.float64
+
+
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 def test_warm_start(solver: str) -> None:
     both = [

@@ -127,7 +127,7 @@ def _from_module(module: nn.Module) -> list[Found]:
             _fits(found, part.in_features, where)
             found.append(Found(where, part.weight, part.bias))
             stage = "linear"
-        elif _is(part, nn.Flatten) and not found:
+        elif (_is(part, nn.Flatten) or _is(part, nn.Identity)) and not found:
             continue
         elif not found:
             raise ValueError(f"{where} comes before the first Linear: {_way_out(part)}")

@@ -112,7 +112,7 @@ def _classifier(
     names = np.arange(count) if classes is None else np.asarray(classes)
     if names.shape != (count,) or len(np.unique(names)) != count:
         raise ValueError(f"classes={shown(classes)} must be {plural(count, 'different label')}")
-    if several and classes is not None:
+    if several and not np.array_equal(names, np.arange(count)):
         raise ValueError("classes: with several labels a row scikit-learn numbers them 0, 1, ...")
     if not np.array_equal(names, np.sort(names)):
         raise ValueError(

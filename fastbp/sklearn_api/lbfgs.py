@@ -92,7 +92,7 @@ def fit_lbfgs(estimator: Any, net: Network, data: Data, hooks: Hooks) -> None:
         },
     )  # fmt: skip
     e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
-    e.loss_ = result.fun
+    e.loss_ = np.float64(result.fun)
     net.parameters[...] = result.x
 
 

@@ -9,7 +9,6 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from ..engine import Array
@@ -98,6 +97,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         X, y = validated(self, X, y, reset=reset, numeric=True)
+        if y.dtype.kind in "US":
+            raise TypeError(f"y holds texts ({y.dtype}), and a regression needs numbers")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
@@ -126,7 +127,6 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             return float("nan")
         return float(r2_score(held.targets, predicted, sample_weight=held.weights_or_none))
 
-    @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """One epoch over X and y, from where the last call stopped.

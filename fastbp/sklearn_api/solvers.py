@@ -80,9 +80,17 @@ class Solver:
         self.learning_rate_init = rate
         self.learning_rate = float(rate)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.state = np.array(self.state)  # it may be a map of a file, and read-only
+
     def rates(self, count: int, total: int | None) -> Array:
         """The rates of the next `count` steps of `total`, where it is known."""
         return np.full(count, self.learning_rate)
+
+    def used(self) -> float:
+        """The rate of the last step."""
+        return self.learning_rate
 
     def iteration_ends(self, time_step: int) -> None:
         """An epoch is over; `time_step` samples have been seen."""
@@ -129,10 +137,13 @@ class AdamSolver(Solver):
     def rates(self, count: int, total: int | None) -> Array:
         return np.full(count, float(self.learning_rate_init))
 
-    def iteration_ends(self, time_step: int) -> None:
+    def used(self) -> float:
         beta1, beta2, _ = self.optimizer.hyper()
         root = np.sqrt(1.0 - beta2**self.step)
-        self.learning_rate = self.learning_rate_init * root / (1.0 - beta1**self.step)
+        return float(self.learning_rate_init * root / (1.0 - beta1**self.step))
+
+    def iteration_ends(self, time_step: int) -> None:
+        self.learning_rate = self.used()
 
 
 class OwnSolver(Solver):

@@ -67,7 +67,7 @@ class Runner:
             least=least, most=most, heedless=True,
         )  # fmt: skip
 
-    def epoch(self, order: Array, number: int, progress: Progress) -> float:
+    def epoch(self, order: Array, number: int, progress: Progress) -> np.float64:
         """Train on the samples in this order; scikit-learn's loss of the epoch.
 
         It is the mean over samples of what their batch cost on average, its penalty
@@ -83,7 +83,7 @@ class Runner:
             done += count
             progress.update(number * self.steps + done)
         penalty = 0.5 * self.alpha * results[loop.ROWS_SQUARES]
-        return float((results[loop.ROWS_LOSS] / self.shares + penalty) / self.samples)
+        return np.float64((results[loop.ROWS_LOSS] / self.shares + penalty) / self.samples)
 
     def _chunk(self, order: Array, number: int, first: int, count: int) -> None:
         solver, net = self.solver, self.net
@@ -169,7 +169,7 @@ def fit_stochastic(
                 e.loss_curve_.append(e.loss_)
                 if e.verbose:
                     print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-                values = {"loss": e.loss_, "lr": e._optimizer.learning_rate}
+                values = {"loss": e.loss_, "lr": e._optimizer.used()}
                 if _judge(e, net, held, values):
                     best.take(net)
                 e._optimizer.iteration_ends(e.t_)
