@@ -144,6 +144,10 @@ class Classes:
             )
         return cls(name, tuple(labels))
 
+    def knows(self, column: Array) -> Array:
+        """Which rows (n,) have a label that was trained on."""
+        return np.isin(_texts(column).astype(str), self.labels)
+
     def targets(self, column: Array) -> Array:
         """Class numbers (n,); ValueError for a label that was not trained on."""
         places = {label: place for place, label in enumerate(self.labels)}
@@ -283,11 +287,16 @@ def _texts(column: Array) -> Array:
     """Labels as texts: whole numbers without a point."""
     if column.dtype.kind == "O":
         return column
-    cells = [_text(value) for value in np.asarray(column, np.float64).tolist()]
+    cells = [spelt(value) for value in np.asarray(column, np.float64).tolist()]
     return np.array(cells, dtype=object)
 
 
-def _text(value: float) -> str:
+def spelt(value: float) -> str:
+    """A label that is a number, as a text.
+
+    >>> spelt(3.0), spelt(2.5)
+    ('3', '2.5')
+    """
     if math.isnan(value):
         return MISSING
     return str(int(value)) if value.is_integer() else repr(value)

@@ -167,7 +167,7 @@ TRAIN = ("train", "t.csv", "--target", "kind")
         (("train", "twice.csv", "--target", "a"), "has two columns named 'a'"),
         (("train", "binary.csv", "--target", "a"), "is not a text in UTF-8"),
         (("train", "binary.csv.gz", "--target", "a"), "cannot be unpacked: Not a gzipped file"),
-        (("train", "bad.npz", "--target", "a"), "'bad.npz' is not an NPZ file of plain arrays"),
+        (("train", "bad.npz", "--target", "a"), "'bad.npz' is not an NPZ file: store with"),
         (("train", "lengths.npz", "--target", "y"), "its arrays differ in length (x 3, y 2)"),
         (("train", "bad-idx1-ubyte", "--target", "a"), "is not an IDX file"),
         (("train", "short-idx1-ubyte", "--target", "a"), "3 bytes follow its sizes (5,), which"),

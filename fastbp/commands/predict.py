@@ -53,7 +53,9 @@ def predict(
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(f"{len(table):,} rows: {out}", soft_wrap=True, markup=False)
+    console.print(
+        f"{len(table):,} row{'s' * (len(table) != 1)}: {out}", soft_wrap=True, markup=False
+    )
     if (score := _score(columns, table, preparation)) is not None:
         console.print(score, markup=False)
 
@@ -106,16 +108,35 @@ def _write(out: Path, columns: dict[str, Array]) -> None:
             import numpy as np
 
             with temporary.open("wb") as binary:
-                np.savez(binary, **columns)  # type: ignore[arg-type]
+                np.savez(binary, **_typed(columns))  # type: ignore[arg-type]
         elif suffix == ".parquet":
             from ..extras import require
 
             pyarrow = require("pyarrow", "parquet", "--out")
             parquet = require("pyarrow.parquet", "parquet", "--out")
-            parquet.write_table(pyarrow.table(columns), temporary)
+            parquet.write_table(pyarrow.table(_typed(columns)), temporary)
         else:
             with temporary.open("w", encoding="utf-8", newline="") as text:
                 _write_delimited(text, columns, "\t" if suffix == ".tsv" else ",")
+
+
+def _typed(columns: dict[str, Array]) -> dict[str, Array]:
+    """Labels that are numbers as numbers, for files that tell these from texts."""
+    import numpy as np
+
+    from ..preparation import spelt
+
+    labels = columns["prediction"]
+    try:
+        values = labels.astype(np.float64)
+    except ValueError:
+        return columns
+    if labels.dtype.kind != "U" or any(
+        spelt(v) != label for v, label in zip(values.tolist(), labels.tolist(), strict=True)
+    ):
+        return columns
+    whole = (values == np.floor(values)).all()
+    return {**columns, "prediction": values.astype(np.int64) if whole else values}
 
 
 def _write_delimited(file: Any, columns: dict[str, Array], delimiter: str) -> None:
@@ -151,5 +172,9 @@ def _score(columns: dict[str, Array], table: Table, preparation: Preparation) ->
     if isinstance(target, Classes):
         right = np.array(target.labels)[truth] == predicted
         return f"accuracy: {right.mean():.4g} (the data have {target.name!r})"
-    error = np.abs(target.restored(truth) - predicted).mean()
-    return f"mean absolute error: {error:.4g} (the data have {target.name!r})"
+    errors = np.abs(target.restored(truth) - predicted)
+    known = errors[~np.isnan(errors)]
+    if not known.size:
+        return None
+    where = "" if known.size == errors.size else f" in {known.size:,} rows"
+    return f"mean absolute error: {known.mean():.4g} (the data have {target.name!r}{where})"

@@ -173,20 +173,26 @@ def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
         raise options.refuse("--target", f"{target!r} has {truth.shape[1]} columns; give one.")
     missing = (truth == "") if truth.dtype.kind == "O" else truth != truth
     if missing.any():
+        words = " (blank, or a word such as NA or none)" if truth.dtype.kind == "O" else ""
         raise options.refuse(
             "--target",
-            f"{target!r} is missing in {int(missing.sum())} of {len(table)} rows, first in row "
-            f"{int(missing.argmax()) + table.first}; leave them out.",
+            f"{target!r} is missing{words} in {int(missing.sum())} of {len(table)} rows, first in "
+            f"row {table.number(int(missing.argmax()))}; leave them out.",
         )
     if truth.dtype.kind == "f" and (infinite := np.isinf(truth)).any():
-        row = int(infinite.argmax()) + table.first
+        row = table.number(int(infinite.argmax()))
         raise options.refuse("--target", f"{target!r} is infinite in row {row}; leave it out.")
     return table.without(ignore), target
 
 
 def _split(table: Table, target: str, task: str, share: float, seed: int) -> Split:
-    """Held-out rows drawn at random; the preparation is learnt on the others alone."""
-    from ..preparation import learn
+    """Held-out rows drawn at random; the preparation is learnt on the others alone.
+
+    A class that is held out as a whole is not: its rows are trained on.
+    """
+    import numpy as np
+
+    from ..preparation import Classes, learn
     from ..sampling import split
 
     if len(table) < 2:
@@ -195,6 +201,17 @@ def _split(table: Table, target: str, task: str, share: float, seed: int) -> Spl
     part, rest = table.take(chosen), table.take(held)
     try:
         preparation = learn(part, target, task)
+        if isinstance(preparation.target, Classes):  # rows of a class that has none to train on
+            new = ~preparation.target.knows(rest.columns[target])
+            if new.all():
+                raise ValueError(
+                    f"target {target!r} has a class of its own in every row held out; hold more "
+                    "rows out, or give more of each class"
+                )
+            if new.any():
+                chosen, held = np.sort(np.append(chosen, held[new])), held[~new]
+                part, rest = table.take(chosen), table.take(held)
+                preparation = learn(part, target, task)
         y, yv = preparation.targets(part), preparation.targets(rest)
         return Split(preparation, preparation.inputs(part), y, preparation.inputs(rest), yv)
     except ValueError as error:
@@ -281,7 +298,9 @@ def _results(split: Split, net: Network, history: History) -> Any:
     """A table of losses and metrics, of a regression in the target's own unit."""
     from rich.table import Table as Printed
 
-    printed = Printed(title=f"after {len(history)} epochs", title_justify="left")
+    from ..errors import plural
+
+    printed = Printed(title=f"after {plural(len(history), 'epoch')}", title_justify="left")
     for heading in ("", "training", "held out"):
         printed.add_column(heading, justify="right" if heading else "left")
     metrics = ("accuracy", "f1_macro") if split.labels else ("mean_absolute_error", "r2")

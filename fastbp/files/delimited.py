@@ -33,7 +33,9 @@ def read_delimited(path: Path) -> Table:
         text = content(path).decode("utf-8-sig")
         delimiter = _delimiter(_LINE.match(text)[0])  # type: ignore[index]
         lines = io.StringIO(text, newline="")
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        read = list(enumerate(csv.reader(lines, delimiter=delimiter), start=1))
+        rows = [row for _, row in read if row]
+        numbers = [number for number, row in read if row]
     except UnicodeDecodeError as error:
         raise ValueError(f"{str(path)!r} is not a text in UTF-8 ({error.reason})") from None
     except csv.Error as error:
@@ -45,20 +47,19 @@ def read_delimited(path: Path) -> Table:
     if headless:
         names = [f"c{index}" for index in range(len(names))]
     else:
-        rows = rows[1:]
+        rows, numbers = rows[1:], numbers[1:]
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{str(path)!r} has two columns named {twice!r}")
-    first = 1 if headless else 2
-    for index, row in enumerate(rows):
+    for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(names):
             raise ValueError(
-                f"{str(path)!r}: row {index + first} has {plural(len(row), 'cell')}, the first "
+                f"{str(path)!r}: row {number} has {plural(len(row), 'cell')}, the first "
                 f"line has {len(names)}"
             )
     cells = zip(*rows, strict=True) if rows else ()
     columns = {name: _column(column) for name, column in zip(names, cells, strict=False)}
-    return Table(columns, first).checked(path)
+    return Table(columns, rows=np.array(numbers)).checked(path)  # blank lines have numbers, too
 
 
 def _delimiter(line: str) -> str:

@@ -15,6 +15,9 @@ from .table import Table, numbers
 
 def read_npz(path: Path) -> Table:
     """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
+    with path.open("rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError(f"{str(path)!r} is not an NPZ file: store with numpy.savez")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

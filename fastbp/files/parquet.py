@@ -16,7 +16,11 @@ def read_parquet(path: Path) -> Table:
     """All columns: numbers and booleans as float64, all else as texts."""
     parquet = require("pyarrow.parquet", "parquet", f"reading {path.name!r}")
     pyarrow = require("pyarrow", "parquet", f"reading {path.name!r}")
+    path.open("rb").close()  # the system's own words where it cannot be read
     try:
+        names = parquet.read_schema(path).names
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"{str(path)!r} has two columns named {twice[0]!r}")
         table = parquet.read_table(path)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         raise ValueError(f"{str(path)!r} is not a Parquet file: {_line(error)}") from None
