@@ -103,6 +103,17 @@ def test_rates_follow_a_schedule() -> None:
     assert model._optimizer.learning_rate == rates[-1]
 
 
+def test_a_plateau_counts_from_the_end_of_a_warmup() -> None:
+    """An epoch is a step, and no epoch's loss is better than the first by nearly all of it."""
+    plateau = fastbp.ReduceOnPlateau(0.1, factor=0.5, patience=1, threshold=0.99)
+    seen: list[float] = []
+    fit(
+        optimizer=fastbp.SGD(fastbp.Warmup(plateau, 3)), batch_size=len(X), max_iter=6,
+        callbacks=lambda state: seen.append(state.metrics["lr"]),
+    )  # fmt: skip
+    np.testing.assert_allclose(seen, [0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.05, 0.025], rtol=1e-12)
+
+
 def test_a_schedule_that_looks_at_the_loss() -> None:
     plateau = fastbp.ReduceOnPlateau(0.01, patience=1, factor=0.5, threshold=0.9)
     model = fit(optimizer=fastbp.SGD(plateau), max_iter=10)

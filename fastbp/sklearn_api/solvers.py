@@ -160,7 +160,7 @@ class OwnSolver(Solver):
         return rates
 
     def observe(self, values: dict[str, Any]) -> None:
-        self.schedule.observe(self.schedule_state, values)
+        self.schedule.observe(self.schedule_state, {**values, "step": self.step})
 
 
 def make_solver(estimator: Any, size: int, dtype: Any) -> Solver:
