@@ -46,10 +46,10 @@ def one_line(error: BaseException) -> str:
 def plural(count: int, noun: str) -> str:
     """A count with its noun.
 
-    >>> plural(1, "row"), plural(2, "row")
-    ('1 row', '2 rows')
+    >>> plural(1, "row"), plural(2000, "row")
+    ('1 row', '2,000 rows')
     """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def nearest(value: str, known: Iterable[str]) -> str | None:

@@ -84,6 +84,7 @@ class Fit:
                 except BaseException:
                     self._count_made()
                     raise
+                run.made = {}
                 if not values:  # stopped before an epoch's end
                     history.stopped = run.stopped
                     break

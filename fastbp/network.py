@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -26,14 +26,6 @@ from .metrics import compute
 from .parameters import Parameters
 from .passes import NO_TARGETS, SEEDS, Passes
 from .placement import Placement
-
-_FIXED: Final = {
-    "inputs": "build another Network",
-    "layers": "build another Network, or set a layer's numbers, net.layers[0].W = ...",
-    "dtype": "build another Network, and give it these parameters",
-    "device": "move the network, net.to('cuda')",
-}
-"""What a network keeps from its start, and the way out."""
 
 
 class Network(Parameters, Passes, Placement, Bridges):
@@ -82,13 +74,6 @@ class Network(Parameters, Passes, Placement, Bridges):
         }
         self._describe(inputs, layers, device=device, precision=precision, **described)
         self.initialize(self.seed)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FIXED and name in vars(self):
-            raise AttributeError(f"{name} cannot be set: {_FIXED[name]}")
-        if name == "seed":
-            value = check_integer("seed", value, least=0, most=SEEDS)
-        super().__setattr__(name, value)
 
     # --- construction ------------------------------------------------------------------------
 

@@ -1,20 +1,33 @@
-"""A network's numbers: one flat vector of parameters, running statistics, views of both."""
+"""A network's numbers: one flat vector of parameters, running statistics, views of both.
+
+And what cannot change about it, as they would no longer fit.
+"""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .canonical import as_array, as_floats
 from .engine import Array, aligned
+from .errors import check_integer
 from .initializers import initialize, initialize_bias
 from .kernels.layout import LayerSpec, Slots
 from .kernels.tables import ACTIVATIONS
 from .layers import Layer
+from .passes import SEEDS
+
+_FIXED: Final = {
+    "inputs": "build another Network",
+    "layers": "build another Network, or set a layer's numbers, net.layers[0].W = ...",
+    "dtype": "build another Network, and give it these parameters",
+    "device": "move the network, net.to('cuda')",
+}
+"""What a network keeps from its start, and the way out."""
 
 
 class Parameters:
@@ -28,6 +41,13 @@ class Parameters:
     _running: Array
     _settle: Callable[[], None]
     _hand_out: Callable[[], None]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED and name in vars(self):
+            raise AttributeError(f"{name} cannot be set: {_FIXED[name]}")
+        if name == "seed":
+            value = check_integer("seed", value, least=0, most=SEEDS)
+        super().__setattr__(name, value)
 
     def initialize(self, seed: int) -> None:
         """Draw all weights and biases anew; gamma 1, beta 0, running mean 0, variance 1.

@@ -135,7 +135,7 @@ class Run:
             return {}
         values = self._values()
         values["seconds"] = before + time.perf_counter() - clock
-        self.begun, self.spent, self.made = 0, 0.0, {}
+        self.begun, self.spent = 0, 0.0
         return values
 
     def _count(self) -> int:

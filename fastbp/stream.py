@@ -92,9 +92,7 @@ class Stream(Run):
                 self.stopped = reason
                 return {}
         self.ended = self.following is None
-        values = self._values()
-        self.made = {}
-        return values
+        return self._values()
 
     def _look_ahead(self) -> Exception | None:
         """Fetch the next item; what is wrong with it is said after the present step."""

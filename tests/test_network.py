@@ -319,7 +319,7 @@ def test_a_trace_looks_at_the_rows_of_a_memory_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["inputs", "layers", "dtype", "device"])
-def test_what_a_network_is_made_with_stays(name: str, tmp_path: Path) -> None:
+def test_what_a_network_is_made_with_stays(name: str) -> None:
     net = Network(2, [Dense(2)])
     for other in (net, copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
         with pytest.raises(AttributeError, match=f"{name} cannot be set: "):

@@ -52,10 +52,10 @@ def predict(
         _write(out, columns)
     from rich.console import Console
 
+    from ..errors import plural
+
     console = Console(highlight=False)
-    console.print(
-        f"{len(table):,} row{'s' * (len(table) != 1)}: {out}", soft_wrap=True, markup=False
-    )
+    console.print(f"{plural(len(table), 'row')}: {out}", soft_wrap=True, markup=False)
     if (score := _score(columns, table, preparation)) is not None:
         console.print(score, markup=False)
 
@@ -126,17 +126,17 @@ def _typed(columns: dict[str, Array]) -> dict[str, Array]:
 
     from ..preparation import spelt
 
-    labels = columns["prediction"]
+    labels, places = np.unique(columns["prediction"], return_inverse=True)
+    if labels.dtype.kind != "U":
+        return columns
     try:
-        values = labels.astype(np.float64)
+        numbers = [float(label) for label in labels.tolist()]
     except ValueError:
         return columns
-    if labels.dtype.kind != "U" or any(
-        spelt(v) != label for v, label in zip(values.tolist(), labels.tolist(), strict=True)
-    ):
+    if [spelt(number) for number in numbers] != labels.tolist():
         return columns
-    whole = (values == np.floor(values)).all()
-    return {**columns, "prediction": values.astype(np.int64) if whole else values}
+    kind = np.int64 if all(number.is_integer() for number in numbers) else np.float64
+    return {**columns, "prediction": np.array(numbers, kind)[places]}
 
 
 def _write_delimited(file: Any, columns: dict[str, Array], delimiter: str) -> None:
