@@ -131,12 +131,12 @@ class Fit:
             )
         if run.guard.finite():
             return True
-        run.give_up(
+        error = DivergenceError(
             "a parameter, a running statistic or an optimizer's row is not finite after the "
-            f"callbacks of epoch {trainer.epoch - 1}, and was before them: what they set must be "
-            "finite numbers.",
-            frames=6,
+            f"callbacks of epoch {trainer.epoch - 1}, and was before them:",
+            "what they set must be finite numbers.",
         )
+        run.give_up(error, frames=6)
         return False
 
     def _count_made(self) -> None:

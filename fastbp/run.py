@@ -44,7 +44,15 @@ _FIGURES = {
 
 
 class DivergenceError(ArithmeticError):
-    """Training met a loss or weight that is not finite; the message says where and what to try."""
+    """Training met a loss or weight that is not finite; the message says where and what to try.
+
+    Attributes:
+        what: the message without what to try.
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what} {advice}".rstrip())
+        self.what = what
 
 
 class BadRowError(ValueError):
@@ -254,24 +262,25 @@ class Run:
             raise BadRowError(bad)
         self.data.check_labels(rows)
         rate = float(self._recipe(step, 1, trainer.step).rates[0])
-        message = (
+        error = DivergenceError(
             f"training diverged in epoch {trainer.epoch}, batch {step}: the loss, a weight or an "
-            "optimizer's row is not finite. The network has the weights of the last finite step "
-            f"({trainer.step} steps made). Try a smaller rate (it is {rate:g}), clip_norm=1, "
-            "inputs scaled to about 1, batch_norm=True, or dtype='float64'."
+            "optimizer's row is not finite.",
+            f"The network has the weights of the last finite step ({trainer.step} steps made). Try "
+            f"a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled to about 1, "
+            "batch_norm=True, or dtype='float64'.",
         )
-        self.give_up(message, frames=8)
+        self.give_up(error, frames=8)
 
-    def give_up(self, message: str, frames: int) -> None:
+    def give_up(self, error: DivergenceError, frames: int) -> None:
         """End the fit for numbers that are not finite: an error, a warning, or a note.
 
         frames: up to whoever called `fit`, whom a warning names.
         """
-        self.stopped, self.diverged = message, True
+        self.stopped, self.diverged = str(error), True
         if self.on_divergence == "raise":
-            raise DivergenceError(message)
+            raise error
         if self.on_divergence == "warn":
-            warnings.warn(message, RuntimeWarning, stacklevel=frames)
+            warnings.warn(self.stopped, RuntimeWarning, stacklevel=frames)
 
     def _unfit(self, rows: Any) -> str | None:
         """What to say of the first of these rows that is not finite."""

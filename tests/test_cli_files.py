@@ -189,7 +189,7 @@ TRAIN = ("train", "t.csv", "--target", "kind")
         ((*TRAIN, "--dropout", "1"), "dropout=1.0 must be 0 or more and below 1"),
         ((*TRAIN, "--batch-norm", "--batch-size", "1"), "Invalid value for '--batch-size'"),
         ((*TRAIN, "--weight-decay", "-1"), "Invalid value for '--weight-decay'"),
-        ((*TRAIN, "--rate", "1e30", "--optimizer", "sgd"), "training diverged"),
+        ((*TRAIN, "--rate", "1e30", "--optimizer", "sgd"), "Try a --rate below 1e+30, or"),
         ((*TRAIN, "--out", "no/m.safetensors"), "'no/m.safetensors' cannot be written"),
         ((*TRAIN, "--report", "no/run.html"), "'no/run.html' cannot be written"),
         (("train", "t.csv"), "Missing option '--target'"),

@@ -86,12 +86,17 @@ def train(
     trainer.distributed = distributed
     from rich.console import Console
 
+    from .. import DivergenceError
+
     console = Console(highlight=False, quiet=not leads)
     _introduce(console, table, split, net)
     try:
         history = trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
-    except (ArithmeticError, ValueError) as error:  # divergence; one row with batch norm
-        raise options.refuse("--rate" if "diverged" in str(error) else "DATA", str(error)) from None
+    except DivergenceError as error:
+        advice = f"Try a --rate below {trainer.optimizer.lr:g}, or --batch-norm."
+        raise options.refuse("--rate", f"{error.what} {advice}") from None
+    except ValueError as error:  # one row with batch norm
+        raise options.refuse("DATA", str(error)) from None
     if leads:  # of several ranks one tells and writes
         console.print(_results(split, net, history))
         _write(console, split, net, history, out, report, data.name)
