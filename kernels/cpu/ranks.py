@@ -146,25 +146,24 @@ def over_ranks(
 
     clipped: the caller will change what it gets.
     """
+    last = gradient.size - 1
     barrier(sync, T)
     if t == 0:
         leave_to_first(world, plan, gradient)
-        flag = segment(gradient, gradient.size - 1, 1)
-        flag[0] = 0 if np.isfinite(loss) else np.nan
+        gradient[last] = 0 if np.isfinite(loss) else np.nan
         if world[TOTAL] == 0:
             add_up(world, gradient, 0, gradient.size)
         else:
             meet(world)
         if world[ERROR] != 0:
-            flag[0] = np.nan
+            gradient[last] = np.nan
     barrier(sync, T)
     if world[TOTAL] == 0:
-        return gradient, gradient[gradient.size - 1]
-    total = own_vector(world, TOTAL, gradient)
-    last = gradient.size - 1
+        return gradient, gradient[last]
     failed = gradient[last]
     for rank in range(world[RANKS]):
         failed += own_vector(world, TOTAL + VECTOR * (rank + 1), gradient)[last]
+    total = own_vector(world, TOTAL, gradient)
     add_share(t, T, world, total, last)
     barrier(sync, T)
     if t == 0:
@@ -172,10 +171,7 @@ def over_ranks(
     barrier(sync, T)
     if not clipped:
         return total, failed
-    lo, hi = share(last, FLAT, t, T)
-    mine, whole = segment(gradient, lo, hi - lo), segment(total, lo, hi - lo)
-    for i in range(hi - lo):
-        mine[i] = whole[i]
+    copy_share(t, T, total, gradient, last)
     barrier(sync, T)
     return gradient, failed
 
@@ -223,3 +219,12 @@ def add_share(t: int, T: int, world: Any, total: Any, size: int) -> None:
             more = segment(own_vector(world, TOTAL + VECTOR * (rank + 1), total), start, count)
             for i in range(count):
                 block[i] += more[i]
+
+
+@inline
+def copy_share(t: int, T: int, source: Any, target: Any, size: int) -> None:
+    """target[:size] = source[:size], this thread's share of it."""
+    lo, hi = share(size, FLAT, t, T)
+    given, taken = segment(source, lo, hi - lo), segment(target, lo, hi - lo)
+    for i in range(hi - lo):
+        taken[i] = given[i]
