@@ -40,6 +40,7 @@ class Case:
     work: int
     done: int = 0
     history: History | None = None
+    diverged: bool = False
     error: BaseException | None = None
 
 
@@ -134,7 +135,7 @@ class Crew:
                 held = held.taken(held.indices)
             with at_most(trainer.n_threads):
                 job = trainer._job_of(case.data, held, self.epochs, trainer.callbacks, aside)
-                case.history = trainer._train(job, before)
+                case.history, case.diverged = trainer._train(job, before), job.diverged
             case.done = case.steps
         except _Cancelled:
             pass

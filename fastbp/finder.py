@@ -95,7 +95,8 @@ def find_rate(
     data, _ = door(trainer.network, X, y, sample_weight, None, trainer.seed)
     trainer._check_batch_norm(min(trainer.batch_size or data.samples, data.samples))
     data = _part(data, trainer, steps)
-    epochs = max(2, math.ceil(steps / _steps(trainer, data)))
+    an_epoch = len(trainer._bounds(data.samples)) - 1
+    epochs = max(2, math.ceil(steps / an_epoch))
     count = max(round(A_DECADE * math.log10(high / low)), 1)
     rates = [low * (high / low) ** (place / count) for place in range(count + 1)]
     trials = [[_trial(trainer, data, epochs, r, s) for s in range(SHUFFLES)] for r in rates]
@@ -106,8 +107,7 @@ def find_rate(
             f"every rate from {low:g} to {high:g} diverged; give a smaller low, or scale the "
             "inputs to about 1"
         )
-    return RateSearch(choose(rates, losses, untrained), rates, losses,
-                      epochs * _steps(trainer, data))  # fmt: skip
+    return RateSearch(choose(rates, losses, untrained), rates, losses, epochs * an_epoch)
 
 
 def _mean(losses: list[float]) -> float:
@@ -136,11 +136,6 @@ def choose(rates: list[float], losses: list[float], untrained: float) -> float:
     smooth = (wide[:-2] + 2.0 * logs + wide[2:]) / 4.0
     best = np.flatnonzero(smooth <= smooth.min() + 1e-9)
     return rates[int(best[(len(best) - 1) // 2])]
-
-
-def _steps(trainer: Trainer, data: Data) -> int:
-    """Steps of an epoch."""
-    return math.ceil(data.samples / (trainer.batch_size or data.samples))
 
 
 def _part(data: Data, trainer: Trainer, steps: int) -> Data:

@@ -18,6 +18,7 @@ from .progress import Progress
 from .ranks import Alone, world_of
 from .run import BadRowError, Run
 from .samples import Data
+from .sampling import Indices, batch_bounds
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping
 from .stream import Stream
@@ -153,8 +154,13 @@ class Fitting:
             facts[name] = f"checksum {crc32(numbers.tobytes()):08x}"
         self._world.check_same(facts)
 
+    def _bounds(self: Any, samples: int) -> Indices:
+        """Where the batches of an epoch of so many samples begin, and the end of the last."""
+        size = min(self.batch_size or samples, samples)
+        return batch_bounds(samples, size, self.network._normed)
+
     def _check_batch_norm(self, batch: int | None) -> None:
-        if batch == 1 and any(layer.batch_norm for layer in self.network.layers):
+        if batch == 1 and self.network._normed:
             raise ValueError(
                 "batch norm needs at least 2 samples in a batch, and there is 1; give "
                 "batch_size=2 or more, more samples, or layers without batch_norm"

@@ -117,6 +117,11 @@ class Fit:
         """A checkpoint was written meanwhile."""
         return self.run.keeper.wrote
 
+    @property
+    def diverged(self) -> bool:
+        """It ended because numbers were not finite."""
+        return self.run.diverged
+
     def _sound(self) -> bool:
         """What callbacks have left can be trained on; else the fit ends as one that diverges.
 
@@ -248,7 +253,7 @@ class BestOf:
         while attempts.made < trainer.restarts and not self._spent():
             fit = self.fit or self._begin(attempts.made)
             try:
-                attempts.judge(fit.train(), trainer, diverged=fit.run.diverged)
+                attempts.judge(fit.train(), trainer, diverged=fit.diverged)
             except DivergenceError as error:
                 failure = error
             attempts.made += 1
@@ -263,6 +268,11 @@ class BestOf:
     def wrote(self) -> bool:
         """A checkpoint was written meanwhile."""
         return self.fit is not None and self.fit.wrote
+
+    @property
+    def diverged(self) -> bool:
+        """Every start has."""
+        return self.attempts.kept is None or self.attempts.least == float("inf")
 
     def _spent(self) -> bool:
         """A rule that looks at all starts together lets no further one begin."""

@@ -25,7 +25,7 @@ from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
 from .samples import NAMES, Data, check_weights, given, parted, share_of
-from .sampling import batch_bounds, split
+from .sampling import split
 from .threads import available_cores
 from .trainer import Trainer
 
@@ -105,9 +105,9 @@ def _judged(cases: list[Case], on_divergence: str) -> list[History]:
             raise case.error
     histories = [case.history for case in cases if case.history is not None]
     diverged = [
-        f"networks[{place}]: {history.stopped}"
-        for place, history in enumerate(histories)
-        if history.stopped.startswith("training diverged")
+        f"networks[{case.place}]: {case.history.stopped}"
+        for case in cases
+        if case.history is not None and case.diverged
     ]
     if diverged:
         few = "\n".join(diverged[:3]) + ("\n..." if len(diverged) > 3 else "")
@@ -186,7 +186,7 @@ def _parts(folds: Any, validation: Any, count: int) -> list[Any]:
     listed: Sequence[Any] = list(folds)
     if len(listed) != count:
         raise ValueError(
-            f"folds has {plural(len(listed), 'entry').replace('entrys', 'entries')} for "
+            f"folds has {plural(len(listed), 'pair')} for "
             f"{plural(count, 'network')}; give each network its (train, held) rows."
         )
     for place, part in enumerate(listed):
@@ -219,9 +219,7 @@ def _cases(
             trainer._check_settings()
             trainer._check_fit(part_of, held)
             check_begin(trainer)
-            size = min(trainer.batch_size or part_of.samples, part_of.samples)
-            norm = any(layer.batch_norm for layer in net.layers)
-            steps = (len(batch_bounds(part_of.samples, size, norm)) - 1) * trainer.restarts
+            steps = (len(trainer._bounds(part_of.samples)) - 1) * trainer.restarts
             work = net._work(part_of.samples) * trainer.restarts
             cases.append(Case(place, trainer, part_of, held, copied, steps * epochs, work))
     return cases

@@ -274,13 +274,15 @@ def higher_is_better(name: str) -> bool:
     raise ValueError(f"monitor={name!r}: which way is up is not known; give mode='max' or 'min'.")
 
 
-def check_monitor(monitor: Any) -> None:
-    """Raise TypeError where what is to be watched is no name."""
+def check_monitor(monitor: Any, mode: Any = None) -> None:
+    """Raise TypeError where what is to be watched is no name, ValueError for another mode."""
     if monitor is not None and not isinstance(monitor, str):
         raise TypeError(
             f"monitor={shown(monitor)} must be the name of what the history records, such as "
             "'validation_loss', or None"
         )
+    if mode is not None:
+        check_name("mode", mode, ("min", "max"))
 
 
 def monitored(record: Mapping[str, Any], monitor: str | None) -> tuple[str, float]:

@@ -29,6 +29,8 @@ TRIAL: Final = 0.01
 LATELY: Final = 10.0
 """Seconds for which a fit believes the one before: cores change their neighbours by the minute."""
 KEPT: Final = 64
+GUESS: Final = 2e10
+"""Operations a second, until a chunk has been timed."""
 
 _lately: dict[Any, tuple[float, dict[int, tuple[float, ...]], int, int]] = {}
 """By kind of step, the last KEPT: when a chunk ended, the times, `since` and `threads` then."""
@@ -62,6 +64,7 @@ class Pace:
         self.times = {n: deque[float](maxlen=LOOKS) for n in numbers}
         self.since = 0
         self.threads = most
+        self._a_step = max(work / GUESS, 1e-6)
         self._kind = work, rows, grain
         ended, times, since, threads = _lately.get(self._kind, (-LATELY, {}, 0, most))
         if times.keys() == self.times.keys() and time.monotonic() - ended < LATELY:
@@ -74,11 +77,16 @@ class Pace:
         on_trial = known and self.threads != min(known, key=lambda n: known[n])
         return min(seconds, TRIAL) if on_trial else seconds
 
-    def took(self, seconds: float) -> None:
-        """A step of the last chunk, on `threads`, took so long."""
+    def steps(self, seconds: float) -> int:
+        """Steps of the next chunk, at least 1, where chunks usually take `seconds`."""
+        return max(1, int(self.chunk(seconds) / self._a_step))
+
+    def took(self, seconds: float, steps: int = 1) -> None:
+        """The last chunk, so many steps on `threads`, took so long."""
+        self._a_step = max(seconds / steps, 1e-7)
         if len(self.times) == 1:
             return
-        self.times[self.threads].append(seconds)
+        self.times[self.threads].append(self._a_step)
         self._choose()
         _lately.pop(self._kind, None)  # the last of all, then
         times = {n: tuple(last) for n, last in self.times.items()}

@@ -192,12 +192,13 @@ class Passes:
         order = np.arange(rows)
         return Batch(values, labels, targets, weights, order, bounds, columns, starts)
 
+    @property
+    def _normed(self) -> bool:
+        """Some layer has batch norm."""
+        return any(spec.batch_norm for spec in self._specs)
+
     def _check_rows(self, rows: int, training: bool) -> None:
-        if (
-            check_flag("training", training)
-            and rows == 1
-            and any(spec.batch_norm for spec in self._specs)
-        ):
+        if check_flag("training", training) and rows == 1 and self._normed:
             raise ValueError(
                 "X has 1 row, and batch norm in training needs at least 2; give more rows, or "
                 "training=False for the running statistics"

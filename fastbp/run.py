@@ -23,7 +23,7 @@ from .kernels.cpu.learn import (
 )
 from .metrics import compute
 from .pace import Pace
-from .sampling import batch_bounds, fill_order
+from .sampling import fill_order
 from .underway import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
@@ -67,17 +67,13 @@ class Run:
     ) -> None:
         self._begin(trainer, held, rules)
         self.data = data
-        size = trainer.batch_size or data.samples
-        norm = any(layer.batch_norm for layer in self.net.layers)
-        self.bounds = batch_bounds(data.samples, min(size, data.samples), norm)
+        self.bounds = trainer._bounds(data.samples)
         self.order = np.empty(data.samples, np.int64)
         rows = max(self._own(int(size)) for size in {*np.diff(self.bounds).tolist()})
         self.work = self.net._workspace(rows)
-        work = self.net._work(rows)
-        self.pace = Pace(work, rows, trainer.n_threads)
+        self.pace = Pace(self.net._work(rows), rows, trainer.n_threads)
         self.steps = len(self.bounds) - 1
         self.total: int | None = trainer.step + epochs * self.steps
-        self.seconds_a_step = max(work / 2e10, 1e-6)
 
     def _own(self, rows: int) -> int:
         """How many of a batch's rows are taken here: all of them, but where ranks share it."""
@@ -148,8 +144,7 @@ class Run:
 
     def _count(self) -> int:
         """Steps to make before Python looks around again."""
-        seconds = self.pace.chunk(CHUNK_SECONDS)
-        count = min(int(seconds / self.seconds_a_step), self.keeper.room(self.trainer.step))
+        count = min(self.pace.steps(CHUNK_SECONDS), self.keeper.room(self.trainer.step))
         return max(1, min(count, self.steps - self.begun))
 
     def _due(self) -> tuple[str, bool, bool]:
@@ -210,8 +205,7 @@ class Run:
             # Read from where the compiled loop counts: an interrupt may have taken the answer.
             trainer.step += int(self.work.results[loop.STEPS] - before)
         if done == count:
-            self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
-            self.pace.took(self.seconds_a_step)
+            self.pace.took(time.perf_counter() - clock, count)
             return True
         self._diverged(first + done)
         return False

@@ -11,12 +11,11 @@ import numpy as np
 from .errors import (
     check_fraction,
     check_integer,
-    check_name,
     check_not_negative,
     check_positive,
     shown,
 )
-from .metrics import improves, monitored
+from .metrics import check_monitor, improves, monitored
 from .rates import Called, Constant, Rates, Schedule, State, as_schedule
 
 __all__ = [
@@ -250,8 +249,7 @@ class ReduceOnPlateau(Schedule):
         check_integer("patience", self.patience, least=1)
         check_not_negative("threshold", self.threshold)
         check_not_negative("least", self.least)
-        if self.mode is not None:
-            check_name("mode", self.mode, ("min", "max"))
+        check_monitor(self.monitor, self.mode)
 
     def at(self, steps: Rates, total: int | None, state: State) -> Rates:
         rate = self.lr * self.factor ** state["reductions"]

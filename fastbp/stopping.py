@@ -16,7 +16,6 @@ from .errors import (
     check_entries,
     check_flag,
     check_integer,
-    check_name,
     check_not_negative,
     check_positive,
     shown,
@@ -96,12 +95,10 @@ class EarlyStopping(Stopping):
     seen: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        check_monitor(self.monitor)
+        check_monitor(self.monitor, self.mode)
         check_integer("patience", self.patience, least=1)
         check_not_negative("min_delta", self.min_delta)
         check_flag("restore_best", self.restore_best)
-        if self.mode is not None:
-            check_name("mode", self.mode, ("min", "max"))
 
     def start(self) -> None:
         self.best = self.best_epoch = None

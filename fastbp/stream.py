@@ -47,7 +47,6 @@ class Stream(Run):
         self.taken = 0
         self.work = self.net._workspace(1)
         self.order = np.arange(0)
-        self.seconds_a_step = 0.0
         self.following = self._fetch()
         if self.following is None:
             raise ValueError("batches gave nothing: there is nothing to train on")

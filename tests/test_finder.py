@@ -87,3 +87,9 @@ def test_the_plot_shows_what_was_tried(tmp_path):
     assert lines["diverged"].get_xdata().tolist() == [1.0]
     assert lines["suggested: 0.1"].get_xdata() == [0.1, 0.1]
     assert repr(found).startswith("RateSearch(rate=0.1: loss 0.25 after 100 steps")
+
+
+def test_a_short_last_batch_that_batch_norm_merges_is_no_step() -> None:
+    trainer = Trainer(Network(3, [Dense(4, batch_norm=True), Dense(1)]), SGD(0.1), batch_size=4)
+    found = trainer.find_rate(X[:9], y[:9], low=1e-3, high=1e-2, steps=6)  # batches of 4 and 5
+    assert found.steps == 6

@@ -112,6 +112,19 @@ def test_one_that_diverges_takes_none_with_it() -> None:
     assert same(again[2], mine[2])
 
 
+def test_a_network_that_a_callback_left_with_nan_is_among_those_that_diverged() -> None:
+    def spoil(state: fastbp.State) -> None:
+        state.network.parameters[0] = np.nan
+
+    def many() -> list[Trainer]:
+        return [Trainer(net(0)), Trainer(net(1), callbacks=[spoil])]
+
+    with pytest.warns(RuntimeWarning, match=r"1 network of 2 .*\n.*networks\[1\]: a parameter"):
+        fit_many(many(), X, Y, 3)
+    with pytest.raises(fastbp.DivergenceError, match=r"networks\[1\]: a parameter"):
+        fit_many(many(), X, Y, 3, on_divergence="raise")
+
+
 def test_an_error_of_a_callback_names_its_network_once_the_others_have_ended() -> None:
     def fail(state: fastbp.State) -> None:
         if state.epoch == 1:
@@ -169,7 +182,7 @@ def test_an_interrupt_leaves_every_network_at_a_finished_step() -> None:
         ([net()], {"on_divergence": "go on"}, ValueError, "on_divergence"),
         ([net()], {"n_threads": 0}, ValueError, "n_threads"),
         ([net()], {"validation": 1.5}, ValueError, r"networks\[0\]: validation=1.5"),
-        ([net()], {"folds": [([0], [1])] * 2}, ValueError, "2 entries for 1 network"),
+        ([net()], {"folds": [([0], [1])] * 2}, ValueError, "2 pairs for 1 network"),
         ([net()], {"folds": [([0], [1])], "validation": 0.1}, ValueError, "not both"),
         ([net()], {"folds": [[0, 1, 2]]}, TypeError, r"folds\[0\]"),
         ([net()], {"folds": [([0, 300], [1])]}, ValueError, r"folds\[0\]\[0\] has the row 300"),

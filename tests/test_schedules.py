@@ -256,3 +256,8 @@ def test_what_a_warmup_leads_to_is_looked_at_before_a_fit() -> None:
     with pytest.raises(ValueError, match="needs held-out data"):
         trainer.fit([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])
     assert (net.parameters.tobytes(), trainer.step) == (before, 0)
+
+
+def test_what_a_plateau_watches_is_a_name() -> None:
+    with pytest.raises(TypeError, match="monitor=3 must be the name"):
+        s.ReduceOnPlateau(0.1, monitor=3)  # type: ignore[arg-type]

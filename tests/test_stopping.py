@@ -164,6 +164,7 @@ def test_rules_are_picklable_in_mid_run(rule: s.Stopping) -> None:
      (lambda: s.EarlyStopping(min_delta=-1), ValueError, "min_delta=-1"),
      (lambda: s.EarlyStopping(restore_best="yes"), TypeError, "restore_best='yes'"),
      (lambda: s.EarlyStopping(mode="maximum"), ValueError, "did you mean 'max'"),
+     (lambda: s.EarlyStopping(3), TypeError, "monitor=3 must be the name"),
      (lambda: s.NoChange(-1), ValueError, "tolerance=-1"),
      (lambda: s.NoChange(patience=0), ValueError, "patience=0"),
      (lambda: s.SmallGradient(0), ValueError, "norm=0"),

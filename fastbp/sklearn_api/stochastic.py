@@ -38,11 +38,10 @@ class Runner:
         self, estimator: Any, net: Network, data: Data, samples: int, incremental: bool
     ) -> None:
         e, self.net, self.data = estimator, net, data
-        norm = any(layer.batch_norm for layer in net.layers)
-        self.bounds = batch_bounds(samples, _batch_size(e, samples), norm)
+        self.bounds = batch_bounds(samples, _batch_size(e, samples), net._normed)
         sizes = np.diff(self.bounds)
         rows = int(sizes.max())
-        if norm and sizes.min() < 2:
+        if net._normed and sizes.min() < 2:
             raise ValueError(
                 "batch_norm needs at least 2 samples in a batch, and there is 1; give "
                 "batch_size=2 or more, more samples, or batch_norm=False"
@@ -56,7 +55,6 @@ class Runner:
         self.solver: Solver = e._optimizer
         # A schedule may span the fit; nobody knows how often partial_fit will be called.
         self.total = None if incremental else self.solver.step + e.max_iter * self.steps
-        self.seconds_a_step = max(net._work(rows) / 2e10, 1e-6)  # until a chunk has been timed
         optimizer = self.solver.optimizer
         least, most = e._loss_bounds(net.dtype)
         self.alpha = float(e.alpha)
@@ -77,8 +75,7 @@ class Runner:
         results[:] = 0.0
         done = 0
         while done < self.steps:
-            seconds = self.pace.chunk(CHUNK_SECONDS)
-            count = max(1, min(int(seconds / self.seconds_a_step), self.steps - done))
+            count = min(self.pace.steps(CHUNK_SECONDS), self.steps - done)
             self._chunk(order, number, done, count)
             done += count
             progress.update(number * self.steps + done)
@@ -101,8 +98,7 @@ class Runner:
             )  # fmt: skip
         finally:  # an interrupt may have come: what was done counts
             solver.step += int(self.work.results[loop.STEPS] - before)
-        self.seconds_a_step = max((time.perf_counter() - clock) / count, 1e-7)
-        self.pace.took(self.seconds_a_step)
+        self.pace.took(time.perf_counter() - clock, count)
 
 
 def _batch_size(estimator: Any, samples: int) -> int:
