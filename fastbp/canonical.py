@@ -16,36 +16,12 @@ from numpy.typing import NDArray
 
 from .devices import is_on_card
 from .errors import one_line, shown
+from .kernels.checks import writable_type
 from .kernels.cpu.screen import first_not_finite
 from .tables import from_table, is_table
 from .threads import available_cores, run
 
 Array = NDArray[Any]
-
-
-class _Alias:
-    """A read-only array's memory under a writable type; keeps the array alive.
-
-    Nobody may write through it: it exists so that Numba sees one type.
-    """
-
-    def __init__(self, base: Array) -> None:
-        self.base = base
-        self.__array_interface__ = {**base.__array_interface__, "data": (_address(base), False)}
-
-
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def writable_type(array: Array) -> Array:
-    """`array` itself, or an alias of its memory that NumPy and Numba take for writable.
-
-    >>> a = np.zeros(3); a.flags.writeable = False
-    >>> b = writable_type(a); bool(b.flags.writeable), np.shares_memory(a, b)
-    (True, True)
-    """
-    return array if array.flags.writeable else np.asarray(_Alias(array))
 
 
 def needs_screening(array: Array) -> bool:

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .kernels.reference.activation import normal_cdf
 from .kernels.reference.random import dropout
-from .kernels.tables import ELU_ALPHA, LEAKY_SLOPE, LOSSES
+from .kernels.tables import ELU_ALPHA, LEAKY_SLOPE
 
 if TYPE_CHECKING:
     from .engine import Batch
@@ -146,10 +146,8 @@ class Replay:
         A, U = self.X[None], self.X[None]
         for layer in self.net.layers:
             A, U = self._layer(layer, parameters, A)
-        last, loss = self.net.layers[-1], self.net.loss_name
-        norm = last.batch_norm
-        plain = last.dropout == 0 and not (norm and norm.position == "after")
-        if plain and last.activation in LOSSES[loss].pairs and loss in FROM_LOGITS:
+        loss = self.net.loss_name
+        if loss in FROM_LOGITS and self.net._specs[-1].ends_in_logits(loss):
             terms = FROM_LOGITS[loss](U, self.Y)
         else:
             terms = TERMS[loss](A, self.Y)

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .canonical import Array, as_array, as_floats, check_finite, needs_screening, writable_type
+from .canonical import Array, as_array, as_floats, check_finite, needs_screening
 from .errors import plural, shown
+from .kernels.checks import writable_type
 
 __all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
 

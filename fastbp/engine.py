@@ -129,9 +129,7 @@ class Workspace:
         self.layers = layers
         self.plan = build_plan(layers, rows, self.dtype.itemsize, half=half)
         self.half = half  # products on bfloat16 operands
-        last = layers[-1]
-        plain_end = last.dropout == 0 and last.batch_norm != 2
-        self.from_logits = plain_end and last.activation in LOSSES[loss].pairs
+        self.from_logits = layers[-1].ends_in_logits(loss)
         self.loss, self.mean = LOSSES[loss].code, reduction == "mean"
         self.arena = aligned(self.plan.arena, dtype)
         self.masks = aligned(max(self.plan.masks, 1), np.uint8)

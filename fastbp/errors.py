@@ -13,9 +13,11 @@ import operator
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 _LONGEST = 60
+SEEDS: Final = 2**63 - 1
+"""The largest seed."""
 
 
 def shown(value: object) -> str:
@@ -202,6 +204,15 @@ def check_integer(
     if (least is not None and number < least) or (most is not None and number > most):
         raise _refuse(argument, value, allowed, way_out)
     return number
+
+
+def check_seed(value: Any) -> int:
+    """`value` as a seed.
+
+    >>> check_seed(0)
+    0
+    """
+    return check_integer("seed", value, least=0, most=SEEDS)
 
 
 def check_entries(argument: str, value: Any, allowed: str) -> list[Any]:

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .errors import check_integer, check_positive
+from .errors import SEEDS, check_integer, check_positive
 from .guard import check_begin
 from .history import History
 from .job import Fit
 from .kernels.cpu.random import shuffle
-from .passes import SEEDS
 from .rates import Constant
 from .run import DivergenceError, Run
 from .samples import Data, door

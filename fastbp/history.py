@@ -93,16 +93,6 @@ class History:
             column.append(given[name] if name in given else _missing(column[-1]))
         self._epochs += 1
 
-    def extend(self, other: History) -> None:
-        """Add all epochs of another history, and take over why it stopped."""
-        for epoch in range(len(other)):
-            record = other.record(epoch)
-            del record["epoch"]
-            self.append_epoch(**record)
-        self.stopped, self.layers = other.stopped, other.layers or self.layers
-        self.start = self.start or other.start
-        self.summary, self.outcome = other.summary or self.summary, other.outcome or self.outcome
-
     def record(self, epoch: int = -1) -> dict[str, Any]:
         """The values of one epoch by name, its place under "epoch"; the last one by default.
 

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import check_integer, check_name, check_not_negative
+from .errors import check_name, check_not_negative, check_seed
 from .kernels.cpu.random_doors import normals, uniforms
 from .kernels.tables import INIT
 
@@ -52,8 +52,6 @@ INITIALIZERS: Final[dict[str, Initializer]] = {
     ),
     "zeros": Initializer("zeros", lambda m, n: 0.0, "every unit alike: for one-layer networks"),
 }
-
-_SEED_LIMIT: Final = 2**63 - 1
 
 
 def initialize(
@@ -110,7 +108,7 @@ def _draw(
 ) -> Floats:
     """`size` numbers with the deviation of a layer (m, n); weights and biases are two streams."""
     kind = INITIALIZERS[name]
-    check_integer("seed", seed, least=0, most=_SEED_LIMIT)
+    check_seed(seed)
     deviation = kind.deviation(m, n)
     if scale is not None:
         factor = check_not_negative("init_scale", scale)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
-from .errors import shown
+from .errors import SEEDS, shown
 from .history import History
 from .outcome import judge
-from .passes import SEEDS
 from .progress import Progress, make_progress
 from .run import DivergenceError, Run
 from .snapshot import Memory, Snapshot, Standing

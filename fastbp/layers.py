@@ -19,14 +19,13 @@ from .errors import (
     shown,
 )
 from .initializers import INITIALIZERS
-from .kernels.layout import BN_AFTER, BN_BEFORE, BN_NONE, FORM_SIGMA, FORM_SQRT, LayerSpec
+from .kernels.layout import BN_AFTER, BN_BEFORE, BN_NONE, FORMS, LayerSpec
 from .kernels.tables import ACTIVATIONS
 
 if TYPE_CHECKING:
     from .network import Network
 
 _POSITIONS = {"before": BN_BEFORE, "after": BN_AFTER}
-_FORMS = {"sqrt": FORM_SQRT, "sigma": FORM_SIGMA}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class BatchNorm:
 
     def __post_init__(self) -> None:
         check_name("position", self.position, _POSITIONS)
-        check_name("form", self.form, _FORMS)
+        check_name("form", self.form, FORMS)
         object.__setattr__(self, "eps", check_positive("eps", self.eps))
         object.__setattr__(self, "momentum", _momentum(self.momentum))
 
@@ -112,7 +111,7 @@ class Dense:
             self.units,
             self.activation,
             _POSITIONS[norm.position],
-            _FORMS[norm.form],
+            FORMS[norm.form],
             norm.eps,
             norm.momentum,
             self.dropout,

@@ -15,7 +15,7 @@ from .bridges import Bridges
 from .data import PROBABILITIES
 from .devices import check_device, check_place
 from .engine import Workspace, aligned
-from .errors import check_entries, check_flag, check_integer, check_name, shown
+from .errors import check_entries, check_flag, check_integer, check_name, check_seed, shown
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.bf16 import is_bf16
 from .kernels.cpu.philox import LAYERS as MOST_LAYERS
@@ -24,7 +24,7 @@ from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
 from .metrics import compute
 from .parameters import Parameters
-from .passes import NO_TARGETS, SEEDS, Passes
+from .passes import NO_TARGETS, Passes
 from .placement import Placement
 
 
@@ -161,7 +161,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         if training is False and seed is None:
             return self._infer(X, logits=False)
         if seed is not None:
-            check_integer("seed", seed, least=0, most=SEEDS)
+            check_seed(seed)
         if not check_flag("training", training):
             return self._infer(X, logits=False)
         batch = self._batch(X, NO_TARGETS, None, training)

@@ -32,7 +32,7 @@ class Optimizer:
 
     def hyper(self) -> tuple[float, ...]:
         """The constants of the update, in the order in which its kernel takes them."""
-        return ()
+        return tuple(float(getattr(self, name)) for name, _ in UPDATES[self.name].hyper)
 
     @property
     def decoupled_decay(self) -> float:
@@ -94,9 +94,6 @@ class SGD(Optimizer):
             return "nesterov"
         return "momentum" if self.momentum else "sgd"
 
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.momentum),) if self.momentum else ()
-
 
 @dataclass(frozen=True)
 class Adagrad(Optimizer):
@@ -123,9 +120,6 @@ class Adagrad(Optimizer):
     @property
     def name(self) -> str:
         return "adagrad"
-
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.eps),)
 
 
 @dataclass(frozen=True)
@@ -158,9 +152,6 @@ class Adadelta(Optimizer):
     def name(self) -> str:
         return "adadelta"
 
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.rho), float(self.eps))
-
 
 @dataclass(frozen=True)
 class RMSprop(Optimizer):
@@ -190,9 +181,6 @@ class RMSprop(Optimizer):
     @property
     def name(self) -> str:
         return "rmsprop"
-
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.alpha), float(self.eps))
 
 
 @dataclass(frozen=True)
@@ -227,9 +215,6 @@ class Adam(Optimizer):
     @property
     def name(self) -> str:
         return "adam"
-
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.beta1), float(self.beta2), float(self.eps))
 
 
 @dataclass(frozen=True)

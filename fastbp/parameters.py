@@ -14,12 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from .canonical import as_array, as_floats
 from .engine import Array, aligned
-from .errors import check_integer
+from .errors import check_seed
 from .initializers import initialize, initialize_bias
 from .kernels.layout import LayerSpec, Slots
 from .kernels.tables import ACTIVATIONS
 from .layers import Layer
-from .passes import SEEDS
 
 _FIXED: Final = {
     "inputs": "build another Network",
@@ -46,7 +45,7 @@ class Parameters:
         if name in _FIXED and name in vars(self):
             raise AttributeError(f"{name} cannot be set: {_FIXED[name]}")
         if name == "seed":
-            value = check_integer("seed", value, least=0, most=SEEDS)
+            value = check_seed(value)
         super().__setattr__(name, value)
 
     def initialize(self, seed: int) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .data import as_targets, as_weights, needs_screening
 from .engine import Array, Batch, Recipe, Workspace, aligned
-from .errors import check_flag, check_integer
+from .errors import check_flag, check_seed
 from .kernels.cpu import epoch as loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
@@ -21,7 +21,6 @@ from .threads import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
-SEEDS = 2**63 - 1  # the largest seed
 PIECE: Final = 1_000_000_000  # operations of one compiled call: some 50 ms, then Ctrl-C is heard
 NO_TARGETS: Final = object()  # for passes that only want outputs
 
@@ -146,7 +145,7 @@ class Passes:
         """
         rows = int(batch.bounds[1] - batch.bounds[0])
         screen = not (needs_screening(batch.X) and needs_screening(batch.targets))
-        seed = self.seed if seed is None else check_integer("seed", seed, least=0, most=SEEDS)
+        seed = self.seed if seed is None else check_seed(seed)
         work.results[:] = 0.0
         blocks = max(1, self._piece() // rows)
         work_a_call = self._work(rows * min(blocks, len(batch.bounds) - 1))

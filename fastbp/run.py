@@ -329,9 +329,14 @@ class Run:
 
     def _metrics(self) -> dict[str, float]:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
-        outputs = data.outputs(self.net)
-        found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
+        outputs = self._outputs(data)
+        with self.trainer._world.agreeing():
+            found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
         return {prefix + name: value for name, value in found.items()}
+
+    def _outputs(self, data: Data) -> Any:
+        """The network's outputs of all samples."""
+        return data.outputs(self.net)
 
 
 def _ratio(losses: float, weights: float) -> float:

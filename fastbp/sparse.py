@@ -11,9 +11,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from .canonical import Array, as_array, as_floats, find_not_finite, writable_type
+from .canonical import Array, as_array, as_floats, find_not_finite
 from .engine import NO_COLUMNS, NO_STARTS
 from .errors import plural
+from .kernels.checks import writable_type
 
 
 def is_sparse(value: Any) -> bool:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from . import kernels
 from .data import as_targets, needs_screening
-from .errors import check_integer
-from .kernels.tables import ACTIVATIONS, LOSSES
-from .passes import SEEDS, unfit
+from .errors import check_seed
+from .passes import unfit
 
 if TYPE_CHECKING:
     from .network import Network
@@ -66,7 +65,7 @@ def trace(
     )
     if Y.ndim == 1:
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
-    seed = network.seed if seed is None else check_integer("seed", seed, 0, SEEDS)
+    seed = network.seed if seed is None else check_seed(seed)
     result = Trace()
     result["input"] = [A]
     steps = []
@@ -122,9 +121,7 @@ def _end(
     last = network.layers[-1]
     weight = np.full(len(Y), scale, network.dtype)
     dA = kernels.loss_gradient(network.loss_name, step["output"], Y, weight=weight)
-    norm = last.batch_norm
-    plain = last.dropout == 0 and not (norm and norm.position == "after")
-    if plain and last.activation in LOSSES[network.loss_name].pairs:
+    if network._specs[-1].ends_in_logits(network.loss_name):
         _, dZ = kernels.loss_and_delta(
             network.loss_name, last.activation, step["U"], Y, weight=weight
         )
@@ -173,5 +170,4 @@ def derivative(activation: str, A: Array, Z: Array) -> Array:
         return np.einsum("ij,jk->ijk", A, np.eye(A.shape[1], dtype=A.dtype)) - np.einsum(
             "ij,ik->ijk", A, A
         )
-    assert activation in ACTIVATIONS
     return kernels.apply_derivative(activation, np.ones_like(A), A, Z)

@@ -21,6 +21,7 @@ from .errors import (
     check_name,
     check_not_negative,
     check_positive,
+    check_seed,
     shown,
 )
 from .fitting import Fitting
@@ -30,7 +31,6 @@ from .job import BestOf, Fit, claimed
 from .metrics import resolve
 from .network import Network
 from .optimizers import Optimizer, get_optimizer
-from .passes import SEEDS
 from .ranks import world_of
 from .samples import door, given
 from .sampling import SAMPLINGS
@@ -62,7 +62,7 @@ _SETTINGS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "every": lambda _, value: value if isinstance(value, Every) else Every.of(value),
     "restarts": lambda name, value: check_integer(name, value, least=1),
     "on_divergence": lambda name, value: check_name(name, value, ("raise", "warn")),
-    "seed": lambda name, value: check_integer(name, value, 0, SEEDS),
+    "seed": lambda name, value: check_seed(value),
     "n_threads": _unless_none(check_integer, least=1, most=MOST_THREADS),
     "progress": _unless_none(check_flag),
     "distributed": lambda name, value: None if value is None else check_name(name, value, ("mpi",)),

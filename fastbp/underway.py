@@ -180,7 +180,9 @@ class Underway:
         differing = [f"{name}: {now}, not {then}" for name, now, then in pairs if now != then]
         if not differing and data.checksum != self.data.checksum:
             differing = ["other numbers in X, y, weights or validation"]
-        if differing or self.begun >= data.steps:
+        if not differing and self.begun >= data.steps:
+            differing = [f"{self.begun} steps of an epoch made, of {data.steps}"]
+        if differing:
             raise ValueError(
                 "this fit is not the one that the checkpoint was written in "
                 f"({'; '.join(differing)}); repeat that call with the same data, or begin a new "

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -47,13 +49,39 @@ def name_of(code: int, table: Mapping[str, Coded]) -> str:
     return next(name for name, entry in table.items() if entry.code == code)
 
 
+def pair_of(loss: Any, activation: Any) -> tuple[int, str]:
+    """Code and name of a loss whose dL/dZ is short with the activation."""
+    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
+    name = name_of(code, LOSSES)
+    f = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
+    if f not in LOSSES[name].pairs:
+        pairs = [f"{p} with {n}" for n, entry in LOSSES.items() for p in entry.pairs]
+        raise ValueError(
+            f"activation: {f} with {name} has no short dL/dZ; these pairs have: "
+            f"{', '.join(pairs)}; use loss_gradient and apply_derivative"
+        )
+    return code, name
+
+
 class _Writable:
-    """The memory of a read-only array as a writable one: to Numba it is another type otherwise."""
+    """A read-only array's memory under a writable type; keeps the array alive."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self._keep = array
+        self.base = array  # whoever asks where the memory comes from goes on there
         interface = dict(array.__array_interface__)
         self.__array_interface__ = {**interface, "data": (interface["data"][0], False)}
+
+
+def writable_type(array: np.ndarray) -> np.ndarray:
+    """`array` itself, or an alias of its memory that NumPy and Numba take for writable.
+
+    To Numba a read-only array is of another type. Nobody may write through the alias.
+
+    >>> a = np.zeros(3); a.flags.writeable = False
+    >>> b = writable_type(a); bool(b.flags.writeable), np.shares_memory(a, b)
+    (True, True)
+    """
+    return array if array.flags.writeable else np.asarray(_Writable(array))
 
 
 def array(
@@ -82,7 +110,7 @@ def array(
             f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
             f"{value.shape}; use np.ascontiguousarray"
         )
-    return value if value.flags.writeable else np.asarray(_Writable(value))
+    return writable_type(value)
 
 
 def number(argument: str, value: Any) -> float:

@@ -11,9 +11,16 @@ from typing import Final
 
 import numpy as np
 
-from .tables import ACTIVATIONS
+from .tables import ACTIVATIONS, LOSSES
 
 # Columns of the integer table, a row a layer. Offsets are in elements; -1 where there is none.
+# M, N: inputs, units. ACT: code of the activation f.
+# W, B, GAMMA, BETA: where they begin in the flat parameters. RUNNING: in the running statistics.
+# BN, FORM: where batch norm stands, its form. DROP: whether there is dropout.
+# In the arena, a window of LD columns each: Z, the pre-activations; F, f(Z) (Z's own, where f'
+# follows from f(Z)); O, what the next layer reads (F's own, where nothing follows f); H, what
+# batch norm has normalised; D, dL/dA, then dL/dZ. IN, of IN_LD columns: the layer's input.
+# STATS: STATS_PARTS vectors of n. MASK: dropout's, a byte an element. HALF: bfloat16 operands.
 (
     M, N, ACT, W, B, GAMMA, BETA, RUNNING, BN, FORM, DROP,
     IN, IN_LD, Z, F, O, LD, H, D, STATS, MASK, HALF,
@@ -25,6 +32,8 @@ REALS: Final = 3
 # Where batch norm stands, and its form.
 BN_NONE, BN_BEFORE, BN_AFTER = range(3)
 FORM_SQRT, FORM_SIGMA = range(2)
+FORMS: Final = {"sqrt": FORM_SQRT, "sigma": FORM_SIGMA}
+"""Over sqrt(variance + eps), and over (sigma + eps)."""
 # Parts of a batch-norm layer's stretch of STATS, n elements each.
 MEAN, VARIANCE, SCALE, RATIO, NOUGHT = range(5)
 STATS_PARTS: Final = 5
@@ -53,6 +62,11 @@ class LayerSpec:
     def biased(self) -> bool:
         """Batch norm before the activation takes the mean away, so beta stands for the bias."""
         return self.batch_norm != BN_BEFORE
+
+    def ends_in_logits(self, loss: str) -> bool:
+        """As a last layer: loss and dL/dZ are computed from Z, for f and the loss are a pair."""
+        rescaled = self.dropout > 0 or self.batch_norm == BN_AFTER
+        return not rescaled and self.activation in LOSSES[loss].pairs
 
     @property
     def separate_output(self) -> bool:

@@ -50,6 +50,8 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
     "exp": Activation(11, True, True, True, 0.0, _INF, "glorot_uniform"),
 }
 
+IDENTITY: Final = ACTIVATIONS["identity"].code
+RELU: Final = ACTIVATIONS["relu"].code
 LEAKY_SLOPE: Final = 0.01
 ELU_ALPHA: Final = 1.0
 

@@ -98,18 +98,6 @@ def test_copies_are_equal_and_apart() -> None:
     assert history.gradient_norm[0][0] != 99.0
 
 
-def test_extend() -> None:
-    history, more = _history(), _history()
-    more.append_epoch(loss=7.0, extra=1.0)
-    more.stopped = "done"
-    history.extend(more)
-    assert len(history) == 7
-    assert history.loss[3:] == more.loss
-    assert history["extra"][-1] == 1.0
-    assert math.isnan(history["extra"][0])
-    assert history.stopped == "done"
-
-
 def test_records() -> None:
     history = _history()
     assert history.record()["epoch"] == 2

@@ -12,6 +12,7 @@ from small_fits import X, Y, bits_of, make_net, plain_net
 import fastbp
 from fastbp import BatchNorm, Dense, Network, Trainer
 from fastbp.optimizers import OPTIMIZERS
+from fastbp.sampling import split
 
 # --- losses, validation, metrics, rates -----------------------------------------------------------
 
@@ -39,8 +40,6 @@ def test_a_share_is_held_out_of_training_and_the_same_in_every_fit() -> None:
     marked = X.copy()
     seen = [trainer.fit(marked, Y, validation=0.2).validation_loss[0] for _ in range(2)]
     assert seen[0] != seen[1]
-    from fastbp.sampling import split
-
     train, held = split(50, 0.2, trainer.seed)
     one, two = Trainer(make_net(), batch_size=8), Trainer(make_net(), batch_size=8)
     garbled = Y.copy()
@@ -56,6 +55,24 @@ def test_validation_loss_is_a_mean_under_reduction_sum() -> None:
     trainer = Trainer(plain_net(reduction="sum"), fastbp.SGD(1e-3), batch_size=8)
     history = trainer.fit(X, Y, validation=(X[:9], Y[:9]))
     assert history.validation_loss[0] == pytest.approx(trainer.network.loss(X[:9], Y[:9]) / 9)
+    weights = np.arange(9.0)
+    history = trainer.fit(X, Y, validation=(X[:9], Y[:9], weights))
+    total = trainer.network.loss(X[:9], Y[:9], sample_weight=weights)
+    assert history.validation_loss[0] == pytest.approx(total / weights.sum())
+
+
+@pytest.mark.parametrize(("part", "words"), [(0, "to train on"), (1, "held out for validation")])
+def test_a_part_without_weight_is_refused(part: int, words: str) -> None:
+    rows, weights = split(50, 0.2, seed=0), np.ones(50)
+    weights[rows[part]] = 0.0
+    trainer = Trainer(plain_net(), seed=0)
+    before = bits_of(trainer.network)
+    with pytest.raises(ValueError, match=f"sample_weight is 0 for every row {words}"):
+        trainer.fit(X, Y, sample_weight=weights, validation=0.2)
+    with pytest.raises(ValueError, match=rf"networks\[0\]: .* is 0 for every row {words}"):
+        fastbp.fit_many([trainer], X, Y, sample_weight=weights, folds=[rows])
+    assert bits_of(trainer.network) == before
+    assert trainer.step == 0
 
 
 def test_metrics_are_of_the_held_out_data_where_there_are_any() -> None:

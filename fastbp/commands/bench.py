@@ -46,10 +46,8 @@ def bench(
 
     if output is not None:
         options.check_writable("--json", output)
-    try:
+    with options.blaming("--shape"):
         chosen = [shapes.parse(text, steps) for text in shape or shapes.SHAPES]
-    except ValueError as error:
-        raise options.refuse("--shape", str(error)) from None
     if ranks is not None:
         _on_ranks(chosen, sorted({1, *options.numbers("--ranks", ranks)}), repeats, output)
         return

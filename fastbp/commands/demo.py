@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import SEEDS
 from . import options
-from .options import SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -13,8 +13,6 @@ import typer
 if TYPE_CHECKING:
     from ..files import Table
 
-SEEDS = 2**63 - 1  # the largest seed
-
 
 def refuse(option: str, problem: str) -> typer.BadParameter:
     """The error for a wrong option: one line, exit status 2; to be raised by the caller."""
@@ -32,6 +30,15 @@ def check_replaceable(option: str, path: Path) -> None:
     check_writable(option, path)
     if path.exists() and not path.is_file():
         raise refuse(option, f"{str(path)!r} cannot be written: it is no regular file.")
+
+
+@contextlib.contextmanager
+def blaming(option: str) -> Iterator[None]:
+    """What is refused within is said to be wrong with the option."""
+    try:
+        yield
+    except (ValueError, TypeError, MemoryError) as error:
+        raise refuse(option, str(error)) from None
 
 
 @contextlib.contextmanager

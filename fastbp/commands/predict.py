@@ -37,14 +37,10 @@ def predict(
             options.check_package("--out", "pyarrow", "parquet")
     net, preparation = _stored(model)
     table = options.table("DATA", data)
-    try:
+    with options.blaming("DATA"):
         X = preparation.inputs(table)
-    except ValueError as error:
-        raise options.refuse("DATA", str(error)) from None
-    try:
+    with options.blaming("MODEL"):
         columns = _columns(net.forward(X), preparation)
-    except ValueError as error:
-        raise options.refuse("MODEL", str(error)) from None
     if out is None:
         _write_delimited(sys.stdout, columns, ",")
         return

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..errors import SEEDS
 from . import options
-from .options import SEEDS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,15 +161,11 @@ def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
         if list(labels.columns) != ["labels"] or len(labels) != len(table):
             raise options.refuse("--target", f"{target!r} does not hold {len(table)} labels.")
         table.columns["labels"], target = labels.columns["labels"], "labels"
-    try:
+    with options.blaming("--target"):
         truth = table.column(target, "the target")
-    except ValueError as error:
-        raise options.refuse("--target", str(error)) from None
-    try:
+    with options.blaming("--ignore"):
         for name in ignore:
             table.column(name, "the column")
-    except ValueError as error:
-        raise options.refuse("--ignore", str(error)) from None
     if target in ignore:
         raise options.refuse("--ignore", f"{target!r} is the target.")
     if truth.ndim == 2 and truth.shape[1] == 1:
@@ -204,7 +200,7 @@ def _split(table: Table, target: str, task: str, share: float, seed: int) -> Spl
         raise options.refuse("DATA", "there is one row; training and judging need two.")
     chosen, held = split(len(table), share, seed)
     part, rest = table.take(chosen), table.take(held)
-    try:
+    with options.blaming("DATA"):
         preparation = learn(part, target, task)
         if isinstance(preparation.target, Classes):  # rows of a class that has none to train on
             new = ~preparation.target.knows(rest.columns[target])
@@ -219,8 +215,6 @@ def _split(table: Table, target: str, task: str, share: float, seed: int) -> Spl
                 preparation = learn(part, target, task)
         y, yv = preparation.targets(part), preparation.targets(rest)
         return Split(preparation, preparation.inputs(part), y, preparation.inputs(rest), yv)
-    except ValueError as error:
-        raise options.refuse("DATA", str(error)) from None
 
 
 def _network(
@@ -230,16 +224,12 @@ def _network(
     from ..kernels.tables import ACTIVATIONS
 
     options.check_choice("--activation", activation, ACTIVATIONS)
-    try:
+    with options.blaming("--dropout"):
         layers = [Dense(n, activation, batch_norm=norm, dropout=dropout) for n in widths]
-    except ValueError as error:
-        raise options.refuse("--dropout", str(error)) from None
     labels = split.labels
     last = Dense(1) if labels is None else Dense(len(labels), "softmax")
-    try:
+    with options.blaming("--hidden"):  # more than there is memory for
         return Network(split.preparation.width, [*layers, last], seed=seed)
-    except MemoryError as error:
-        raise options.refuse("--hidden", str(error)) from None
 
 
 def _trainer(
@@ -253,16 +243,16 @@ def _trainer(
     split: Split,
 ) -> Any:
     from .. import EarlyStopping, Trainer
+    from ..errors import check_not_negative
     from ..optimizers import get_optimizer
 
-    try:
+    with options.blaming("--optimizer"):
         chosen = get_optimizer(optimizer)
-        if rate is not None:
-            chosen = replace(chosen, lr=rate)  # type: ignore[type-var]
-    except (ValueError, TypeError) as error:
-        option = "--rate" if "lr=" in str(error) else "--optimizer"
-        raise options.refuse(option, str(error)) from None
-    try:
+    with options.blaming("--rate"):
+        chosen = chosen if rate is None else replace(chosen, lr=rate)  # type: ignore[type-var]
+    with options.blaming("--weight-decay"):
+        check_not_negative("weight_decay", weight_decay)
+    with options.blaming("--batch-size"):  # 1, with batch norm
         return Trainer(
             net,
             chosen,
@@ -272,9 +262,6 @@ def _trainer(
             metrics=("accuracy",) if split.labels else ("r2",),
             n_threads=threads,
         )
-    except ValueError as error:
-        option = "--batch-size" if "batch" in str(error) else "--weight-decay"
-        raise options.refuse(option, str(error)) from None
 
 
 def _introduce(console: Console, table: Table, split: Split, net: Network) -> None:

@@ -19,7 +19,7 @@ from ..kernels.cuda.places import places
 from ..kernels.cuda.program import Program, is_direct
 from ..kernels.cuda.shim import SIMULATED, cuda
 from ..kernels.cuda.update import STRIDE, constants
-from ..kernels.layout import BN_AFTER, LD, LayerSpec, O
+from ..kernels.layout import LD, LayerSpec, O
 from ..kernels.tables import LOSSES
 from .card import Card
 
@@ -63,8 +63,7 @@ class CardWorkspace:
         self.card, self.layers, self.n_blocks = card, layers, n_blocks
         self.plan = places(layers, rows, self.dtype.itemsize)
         last = layers[-1]
-        plain_end = last.dropout == 0 and last.batch_norm != BN_AFTER
-        self.from_logits = plain_end and last.activation in LOSSES[loss].pairs
+        self.from_logits = last.ends_in_logits(loss)
         self.loss, self.mean = LOSSES[loss].code, reduction == "mean"
         self.size, self.outputs_a_row = parameters, last.units
         self.results, self.figures = np.zeros(RESULTS), np.zeros((len(layers), FIGURES))

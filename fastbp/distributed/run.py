@@ -16,7 +16,6 @@ from ..kernels.cpu import epoch as loop
 from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
 from ..kernels.cpu.ranks import FIRST, LAST
 from ..kernels.layout import ACT, DROP, LD, MASK, D, F, N, O
-from ..metrics import compute
 from ..run import Run
 from ..stream import Stream
 from .mpi import World
@@ -109,14 +108,10 @@ class Together(Run):
         total, weights = self.world.total(np.array([loss, weight]))
         return float(total / weights)
 
-    def _metrics(self) -> dict[str, float]:
-        prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
+    def _outputs(self, data: Data) -> Any:
         part = data.only(data.indices[self.world.share(data.samples)])
         own = part.outputs(self.net)
-        outputs = self.world.joined(own.reshape(part.samples, self.net.layers[-1].units))
-        with self.world.agreeing():
-            found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
-        return {prefix + name: value for name, value in found.items()}
+        return self.world.joined(own.reshape(part.samples, self.net.layers[-1].units))
 
     def _figures(self) -> Array:
         """The figures of the last step; those of a layer's rows put together from the ranks'."""

@@ -36,9 +36,6 @@ class ClassicalMomentum(Optimizer):
     def name(self) -> str:
         return "classical_nesterov" if self.nesterov else "classical_momentum"
 
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.momentum),)
-
 
 @dataclass(frozen=True)
 class AdamEpsilonHat(Optimizer):
@@ -58,9 +55,6 @@ class AdamEpsilonHat(Optimizer):
     @property
     def name(self) -> str:
         return "adam_epsilon_hat"
-
-    def hyper(self) -> tuple[float, ...]:
-        return (float(self.beta1), float(self.beta2), float(self.eps))
 
 
 class Solver:

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..canonical import writable_type
 from ..engine import NO_COLUMNS, NO_STARTS, Array
+from ..kernels.checks import writable_type
 from ..network import Network
 from .architecture import build, coefficients, units_of
 from .inputs import Inputs, outputs

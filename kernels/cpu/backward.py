@@ -31,7 +31,7 @@ from ..layout import (
     W,
     Z,
 )
-from ..tables import ACTIVATIONS
+from ..tables import IDENTITY, RELU
 from .barrier import barrier
 from .bodies import (
     batchnorm_backward_rows,
@@ -48,8 +48,6 @@ from .ranks import RANKS, add_up
 from .shares import COLUMNS, PANELS, by_columns, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
 
-RELU: Final = ACTIVATIONS["relu"].code
-IDENTITY: Final = ACTIVATIONS["identity"].code
 ROWS: Final = 48
 """Blocks of rows of a W are multiples of this: whole tiles of every height."""
 TALL: Final = 4 * ROWS

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numba import prange
 
 from ..checks import array, number, output
+from ..layout import FORMS
 from .batchnorm import (
     batchnorm_backward_rows,
     batchnorm_sums_columns,
@@ -19,9 +20,6 @@ from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode
 from .shares import COLUMNS, share
-
-FORMS: Final = {"sqrt": 0, "sigma": 1}
-"""The two forms by name: over sqrt(variance + eps), and over (sigma + eps)."""
 
 
 @serial

@@ -27,7 +27,7 @@ from .memory import address, flush_denormals, restore_mode, segment, window
 from .prefetch import prefetch
 from .ranks import RANKS, over_ranks, own_rows
 from .samples import ask_for, copy_row, finite_row, unpack_row
-from .shares import FLAT, row_of, share
+from .shares import FLAT, SAMPLES, row_of, share
 from .table import loop, reached
 
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiII")
@@ -56,8 +56,6 @@ CONSTANTS: Final = 64
 """Elements at the end of a thread's scratch: the step's optimizer constants."""
 SCRATCH_TAIL: Final = learn.ROOM + CONSTANTS
 """Elements of a thread's scratch beyond the product's packing."""
-BATCH_GRAIN: Final = 4
-"""Rows of a batch are cut at multiples of this: whole tiles."""
 
 
 @serial
@@ -79,8 +77,8 @@ def run_steps(
     `plans` is the plan twice, with two places for a batch's inputs. Several threads take them by
     turns: each claims its rows of the next while it multiplies those of this one.
 
-    `asked` is room for two addresses a row of the batch: of what is brought near meanwhile, and of
-    the place that it will be copied to, if that is claimed.
+    `asked`: for each row two addresses to prefetch, of the next batch's sample, and of the place
+    that it will be copied to (0: none), prefetched for writing.
 
     With SCREEN a row that holds NaN or inf makes its batch's loss NaN.
 
@@ -104,11 +102,11 @@ def run_steps(
         whole = bounds[s + 1] - bounds[s]
         first, last = own_rows(world, whole)
         start, rows = bounds[s] + first, last - first
-        lo, hi = share(rows, BATCH_GRAIN, t, T)
+        lo, hi = share(rows, SAMPLES, t, T)
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
-            arena, settings[FIRST_STEP] + s, unit, losses, lo, hi, columns, starts, first, whole,
-            asked, other,
+            arena, settings[FIRST_STEP] + s, unit, lo, hi, columns, starts, first, whole, asked,
+            other,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
@@ -200,8 +198,8 @@ def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> i
 @inline
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
-    order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, losses: Any, lo: int,
-    hi: int, columns: Any, starts: Any, first: int, whole: int, asked: Any, other: int,
+    order: Any, start: int, rows: int, arena: Any, step: int, unit: Any, lo: int, hi: int,
+    columns: Any, starts: Any, first: int, whole: int, asked: Any, other: int,
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 

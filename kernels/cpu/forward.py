@@ -7,7 +7,7 @@ and when its columns' statistics are. So does a large W, whose product threads s
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from ..layout import (
     ACT,
@@ -44,7 +44,7 @@ from ..layout import (
     W,
     Z,
 )
-from ..tables import ACTIVATIONS
+from ..tables import IDENTITY, RELU
 from .barrier import barrier
 from .bodies import (
     activate_rows,
@@ -60,9 +60,6 @@ from .memory import segment, window
 from .ranks import RANKS, pool_statistics
 from .shares import COLUMNS, PANELS, by_columns, row_of, share
 from .tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
-
-RELU: Final = ACTIVATIONS["relu"].code
-IDENTITY: Final = ACTIVATIONS["identity"].code
 
 
 @serial
@@ -98,7 +95,7 @@ def forward_rows(
         ahead = asked if layer == 0 and not shared else segment(asked, 0, 0)
         if shared:
             barrier(sync, T)
-            linear_columns(t, T, rows, p, A, parameters, arena, finish, scratch, ahead)
+            linear_columns(t, T, rows, p, A, parameters, arena, finish, scratch)
             barrier(sync, T)
         else:
             linear_rows(
@@ -131,11 +128,11 @@ def forward_rows(
 @inline
 def linear_columns(
     t: int, T: int, rows: int, p: Any, A: Any, parameters: Any, arena: Any, finish: int,
-    scratch: Any, asked: Any,
+    scratch: Any,
 ) -> None:  # fmt: skip
     """This thread's columns of finish(A W + b), all rows: it packs those of W, and no others.
 
-    `asked` is empty: each thread would ask for all of the next batch's rows.
+    It asks for nothing ahead: each thread would ask for all of the next batch's rows.
     """
     m, n, ld = p[M], p[N], p[LD]
     first, last = share(n, PANELS, t, T)
@@ -143,7 +140,8 @@ def linear_columns(
         bias = segment(parameters, max(p[B], 0) + first, last - first if p[B] >= 0 else 0)
         linear_rows(
             A, window(parameters, p[W] + first, m, n), bias, window(arena, p[Z] + first, rows, ld),
-            0, rows, m, last - first, finish, 0, scratch, asked,
+            0, rows, m, last - first, finish, 0, scratch,
+            segment(p, 0, 0),
             window(arena, p[D] + first, rows, ld),
         )  # fmt: skip
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 from ..layout import IN, IN_LD, LD, M, N, O, Z
 from . import memory
 from .barrier import barrier
-from .epoch import BATCH_GRAIN, forward_rows
+from .epoch import forward_rows
 from .jit import serial
 from .memory import CELLS, address, flush_denormals, restore_mode, segment, window
 from .samples import finite_row, unpack_row
-from .shares import row_of, share
+from .shares import SAMPLES, row_of, share
 from .table import loop
 
 # The table: two numbers, then the arrays in this order.
@@ -53,7 +53,7 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
         rows = min(most, out.shape[0] - start)
         if start > 0 and rows != most:
             barrier(sync, T)  # rows change hands: nobody may still be at work in them
-        lo, hi = share(rows, BATCH_GRAIN, t, T)
+        lo, hi = share(rows, SAMPLES, t, T)
         if starts.size > 0:
             source = window(arena, plan[0, IN], rows, plan[0, IN_LD])
             for i in range(lo, hi):

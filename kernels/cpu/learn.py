@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..layout import ACT, BETA, DROP, GAMMA, HALF, IN, IN_LD, LD, MASK, B, D, F, M, N, O, W
-from ..tables import ACTIVATIONS
+from ..tables import RELU
 from . import bf16_learn
 from .backward import ROWS, TALL, layer_gradient
 from .barrier import barrier
@@ -33,7 +33,6 @@ from .update import SGD
 
 learn_bf16 = reached(bf16_learn.learn_bf16, "MM iiiii VM iV fff V", bf16=True)
 
-RELU: Final = ACTIVATIONS["relu"].code
 BLOCK: Final = 8192
 """Elements of dL/dW formed before they are applied, TALL rows at least: 32 KB, an L1's worth."""
 ROOM: Final = 32768

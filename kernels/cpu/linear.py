@@ -10,10 +10,10 @@ import threading
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import get_num_threads, prange
 
 from ..checks import array, code_of, output
-from ..tables import ACTIVATIONS
+from ..tables import ACTIVATIONS, IDENTITY, RELU
 from .activation import activate_rows
 from .bf16 import is_bf16
 from .bf16_product import BF16_SCRATCH_BYTES, bind_bf16
@@ -23,22 +23,16 @@ from .layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from .memory import flush_denormals, restore_mode, segment
 from .operands import SCRATCH_BYTES
 from .product import bind_tiles
-from .shares import COLUMNS, share, share_of_rows
+from .shares import COLUMNS, SAMPLES, share, share_of_rows
 from .sums import column_sums
 from .tiles import FINISH_NONE, FINISH_RELU
-
-RELU = ACTIVATIONS["relu"].code
-IDENTITY = ACTIVATIONS["identity"].code
-GRAIN = 4  # rows of a batch are cut at multiples of this
 
 _kept = threading.local()
 
 
 def _scratches(dtype: Any, half: bool) -> np.ndarray:
     """Packing space for every thread a door may use; kept, so that calls allocate nothing."""
-    import numba
-
-    name, threads = "bfloat16" if half else np.dtype(dtype).name, numba.get_num_threads()
+    name, threads = "bfloat16" if half else np.dtype(dtype).name, get_num_threads()
     found: np.ndarray | None = getattr(_kept, name, None)
     if found is None or len(found) < threads:
         size = BF16_SCRATCH_BYTES if half else SCRATCH_BYTES
@@ -66,7 +60,7 @@ def _linear_share(
 ) -> None:
     mode = flush_denormals()
     m, n = W.shape
-    lo, hi = share(A.shape[0], GRAIN, part, parts)
+    lo, hi = share(A.shape[0], SAMPLES, part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     keep = Z.size > 0
     if keep:
@@ -117,7 +111,7 @@ def _input_share(
 ) -> None:
     mode = flush_denormals()
     m, n = W.shape
-    lo, hi = share(dZ.shape[0], GRAIN, part, parts)
+    lo, hi = share(dZ.shape[0], SAMPLES, part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     input_rows(dZ, W, dZ, out, lo, hi, n, m, FINISH_NONE, half, scratch)
     restore_mode(mode)

@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numba import prange
 
-from ..checks import array, code_of, name_of, output
-from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from ..checks import array, code_of, output, pair_of
+from ..tables import LOSS_ALIASES, LOSSES
 from .activation import row_maximum
 from .doors import launch
 from .elementary import scalar_log
@@ -257,15 +257,7 @@ def loss_and_delta(
     >>> value.round(6).tolist(), delta.tolist()
     ([0.693147], [[-0.5, 0.5]])
     """
-    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
-    f = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
-    name = name_of(code, LOSSES)
-    if f not in LOSSES[name].pairs:
-        pairs = [f"{p} with {n}" for n, entry in LOSSES.items() for p in entry.pairs]
-        raise ValueError(
-            f"activation: {f} with {name} has no short dL/dZ; these pairs have: "
-            f"{', '.join(pairs)}; use loss_gradient and apply_derivative"
-        )
+    code, _ = pair_of(loss, activation)
     Z = array("Z", Z, (None, None))
     Y = array("Y", Y, Z.shape, Z.dtype)
     W = _weights(weight, Z)

@@ -26,7 +26,7 @@ from ..layout import BETA, BN, BN_NONE, GAMMA, MEAN, NOUGHT, VARIANCE, N
 from .barrier import barrier
 from .jit import JIT_DISABLED, inline
 from .memory import own_vector, segment
-from .shares import FLAT, row_of, share
+from .shares import FLAT, SAMPLES, row_of, share
 
 (
     RANK, RANKS, ALLREDUCE, IN_PLACE, TYPE, SUM, COMM, FIRST, LAST, ERROR, BARRIER, TOTAL,
@@ -43,9 +43,6 @@ MOST: Final = 1 << 30
 """Elements of one call, whose count is an int of 32 bits."""
 
 ALONE: Final = np.array([0, 1, 0, 0, 0, 0, 0, 0, -1, 0, 0, 0])
-
-GRAIN: Final = 4
-"""Rows of a batch are cut at multiples of this, as between threads."""
 
 
 def _call(builder: Any, address: Any, arguments: list[Any]) -> Any:
@@ -112,7 +109,7 @@ def own_rows(world: Any, rows: int) -> tuple[int, int]:
     """This rank's rows [first, last) of a batch; none where there are more ranks than blocks."""
     if world[LAST] >= 0:
         return world[FIRST], world[LAST]
-    return share(rows, GRAIN, world[RANK], world[RANKS])
+    return share(rows, SAMPLES, world[RANK], world[RANKS])
 
 
 @inline

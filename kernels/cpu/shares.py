@@ -9,6 +9,9 @@ import numpy as np
 from .jit import inline, view
 from .memory import segment
 
+SAMPLES = 4
+"""Rows of a batch are cut at multiples of this: whole tiles."""
+
 COLUMNS = 16
 """Columns are cut at multiples of this: a cache line of float32."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..checks import array as checked
 from ..cpu.batchnorm_doors import _eps, _form
+from ..layout import FORM_SQRT
 from . import memory
 from .arith import root
 from .doors import Door, grid_for
@@ -80,7 +81,7 @@ def statistics_columns(
 def scale_of(variance: Any, eps: float, form: int) -> Any:
     """1 / sqrt(variance + eps), or 1 / (sigma + eps)."""
     one, small = like(variance, 1.0), like(variance, eps)
-    if form == 0:
+    if form == FORM_SQRT:
         return one / root(variance + small)
     return one / (root(variance) + small)
 
@@ -88,7 +89,7 @@ def scale_of(variance: Any, eps: float, form: int) -> Any:
 @device
 def ratio_of(variance: Any, eps: float, form: int) -> Any:
     """The factor on the variance's term of the gradient: 1, or (sigma + eps) / sigma."""
-    if form == 0:
+    if form == FORM_SQRT:
         return like(variance, 1.0)
     sigma = root(variance)
     if sigma == 0:

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..checks import code_of, name_of
-from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from ..checks import code_of, pair_of
+from ..tables import LOSS_ALIASES, LOSSES
 from .arith import exp, log
 from .doors import Door, grid_for
 from .loss_terms import BINARY, CROSS, make_terms, pair
@@ -237,15 +237,7 @@ def loss_and_delta(
     losses: Any = None,
 ) -> tuple[Any, Any]:
     """(losses, dL/dZ) from logits, for the pairs. As `fastbp.kernels.loss_and_delta`."""
-    code = code_of("loss", loss, LOSSES, LOSS_ALIASES)
-    f = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
-    name = name_of(code, LOSSES)
-    if f not in LOSSES[name].pairs:
-        pairs = [f"{p} with {n}" for n, entry in LOSSES.items() for p in entry.pairs]
-        raise ValueError(
-            f"activation: {f} with {name} has no short dL/dZ; these pairs have: "
-            f"{', '.join(pairs)}; use loss_gradient and apply_derivative"
-        )
+    code, _ = pair_of(loss, activation)
     door = Door()
     z = door.take("Z", Z, (None, None))
     rows, n = door.shape("Z")

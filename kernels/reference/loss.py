@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..checks import code_of, name_of
-from ..tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from ..checks import code_of, name_of, pair_of
+from ..tables import LOSS_ALIASES, LOSSES
 from .activation import sigmoid, softmax
 
 Array = np.ndarray[Any, Any]
@@ -126,10 +126,7 @@ def loss_and_delta(
     >>> loss_and_delta("nll", "sigmoid", np.array([[0.0]]), np.array([[1.0]]))[1].tolist()
     [[-0.5]]
     """
-    name = name_of(code_of("loss", loss, LOSSES, LOSS_ALIASES), LOSSES)
-    f = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
-    if f not in LOSSES[name].pairs:
-        raise ValueError(f"activation: {f} with {name} has no short dL/dZ; use loss_gradient")
+    _, name = pair_of(loss, activation)
     w = _weights(weight, Z)
     values, delta = _from_logits(name, Z, Y)
     return _filled(losses, w * values, np.float64), _filled(out, w[:, None] * delta, Z.dtype)
