@@ -20,6 +20,7 @@ from ..errors import shown
 from ..extras import require
 from ..kernels.cpu import ranks as kernel
 from ..kernels.cpu.jit import JIT_DISABLED
+from ..kernels.cpu.shares import SAMPLES
 from ..ranks import Alone, RankError
 from ..run import BadRowError, DivergenceError
 from ..threads import at_most, available_cores
@@ -110,8 +111,8 @@ class World(Alone):
 
     def part(self, rows: int) -> slice:
         """This rank's rows of a batch, as the compiled loop cuts it (`own_rows`)."""
-        blocks = -(-rows // kernel.GRAIN)
-        first, last = (blocks * r // self.size * kernel.GRAIN for r in (self.rank, self.rank + 1))
+        blocks = -(-rows // SAMPLES)
+        first, last = (blocks * r // self.size * SAMPLES for r in (self.rank, self.rank + 1))
         return slice(min(first, rows), min(last, rows))
 
     def share(self, count: int) -> slice:
