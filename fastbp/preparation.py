@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,13 +18,15 @@ import numpy as np
 
 from .engine import Array
 from .errors import plural, shown
-from .files.table import MISSING, Table
+from .files.table import MISSING, Table, spelt
 
 MOST_CATEGORIES: Final = 100
 """Texts of a column that get an input of 0 or 1 each; names and keys have more."""
 FEW_NUMBERS: Final = 20
 """A target of so many different whole numbers counts as classes."""
 FORMAT: Final = 1
+_CODE: Final = re.compile(r"[+-]?(0\d|\d{16})")
+"""Digits that are no number: a zero leads them, or a float holds not all of them."""
 
 
 class BadCell(ValueError):
@@ -66,8 +69,9 @@ class Numeric:
         mean, scale = _moments(there, f"column {name!r}")
         return cls(name, 1 if column.ndim == 1 else column.shape[1], mean, scale or 1.0)
 
-    def inputs(self, column: Array) -> Array:
+    def inputs(self, table: Table) -> Array:
         """(n, width) float32."""
+        column = table.column(self.name, "the input column")
         if column.dtype.kind == "O":
             raise ValueError(f"column {self.name!r} holds texts, and was trained on as numbers")
         block = column.reshape(len(column), -1)
@@ -114,9 +118,10 @@ class Category:
             )
         return cls(name, values)
 
-    def inputs(self, column: Array) -> Array:
+    def inputs(self, table: Table) -> Array:
         """(n, width) float32."""
-        texts = _texts(column)
+        column = table.column(self.name, "the input column")
+        texts = table.written(self.name)
         there = {*texts.tolist()} - {MISSING}
         if column.dtype.kind != "O" and there and there.isdisjoint(self.values):
             raise ValueError(
@@ -135,28 +140,36 @@ class Classes:
     labels: tuple[str, ...]
 
     @classmethod
-    def learn(cls, name: str, column: Array) -> Classes:
-        """Labels in order: of numbers where all are numbers, else of the alphabet."""
-        labels = sorted(set(_texts(column).tolist()), key=_order)
+    def learn(cls, name: str, texts: Array) -> Classes:
+        """Labels in order: of numbers where all are numbers, else of the alphabet.
+
+        Where all are numbers, `1.0` is `1`; but not where one is a code, such as `01`.
+        """
+        found = set(texts.tolist())
+        spellings = {_respelt(text) for text in found}
+        labels = sorted(found if None in spellings else spellings, key=_order)
         if len(labels) < 2:
             raise ValueError(
                 f"target {name!r} is {labels[0]!r} in every row to train on: nothing to learn"
             )
         return cls(name, tuple(labels))
 
-    def knows(self, column: Array) -> Array:
-        """Which rows (n,) have a label that was trained on."""
-        return np.isin(_texts(column).astype(str), self.labels)
-
-    def targets(self, column: Array) -> Array:
-        """Class numbers (n,); ValueError for a label that was not trained on."""
+    def places(self, texts: Array) -> Array:
+        """Class numbers (n,); -1 for a label that was not trained on."""
         places = {label: place for place, label in enumerate(self.labels)}
-        texts = _texts(column)
-        for row, text in enumerate(texts.tolist()):
-            if text not in places:
-                known = f", which no row to train on has (it has {', '.join(self.labels[:10])})"
-                raise BadCell(f"target {self.name!r} is {text!r}", row, known)
+        for text in set(texts.tolist()) - places.keys():
+            places[text] = places.get(_respelt(text) or text, -1)
         return np.array([places[text] for text in texts.tolist()], dtype=np.int64)
+
+    def targets(self, table: Table) -> Array:
+        """Class numbers (n,); ValueError for a label that was not trained on."""
+        texts = table.written(self.name)
+        found = self.places(texts)
+        if (new := found < 0).any():
+            row = int(new.argmax())
+            known = f", which no row to train on has (it has {', '.join(self.labels[:10])})"
+            raise BadCell(f"target {self.name!r} is {texts[row]!r}", row, known)
+        return found
 
 
 @dataclass(frozen=True)
@@ -177,8 +190,9 @@ class Scaled:
             )
         return cls(name, mean, scale)
 
-    def targets(self, column: Array) -> Array:
+    def targets(self, table: Table) -> Array:
         """(n, 1)."""
+        column = table.column(self.name, "the target")
         if column.dtype.kind == "O":
             raise ValueError(f"target {self.name!r} holds texts, and was trained on as numbers")
         scaled: Array = ((column - self.mean) / self.scale)[:, None]
@@ -203,6 +217,12 @@ class Preparation:
     target: Target
 
     @property
+    def texts(self) -> list[str]:
+        """Names of the columns that are texts, whatever they look like in a file."""
+        parts = (*self.columns, self.target)
+        return [part.name for part in parts if isinstance(part, Category | Classes)]
+
+    @property
     def width(self) -> int:
         """Inputs of the network."""
         return sum(column.width for column in self.columns)
@@ -210,13 +230,13 @@ class Preparation:
     def inputs(self, table: Table) -> Array:
         """(n, width) float32; ValueError for a column that is not there or has changed its kind."""
         with _in_file(table):
-            parts = [c.inputs(table.column(c.name, "the input column")) for c in self.columns]
+            parts = [column.inputs(table) for column in self.columns]
         return np.ascontiguousarray(np.hstack(parts))
 
     def targets(self, table: Table) -> Array:
         """What the network is to learn; ValueError for a label that was not trained on."""
         with _in_file(table):
-            return self.target.targets(table.column(self.target.name, "the target"))
+            return self.target.targets(table)
 
     def to_json(self) -> str:
         """Everything, as one line of text."""
@@ -265,7 +285,9 @@ def learn(table: Table, target: str, task: str) -> Preparation:
     if task == "regression" and truth.dtype.kind == "O":
         raise ValueError(f"target {target!r} holds texts, which is no regression")
     classes = task == "classification" or (task == "auto" and _are_classes(truth))
-    return Preparation(columns, (Classes if classes else Scaled).learn(target, truth))
+    if classes:
+        return Preparation(columns, Classes.learn(target, table.written(target)))
+    return Preparation(columns, Scaled.learn(target, truth))
 
 
 def _moments(numbers: Array, what: str) -> tuple[float, float]:
@@ -283,23 +305,14 @@ def _are_classes(column: Array) -> bool:
     return bool((column == np.floor(column)).all()) and len(np.unique(column)) <= FEW_NUMBERS
 
 
-def _texts(column: Array) -> Array:
-    """Labels as texts: whole numbers without a point."""
-    if column.dtype.kind == "O":
-        return column
-    cells = [spelt(value) for value in np.asarray(column, np.float64).tolist()]
-    return np.array(cells, dtype=object)
-
-
-def spelt(value: float) -> str:
-    """A label that is a number, as a text.
-
-    >>> spelt(3.0), spelt(2.5)
-    ('3', '2.5')
-    """
-    if math.isnan(value):
-        return MISSING
-    return str(int(value)) if value.is_integer() else repr(value)
+def _respelt(text: str) -> str | None:
+    """A label that is a number as `spelt` has it; None where it is none."""
+    if _CODE.match(text) or not text.isascii() or "_" in text:
+        return None
+    try:
+        return spelt(float(text))
+    except ValueError:
+        return None
 
 
 def _order(label: str) -> tuple[bool, float, str]:

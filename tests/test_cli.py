@@ -102,7 +102,8 @@ def test_bench_measures_a_shape_and_stores_it(capsys, tmp_path):
         (["explain", "--loss", "cross-entropy"], "did you mean 'cross_entropy'?"),
         (["bench", "--shape", "mnits"], "shape 'mnits' is neither one of online, notes"),
         (["bench", "--peer", "pytorch"], "did you mean 'torch'?"),
-        (["bench", "--threads", "0"], "'0' is not a list of positive whole numbers such as 1,2"),
+        (["bench", "--threads", "0"], "'0' is not a list of whole numbers from 1 to"),
+        (["bench", "--threads", "9999"], "'9999' is not a list of whole numbers from 1 to"),
         (["bench", "--json", "nowhere/x.json"], "'nowhere/x.json' cannot be written"),
     ],
 )

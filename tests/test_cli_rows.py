@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +106,100 @@ def test_files_that_are_something_else_are_told_so(said: Callable[..., str]) -> 
     twice = pyarrow.table([pyarrow.array([1.0])] * 3, names=["a", "a", "y"])
     parquet.write_table(twice, "twice.parquet")
     assert "has two columns named 'a'" in said("train", "twice.parquet", "--target", "y", status=2)
+
+
+def _predicted(said: Callable[..., str], data: Path) -> list[str]:
+    said("predict", "model.safetensors", data, "--out", "p.csv")
+    return Path("p.csv").read_text().splitlines()[1:]
+
+
+def test_a_row_is_predicted_alike_whatever_rows_are_beside_it(said: Callable[..., str]) -> None:
+    """A column of texts may hold nothing but numbers in another file."""
+    codes = ["01", "1", "x", "02"]
+    data = csv("zip.csv", ["zip", *codes * 20], ["y", *"0110" * 20])
+    said("train", data, "--target", "y", "--epochs", 20)
+    all_rows = _predicted(said, data)[:4]
+    alone = [_predicted(said, csv("one.csv", ["zip", code], ["y", 0]))[0] for code in codes]
+    assert alone == all_rows
+    assert len(set(alone)) == 4
+
+
+def test_labels_are_given_back_as_they_were_written(said: Callable[..., str]) -> None:
+    x = ["x", *range(60)]
+    near = [2**53, 2**53 + 1, 2**53 + 2]
+    for labels, wanted in (
+        (["01", "02"], {"01", "02"}), (["1.0", "2", "2.0"], {"1", "2"}),
+        (["True", "False"], {"True", "False"}), (near, set(map(str, near))),
+    ):  # fmt: skip
+        data = csv("l.csv", x, ["y", *labels * (60 // len(labels))])
+        said("train", data, "--target", "y", "--epochs", 1, "--task", "classification")
+        head = said("predict", "model.safetensors", data).splitlines()[0]
+        assert {name.removeprefix("probability of ") for name in head.split(",")[1:]} == wanted
+        text = said("predict", "model.safetensors", data, "--out", "p.csv")
+        assert "accuracy" in text
+    for kind in ("npz", "parquet"):
+        pandas = pytest.importorskip("pandas")
+        frame = pandas.DataFrame({"x": np.arange(60.0), "y": near * 20, "b": [True, False] * 30})
+        np.savez("l.npz", **{name: frame[name].to_numpy() for name in frame})
+        frame.to_parquet("l.parquet")
+        said("train", f"l.{kind}", "--target", "y", "--epochs", 1)
+        assert str(near[1]) in said("predict", "model.safetensors", f"l.{kind}").splitlines()[0]
+        said("train", f"l.{kind}", "--target", "b", "--epochs", 1)
+        assert "of False,probability of True" in said("predict", "model.safetensors", f"l.{kind}")
+
+
+def test_true_and_false_are_1_and_0_of_an_input(said: Callable[..., str]) -> None:
+    data = csv("b.csv", ["b", *["TRUE", "false", ""] * 4], ["y", *range(12)])
+    column = read(data).columns["b"]
+    np.testing.assert_array_equal(column, [1.0, 0.0, np.nan] * 4)
+
+
+def test_names_of_rows_are_no_input(said: Callable[..., str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"a": RNG.normal(size=40), "y": np.arange(40) % 2})
+    frame = frame.sample(frac=1, random_state=0)
+    frame.to_csv("i.csv")
+    frame.to_parquet("i.parquet")
+    assert list(read(Path("i.csv")).columns) == ["a", "y"]
+    assert list(read(Path("i.parquet")).columns) == ["a", "y"]
+    named = frame.rename_axis("id")
+    named.to_csv("n.csv")
+    named.to_parquet("n.parquet")
+    assert {*read(Path("n.csv")).columns} == {*read(Path("n.parquet")).columns} == {"id", "a", "y"}
+
+
+def test_what_is_read_is_not_written_over(said: Callable[..., str]) -> None:
+    data = csv("k.csv", ["a", *range(40)], ["y", *"pq" * 20])
+    said("train", data, "--target", "y", "--epochs", 1)
+    before, model = data.read_bytes(), Path("model.safetensors").read_bytes()
+    train = ("train", data, "--target", "y", "--epochs", 1)
+    Path("same.csv").symlink_to("k.csv")
+    for line in (
+        (*train, "--out", data), (*train, "--out", "same.csv"), (*train, "--report", data),
+        ("predict", "model.safetensors", data, "--out", data),
+    ):  # fmt: skip
+        assert "is what is read; its data would be gone" in said(*line, status=2)
+    assert data.read_bytes() == before
+    assert Path("model.safetensors").read_bytes() == model
+
+
+def test_an_ending_that_is_known_says_more_than_a_name(said: Callable[..., str]) -> None:
+    data = csv("my-idx.csv", ["a", 1], ["y", 2])
+    assert list(read(data).columns) == ["a", "y"]
+    Path("z.CSV.GZ").write_bytes(gzip.compress(data.read_bytes()))
+    assert list(read(Path("z.CSV.GZ")).columns) == ["a", "y"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_predictions_that_cannot_be_printed_are_one_line(said: Callable[..., str]) -> None:
+    data = csv("u.csv", ["a", *range(40)], ["y", *["gr\u00f6\u00dfe", "q"] * 20])
+    said("train", data, "--target", "y", "--epochs", 1)
+    command = [sys.executable, "-m", "fastbp", "predict", "model.safetensors", "u.csv"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert "standard output' cannot be written: No space left" in " ".join(done.stderr.split())
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    out = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
+    assert "probability of gr\u00f6\u00dfe" in out.decode("utf-8")

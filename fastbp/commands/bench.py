@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from . import options
+
+MOST_A_CORE = 4
+"""Threads: enough to see what too many cost. A peer starts as many as it is told to."""
 
 
 def bench(
@@ -58,9 +62,9 @@ def bench(
         chosen = [one.on_a_card() for one in chosen]
         threads = threads or "1"
     names = _peers(peer, known, list(peers.PEERS))
-    numbers = (
-        options.numbers("--threads", threads) if threads is not None else [1, available_cores()]
-    )
+    numbers = [1, available_cores()]
+    if threads is not None:
+        numbers = options.numbers("--threads", threads, MOST_A_CORE * (os.cpu_count() or 1))
     console = Console(highlight=False, stderr=True)
     with console.status("starting") as status:
         result: dict[str, Any] = runner.run(
@@ -94,7 +98,8 @@ def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | 
             raise options.refuse("--ranks", str(error)) from None
     result = {"machine": collect(), **result}
     if output is not None:
-        output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        with options.writing("--json", output):
+            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     head, rows = scaling.measured(result)
     printed = Table()
     for place, heading in enumerate(head):

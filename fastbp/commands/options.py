@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,10 @@ import typer
 
 if TYPE_CHECKING:
     from ..files import Table
+
+
+MOST = 10**9
+"""The largest of numbers that have no other limit."""
 
 
 def refuse(option: str, problem: str) -> typer.BadParameter:
@@ -25,11 +29,15 @@ def check_writable(option: str, path: Path) -> None:
         raise refuse(option, f"{str(path)!r} cannot be written: name a file in an existing folder.")
 
 
-def check_replaceable(option: str, path: Path) -> None:
-    """Refuse what no file can take the place of: a device or a pipe would be gone."""
+def check_replaceable(option: str, path: Path, *read: Path) -> None:
+    """Refuse what no file can take the place of: a device or a pipe, or a file that is `read`."""
     check_writable(option, path)
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        return
+    if not path.is_file():
         raise refuse(option, f"{str(path)!r} cannot be written: it is no regular file.")
+    if any(other.exists() and other.samefile(path) for other in read):
+        raise refuse(option, f"{str(path)!r} is what is read; its data would be gone.")
 
 
 @contextlib.contextmanager
@@ -46,6 +54,8 @@ def writing(option: str, path: Path) -> Iterator[None]:
     """The system's refusal to write a file as one line."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # whoever reads has seen enough
     except OSError as error:
         problem = error.strerror or str(error)
         raise refuse(option, f"{str(path)!r} cannot be written: {problem}.") from None
@@ -63,14 +73,15 @@ def check_plotting(option: str, path: Path) -> None:
         raise refuse(option, f"{path.name!r} ends in none of {', '.join(sorted(allowed))}.")
 
 
-def numbers(option: str, text: str, most: int = 10**9) -> list[int]:
+def numbers(option: str, text: str, most: int = MOST) -> list[int]:
     """Whole numbers from 1 to `most`, written with commas: `1,2` is [1, 2]."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
         found = []
     if not found or min(found) < 1 or max(found) > most:
-        raise refuse(option, f"{text!r} is not a list of positive whole numbers such as 1,2.")
+        allowed = f"whole numbers from 1 to {most}" if most < MOST else "positive whole numbers"
+        raise refuse(option, f"{text!r} is not a list of {allowed} such as 1,2.")
     return found
 
 
@@ -96,11 +107,11 @@ def reason(error: Exception, path: Path) -> str:
     return str(error)
 
 
-def table(option: str, path: Path) -> Table:
-    """The table in a data file; what is wrong with it is one line."""
+def table(option: str, path: Path, texts: Collection[str]) -> Table:
+    """The table in a data file, with what was written of `texts`; what is wrong is one line."""
     from ..files import read
 
     try:
-        return read(path)
+        return read(path, texts)
     except (ValueError, OSError, ImportError) as error:
         raise refuse(option, reason(error, path)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,19 +31,19 @@ def predict(
 ) -> None:
     """Predict a target, row by row: labels and their probabilities, or numbers."""
     if out is not None:
-        options.check_replaceable("--out", out)
+        options.check_replaceable("--out", out, model, data)
         if out.suffix.lower() not in ENDINGS:
             raise options.refuse("--out", f"{out.name!r} ends in none of {', '.join(ENDINGS)}.")
         if out.suffix.lower() == ".parquet":
             options.check_package("--out", "pyarrow", "parquet")
     net, preparation = _stored(model)
-    table = options.table("DATA", data)
+    table = options.table("DATA", data, preparation.texts)
     with options.blaming("DATA"):
         X = preparation.inputs(table)
     with options.blaming("MODEL"):
         columns = _columns(net.forward(X), preparation)
     if out is None:
-        _write_delimited(sys.stdout, columns, ",")
+        _print(columns)
         return
     with options.writing("--out", out):
         _write(out, columns)
@@ -56,12 +57,22 @@ def predict(
         console.print(score, markup=False)
 
 
+def _print(columns: dict[str, Array]) -> None:
+    """CSV to standard output, in UTF-8 as the files are; a terminal has its own encoding."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        sys.stdout.reconfigure(encoding="utf-8")
+    with options.writing("--out", Path("standard output")):
+        _write_delimited(sys.stdout, columns, ",")
+        sys.stdout.flush()
+
+
 def _stored(path: Path) -> tuple[Network, Preparation]:
-    from .. import Network, io
+    from .. import Network
+    from ..io import remarks
     from ..preparation import Preparation
 
     try:
-        texts = io.remarks(path)
+        texts = remarks(path)
         net = Network.load(path)
     except (ValueError, OSError) as error:
         raise options.refuse("MODEL", options.reason(error, path)) from None
@@ -120,7 +131,7 @@ def _typed(columns: dict[str, Array]) -> dict[str, Array]:
     """Labels that are numbers as numbers, for files that tell these from texts."""
     import numpy as np
 
-    from ..preparation import spelt
+    from ..files.table import spelt
 
     labels, places = np.unique(columns["prediction"], return_inverse=True)
     if labels.dtype.kind != "U":

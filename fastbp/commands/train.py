@@ -69,9 +69,9 @@ def train(
 
     Under mpiexec the ranks share each batch, and the first one tells and writes.
     """
-    options.check_replaceable("--out", out)
+    options.check_replaceable("--out", out, data, Path(target))
     if report is not None:
-        options.check_replaceable("--report", report)
+        options.check_replaceable("--report", report, data, Path(target))
         if report.resolve() == out.resolve():
             raise options.refuse("--report", f"{str(report)!r} is where --out puts the model.")
     options.check_choice("--task", task, TASKS)
@@ -155,12 +155,13 @@ def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
     """The table with its target, less what is to be ignored; and the target's name in it."""
     import numpy as np
 
-    table = options.table("DATA", data)
+    table = options.table("DATA", data, [target])
     if list(table.columns) == ["pixels"]:  # images: their labels are in a file of their own
-        labels = options.table("--target", Path(target))
+        labels = options.table("--target", Path(target), ["labels"])
         if list(labels.columns) != ["labels"] or len(labels) != len(table):
             raise options.refuse("--target", f"{target!r} does not hold {len(table)} labels.")
-        table.columns["labels"], target = labels.columns["labels"], "labels"
+        target = "labels"
+        table.columns[target], table.texts[target] = labels.columns[target], labels.texts[target]
     with options.blaming("--target"):
         truth = table.column(target, "the target")
     with options.blaming("--ignore"):
@@ -203,7 +204,7 @@ def _split(table: Table, target: str, task: str, share: float, seed: int) -> Spl
     with options.blaming("DATA"):
         preparation = learn(part, target, task)
         if isinstance(preparation.target, Classes):  # rows of a class that has none to train on
-            new = ~preparation.target.knows(rest.columns[target])
+            new = preparation.target.places(rest.written(target)) < 0
             if new.all():
                 raise ValueError(
                     f"target {target!r} has a class of its own in every row held out; hold more "

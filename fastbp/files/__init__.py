@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from .table import Table
 
 __all__ = ["FORMATS", "Table", "read"]
 
-FORMATS: Final[dict[str, Callable[[Path], Table]]] = {
+FORMATS: Final[dict[str, Callable[[Path, Collection[str]], Table]]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_delimited,
@@ -24,10 +24,11 @@ FORMATS: Final[dict[str, Callable[[Path], Table]]] = {
 }
 
 
-def read(path: Path) -> Table:
+def read(path: Path, texts: Collection[str] = ()) -> Table:
     """The table in a file; its ending says how it is written, `.gz` after it that it is packed.
 
-    IDX files have no ending of their own: `train-images-idx3-ubyte` is one by its name.
+    IDX files have no ending of their own: `train-images-idx3-ubyte` is one by its name. Of the
+    columns named in `texts` what was written is kept.
 
     Raises:
         ValueError: an ending that is not known, or a file that is not what its ending says; one
@@ -37,11 +38,13 @@ def read(path: Path) -> Table:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
-    plain = path.with_suffix("") if path.suffix == ".gz" else path
-    suffix = ".idx" if "-idx" in plain.name or ".idx" in plain.name else plain.suffix.lower()
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    suffix = plain.suffix.lower()
+    if suffix not in FORMATS and ("-idx" in plain.name or ".idx" in plain.name):
+        suffix = ".idx"
     if suffix not in FORMATS:
         raise ValueError(
             f"{str(path)!r} has no ending that says what it is; known are "
             f"{', '.join(FORMATS)} (IDX by '-idx' in the name)"
         )
-    return FORMATS[suffix](path)
+    return FORMATS[suffix](path, texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -19,15 +20,18 @@ BLANK: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """Cells that stand for a missing value, in lower case."""
 
 _DELIMITERS: Final = ",;\t|"
+_TRUTH: Final = {"true": 1.0, "false": 0.0}
 _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 
 
-def read_delimited(path: Path) -> Table:
+def read_delimited(path: Path, texts: Collection[str]) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
-    is one of numbers where every cell that is not blank is a number, else one of texts.
+    is one of numbers where every cell that is not blank is a number, or every one true or false;
+    else one of texts. A first column without a name, of several, holds the names of the rows, as
+    pandas and R write them, and is left out.
     """
     try:
         text = content(path).decode("utf-8-sig")
@@ -58,8 +62,13 @@ def read_delimited(path: Path) -> Table:
                 f"line has {len(names)}"
             )
     cells = zip(*rows, strict=True) if rows else ()
-    columns = {name: _column(column) for name, column in zip(names, cells, strict=False)}
-    return Table(columns, rows=np.array(numbers)).checked(path)  # blank lines have numbers, too
+    found = dict(zip(names, map(_stripped, cells), strict=False))
+    if len(names) > 1 and not names[0]:
+        found.pop("", None)
+    columns = {name: _column(column) for name, column in found.items()}
+    kept = {name: _texts(found[name]) for name in texts if name in found}
+    table = Table(columns, rows=np.array(numbers), texts=kept)  # blank lines have numbers, too
+    return table.checked(path)
 
 
 def _delimiter(line: str) -> str:
@@ -80,15 +89,21 @@ def _plain(cell: str) -> bool:
     return cell.isascii() and "_" not in cell
 
 
-def _column(cells: tuple[str, ...]) -> Array:
-    """Numbers where all that is there are numbers, texts otherwise."""
-    stripped = [cell.strip() for cell in cells]
-    blank = [cell.lower() in BLANK for cell in stripped]
-    if all(map(_plain, stripped)):
+def _stripped(cells: tuple[str, ...]) -> list[str]:
+    """The cells without spaces around them; blank ones are MISSING."""
+    stripped = (cell.strip() for cell in cells)
+    return [MISSING if cell.lower() in BLANK else cell for cell in stripped]
+
+
+def _column(cells: list[str]) -> Array:
+    """Numbers where all that is there are numbers, or true and false; texts otherwise."""
+    if all(map(_plain, cells)):
         with suppress(ValueError):
-            return np.array(cells, dtype=np.float64)
-        with suppress(ValueError):
-            numbers = ["nan" if b else cell for cell, b in zip(stripped, blank, strict=True)]
-            return np.array(numbers, dtype=np.float64)
-    texts = [MISSING if b else cell for cell, b in zip(stripped, blank, strict=True)]
-    return np.array(texts, dtype=object)
+            return np.array([cell or "nan" for cell in cells], dtype=np.float64)
+        with suppress(KeyError):
+            return np.array([_TRUTH[cell.lower()] if cell else np.nan for cell in cells])
+    return _texts(cells)
+
+
+def _texts(cells: list[str]) -> Array:
+    return np.array(cells, dtype=object)

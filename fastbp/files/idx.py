@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from .table import Table, content, numbers
+from .table import Table, content, numbers, written
 
 _TYPES: Final = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST: Final = 32  # dimensions
 
 
-def read_idx(path: Path) -> Table:
+def read_idx(path: Path, texts: Collection[str]) -> Table:
     """One array: labels (n,) as the column "labels", images (n, ...) as the block "pixels"."""
     data = content(path)
     where = f"{str(path)!r} is not an IDX file"
@@ -38,6 +39,7 @@ def read_idx(path: Path) -> Table:
         raise ValueError(f"{where}: it has {dimensions} dimensions, and more than {_MOST} are odd")
     array = np.frombuffer(data, kind, offset=start).reshape(shape)
     if array.ndim == 1:
-        return Table({"labels": numbers(array)}).checked(path)
+        kept = {"labels": written(array)} if "labels" in texts else {}
+        return Table({"labels": numbers(array)}, texts=kept).checked(path)
     native = array.astype(kind.newbyteorder("="))
     return Table({"pixels": native.reshape(len(array), math.prod(shape[1:]))}).checked(path)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
 from ..engine import Array
 from ..errors import one_line
-from .table import Table, numbers
+from .table import Table, numbers, written
+
+_NONE: Final = np.empty((0, 0))
 
 
-def read_npz(path: Path) -> Table:
+def read_npz(path: Path, texts: Collection[str]) -> Table:
     """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
@@ -29,7 +33,9 @@ def read_npz(path: Path) -> Table:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{str(path)!r} is not an NPZ file: {name!r} in it is no array")
-    return Table({name: _block(name, array, path) for name, array in arrays.items()}).checked(path)
+    columns = {name: _block(name, array, path) for name, array in arrays.items()}
+    kept = {name: written(arrays[name]) for name in texts if columns.get(name, _NONE).ndim == 1}
+    return Table(columns, texts=kept).checked(path)
 
 
 def _block(name: str, array: Array, path: Path) -> Array:

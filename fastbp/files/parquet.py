@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ..engine import Array
 from ..extras import require
-from .table import MISSING, Table
+from .table import MISSING, Table, spelt
+
+_INDEX: Final = re.compile(r"__index_level_\d+__")
+"""pandas' name for a level of an index that has none."""
 
 
-def read_parquet(path: Path) -> Table:
-    """All columns: numbers and booleans as float64, all else as texts."""
+def read_parquet(path: Path, texts: Collection[str]) -> Table:
+    """All columns: numbers and booleans as float64, all else as texts.
+
+    An index without a name that pandas stored beside them is left out.
+    """
     parquet = require("pyarrow.parquet", "parquet", f"reading {path.name!r}")
     pyarrow = require("pyarrow", "parquet", f"reading {path.name!r}")
     path.open("rb").close()  # the system's own words where it cannot be read
@@ -24,10 +32,14 @@ def read_parquet(path: Path) -> Table:
         table = parquet.read_table(path)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         raise ValueError(f"{str(path)!r} is not a Parquet file: {_line(error)}") from None
-    columns = {}
+    columns, kept = {}, {}
     for name, column in zip(table.column_names, table.columns, strict=True):
+        if _INDEX.fullmatch(name) and name not in texts:
+            continue
         columns[name] = _column(column, name, path, pyarrow)
-    return Table(columns, 1).checked(path)
+        if name in texts:
+            kept[name] = _written(column)
+    return Table(columns, 1, texts=kept).checked(path)
 
 
 def _line(error: Exception) -> str:
@@ -50,3 +62,12 @@ def _column(column: Any, name: str, path: Path, pyarrow: Any) -> Array:
             f"{str(path)!r}: column {name!r} is of type {kind}; write the file without it"
         ) from None
     return np.array([MISSING if text is None else text for text in texts], dtype=object)
+
+
+def _written(column: Any) -> Array:
+    """The values as texts, whole numbers to their last digit."""
+    texts = [
+        MISSING if value is None else spelt(value) if isinstance(value, float) else str(value)
+        for value in column.to_pylist()
+    ]
+    return np.array(texts, dtype=object)

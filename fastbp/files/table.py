@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +27,14 @@ class Table:
             names of blocks, arrays (n, m) of numbers whose columns belong together.
         first: number of the first row in the file, for messages: 2 under a header line.
         rows: of some rows alone, their places among those of the file.
+        texts: of the columns that were asked for, (n,) of str objects as they were written: `01`
+            is not `1`, and no digit of a long number is lost.
     """
 
     columns: dict[str, Array]
     first: int = 0
     rows: Array | None = None
+    texts: dict[str, Array] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -45,6 +49,10 @@ class Table:
         more = f", ... ({len(self.columns)} in all)" if len(self.columns) > 12 else ""
         raise ValueError(f"{what} {shown(name)} is not in the data{hint} It has {names}{more}.")
 
+    def written(self, name: str) -> Array:
+        """The texts (n,) of a column: as they were written, where that is known."""
+        return self.texts[name] if name in self.texts else written(self.columns[name])
+
     def without(self, names: Iterable[str]) -> Table:
         """The table less some columns."""
         left = set(names)
@@ -52,8 +60,12 @@ class Table:
 
     def take(self, rows: Array) -> Table:
         """Some rows alone."""
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return replace(self, columns=columns, rows=rows if self.rows is None else self.rows[rows])
+        columns, texts = (
+            {name: column[rows] for name, column in group.items()}
+            for group in (self.columns, self.texts)
+        )
+        kept = rows if self.rows is None else self.rows[rows]
+        return replace(self, columns=columns, texts=texts, rows=kept)
 
     def number(self, row: int) -> int:
         """The number of a row in the file."""
@@ -82,7 +94,7 @@ def content(path: Path) -> bytes:
         OSError: the file cannot be read.
     """
     data = path.read_bytes()
-    if path.suffix != ".gz":
+    if path.suffix.lower() != ".gz":
         return data
     try:
         return gzip.decompress(data)
@@ -97,3 +109,25 @@ def numbers(cells: Array) -> Array:
     [1.0, 0.0]
     """
     return np.asarray(cells, dtype=np.float64)
+
+
+def written(cells: Array) -> Array:
+    """Texts (n,) of numbers or booleans: whole numbers without a point.
+
+    >>> written(np.array([1.0, 2.5])).tolist(), written(np.array([True])).tolist()
+    (['1', '2.5'], ['True'])
+    """
+    if cells.dtype.kind == "f":
+        return np.array([spelt(value) for value in cells.tolist()], dtype=object)
+    return cells if cells.dtype.kind == "O" else cells.astype(str).astype(object)
+
+
+def spelt(value: float) -> str:
+    """A label that is a number, as a text.
+
+    >>> spelt(3.0), spelt(2.5)
+    ('3', '2.5')
+    """
+    if math.isnan(value):
+        return MISSING
+    return str(int(value)) if value.is_integer() else repr(value)
