@@ -26,8 +26,8 @@ SCALARS: Final = {
 }
 
 BY_LAYER: Final = {
-    "gradient_norm": "||dL/dW|| of its last step",
-    "shift_norm": "norm of the gradients of b, gamma and beta in its last step",
+    "gradient_norm": "||dL/dW|| of its last step, before it is clipped",
+    "shift_norm": "norm of the gradients of b, gamma and beta, likewise",
     "weight_norm": "||W|| after it",
     "update_norm": "||change of W|| in its last step",
     "delta_rms": "root mean square of dL/dZ over batch and units, in its last step",

@@ -70,6 +70,13 @@ class Data:
         """The same arrays, fewer samples."""
         return replace(self, indices=indices)
 
+    def apart(self, given: Any) -> Data:
+        """The same samples in memory that is not the caller's; `given` is what X was made of."""
+        if self.X is given or getattr(self.X, "base", given) is not None:
+            return self.taken(self.indices)
+        labels, targets, weights = (a.copy() for a in (self.labels, self.targets, self.weights))
+        return replace(self, labels=labels, targets=targets, weights=weights)
+
     def taken(self, indices: Array) -> Data:
         """Copies of some samples alone."""
         labels, targets, weights = (

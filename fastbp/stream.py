@@ -22,7 +22,8 @@ class Stream(Run):
     """A `Run` whose steps take the items of an iterator; some steps make an epoch.
 
     The next item is fetched before the present one is trained on, so that the last step of an
-    epoch, whose figures are recorded, is known as such when the iterator ends early.
+    epoch, whose figures are recorded, is known as such when the iterator ends early. The present
+    one is a copy by then: an iterator may fill the same arrays anew.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Stream(Run):
         X, y, weights = _parts(item, name)
         data = Data.canonical(self.net, X, y, weights, (f"{name}[0]", f"{name}[1]", f"{name}[2]"))
         self.trainer._check_batch_norm(data.samples)
+        data = data.apart(X)
         self.taken += 1
         if self.left is not None:
             self.left -= 1

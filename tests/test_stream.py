@@ -176,3 +176,21 @@ def test_a_checkpoint_that_falls_within_an_epoch_is_written_at_its_end(tmp_path,
     keeper = trainer(checkpoint=tmp_path / "run", every="7 steps")
     keeper.fit_stream(batches() * 5, steps_per_epoch=4)  # 45 steps
     assert written == [8, 16, 24, 28, 36, 44, 45]  # behind 7, 14, 21, 28, 35, 42; the end
+
+
+def test_an_iterator_may_fill_the_same_arrays_anew():
+    """The next item is fetched before the step that takes the one before."""
+
+    def filled(dtype, weighted):
+        into = np.empty((10, 4), dtype), np.empty(10, int), np.empty(10, np.float32)
+        for x, y in batches():
+            for array, values in zip(into, (x, y, 1 + y), strict=True):
+                array[...] = values
+            yield into if weighted else into[:2]
+
+    for dtype in ("float32", "float64"):
+        for weighted in (False, True):
+            one, two = trainer(), trainer()
+            one.fit_stream(filled(dtype, weighted))
+            two.fit_stream([(x, y, 1.0 + y) if weighted else (x, y) for x, y in batches()])
+            assert np.array_equal(one.network.parameters, two.network.parameters)

@@ -213,14 +213,26 @@ def test_clip_norm_scales_the_whole_gradient(limit: float) -> None:
     hand = plain_net()
     gradient = hand.gradients(X, Y)
     norm = np.linalg.norm(gradient)
-    history = trainer.fit(X, Y)
+    trainer.fit(X, Y)
     factor = min(1.0, limit / norm)
     expected = hand.parameters - factor * gradient
     np.testing.assert_allclose(trainer.network.parameters, expected, rtol=0, atol=1e-14)
-    weights = hand.layers[0].W.size
-    np.testing.assert_allclose(
-        history.gradient_norm[0][0], factor * np.linalg.norm(gradient[:weights]), rtol=1e-12
-    )
+
+
+@pytest.mark.parametrize("clips", [{"clip_norm": 1e-3}, {"clip_value": 1e-4}])
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_figures_are_of_the_gradient_as_it_was_before_it_is_clipped(
+    clips: dict[str, float], n_threads: int
+) -> None:
+    trainer = Trainer(plain_net(), fastbp.SGD(0.1), None, n_threads=n_threads, **clips)
+    g, net = plain_net().gradients(X, Y), trainer.network
+    history = trainer.fit(X, Y)
+    ends = np.cumsum([part for layer in net.layers for part in (layer.W.size, layer.b.size)])
+    norms = [np.linalg.norm(part) for part in np.split(g, ends[:-1])]
+    np.testing.assert_allclose(history.gradient_norm[0], norms[::2], rtol=1e-12)
+    np.testing.assert_allclose(history.shift_norm[0], norms[1::2], rtol=1e-12)
+    still = fastbp.SmallGradient(1e-2)
+    assert not Trainer(plain_net(), batch_size=None, stopping=still, **clips).fit(X, Y, 2).stopped
 
 
 def test_clip_value_bounds_each_element() -> None:

@@ -172,11 +172,13 @@ def learn_whole(
     code: int, rates: Any, l2: float, shrink: float, clip_value: float, clip_norm: float,
     record: bool, figures: Any, partial: Any, sync: Any, scratch: Any, formed: bool, masks: Any,
 ) -> None:  # fmt: skip
-    """The gradient completed (unless it is `formed`), clipped, recorded; the update in blocks."""
+    """The gradient completed (unless it is `formed`), recorded, clipped; the update in blocks."""
     if not formed:
         own = segment(parameters, 0, parameters.size if T > 1 else 0)
         gradient_of_batch(t, T, rows, plan, gradient, arena, scratch, own)
         barrier(sync, T)
+    if record:
+        gradient_figures(t, T, rows, plan, gradient, arena, masks, figures, partial, sync)
     size = parameters.size
     if clip_norm > 0:
         blocked_square_sums(gradient, 0, size, partial, t, T)
@@ -190,11 +192,6 @@ def learn_whole(
         first, last = share(size, FLAT, t, T)
         clip_value_span(gradient, clip_value, first, last)
         barrier(sync, T)
-    if record and t == 0:
-        for layer in range(plan.shape[0]):
-            p, figure = row_of(plan, layer), row_of(figures, layer)
-            activity(p, rows, arena, masks, figure)
-            figure[SHIFT_NORM] = shift_norm(p, gradient)
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         m, n = p[M], p[N]
@@ -211,18 +208,30 @@ def learn_whole(
 
 
 @inline
+def gradient_figures(
+    t: int, T: int, rows: int, plan: Any, gradient: Any, arena: Any, masks: Any, figures: Any,
+    partial: Any, sync: Any,
+) -> None:  # fmt: skip
+    """What is recorded of the gradient, by layer: as the batch gave it, before it is clipped."""
+    for layer in range(plan.shape[0]):
+        p, figure = row_of(plan, layer), row_of(figures, layer)
+        size = p[M] * p[N]
+        blocked_square_sums(gradient, p[W], p[W] + size, partial, t, T)
+        barrier(sync, T)
+        if t == 0:
+            figure[GRADIENT_NORM] = np.sqrt(total_of(partial, size))
+            figure[SHIFT_NORM] = shift_norm(p, gradient)
+            activity(p, rows, arena, masks, figure)
+        barrier(sync, T)
+
+
+@inline
 def apply_weights(
     t: int, T: int, at: int, size: int, parameters: Any, gradient: Any, state: Any, code: int,
     rates: Any, l2: float, shrink: float, record: bool, figure: Any, partial: Any, sync: Any,
     scratch: Any,
 ) -> None:  # fmt: skip
-    """Update one layer's W in blocks of FLAT; recorded, with the norms of dL/dW, W and the step."""
-    if record:
-        blocked_square_sums(gradient, at, at + size, partial, t, T)
-        barrier(sync, T)
-        if t == 0:
-            figure[GRADIENT_NORM] = np.sqrt(total_of(partial, size))
-        barrier(sync, T)
+    """Update one layer's W in blocks of FLAT; recorded, with the norms of W and of the step."""
     first, last = share(size, FLAT, t, T)
     for start in range(first, last, FLAT):
         lo, hi = at + start, at + min(start + FLAT, last)

@@ -155,19 +155,22 @@ def apply_chunk(
     gradient: Any, how: Any, numbers: Any, factor: float, lo: int, hi: int, weight: bool,
     record: bool, partial: Any, at: int, doubles: Any,
 ) -> None:  # fmt: skip
-    """Update parameters [lo, hi); recorded, with the squares of gradient, step and weights."""
+    """Update parameters [lo, hi); recorded, with the squares of gradient, step and weights.
+
+    Those of the gradient as the batch gave it, before it is clipped.
+    """
     parameters, state = numbers
     clip_value = how[4]
     of_gradient, of_step, of_weights = 0.0, 0.0, 0.0
     for e in range(lo + thread(), hi, THREADS):
         g = gradient[e]
+        of_gradient += np.float64(g) * np.float64(g)
         g = clipped(g * like(g, factor), clip_value)
         gradient[e] = g
         old = parameters[e]
         learn(how, numbers, e, g, weight)
         new = parameters[e]
         step = np.float64(new - old)
-        of_gradient += np.float64(g) * np.float64(g)
         of_step += step * step
         of_weights += np.float64(new) * np.float64(new)
     if not record:
@@ -239,9 +242,6 @@ def apply_whole(
         before += chunks
         if layer % parts == part:
             end = end_of(plan, layer, size)
-            apply_chunk(
-                gradient, how, numbers, factor, rest, end, False, False, partial, 0, doubles
-            )
             if record:
                 activity(plan, layer, rows, arena, masks, figures, doubles)
                 squares = 0.0
@@ -250,6 +250,9 @@ def apply_whole(
                 squares = block_total(squares, doubles)
                 if thread() == 0:
                     figures[layer, SHIFT_NORM] = root(squares)
+            apply_chunk(
+                gradient, how, numbers, factor, rest, end, False, False, partial, 0, doubles
+            )
     if not record:
         return
     everyone()
