@@ -263,6 +263,21 @@ def test_a_gradient_that_is_zero_is_right(method: str) -> None:
     assert check_gradients(line, X, X[:, :1] ** 2, method=method)
 
 
+@pytest.mark.parametrize("unit", [1e-5, 1.0, 1e5])
+def test_large_targets_are_no_wrong_gradients(monkeypatch: pytest.MonkeyPatch, unit: float) -> None:
+    """House prices: the losses are 1e11, and round to 1e-5."""
+    net = Network(3, [Dense(4, "tanh"), Dense(1)], seed=1)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(6, 3)), unit * rng.uniform(1e5, 5e5, 6)
+    assert check_gradients(net, X, y)
+    gradients = Network.gradients
+    for share, right in ((1e-10, True), (max(1e-5, 1e-5 * unit), False)):
+        monkeypatch.setattr(
+            Network, "gradients", lambda *a, s=share, **k: (1.0 + s) * gradients(*a, **k)
+        )
+        assert bool(check_gradients(net, X, y)) == right
+
+
 def test_a_small_gradient_that_is_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.random.default_rng(0).standard_normal((6, 3))
     net = Network(3, [Dense(4, "tanh"), Dense(1)], dtype="float64", seed=1)
