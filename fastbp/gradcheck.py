@@ -69,7 +69,7 @@ def check_gradients(
 
     Args:
         network: any network; it is not changed. A float32 one is checked in float64.
-        X, y, sample_weight: a batch, as for `network.loss`.
+        X, y, sample_weight: a batch, as for `network.loss`; X not sparse.
         training: batch statistics and dropout, as in training.
         seed: of the dropout masks.
         method: "central": central differences of the compiled loss at w +- h and w +- 2h,

@@ -126,6 +126,7 @@ class Fit:
 
         Raises:
             RuntimeError: they have put another network into the trainer.
+            ValueError, TypeError: a setting of the trainer that is no good.
         """
         trainer, run = self.trainer, self.run
         if trainer.network is not run.net:
@@ -133,6 +134,7 @@ class Fit:
                 "trainer.network was set by a callback, while its network is trained; set it "
                 "between two fits"
             )
+        trainer._check_settings()
         if run.guard.finite():
             return True
         error = DivergenceError(

@@ -308,7 +308,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         """Every quantity of the notes by name and layer, of X as one batch: `fastbp.trace.trace`.
 
         Args:
-            X, y, training, seed: as for `loss`.
+            X, y, training, seed: as for `loss`, X not sparse.
 
         Returns:
             A dict of lists, an array a layer: "Z", "A", "dL/dZ", "dL/dW", ...

@@ -91,6 +91,8 @@ def array(
     if not isinstance(value, np.ndarray):
         kind = type(value).__name__
         raise TypeError(f"{argument}: expected a NumPy array, got {kind}; use np.asarray")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{argument}: expected an array without a mask; use .filled() or drop rows")
     if value.dtype not in _DTYPES:
         raise TypeError(
             f"{argument}: expected float32 or float64, got {value.dtype}; use .astype(np.float32)"

@@ -259,3 +259,23 @@ def test_with_the_jit_off(python: Any) -> None:
     )
     done = python("-c", code, NUMBA_DISABLE_JIT="1")
     assert done.returncode == 0, done.stderr
+
+
+def test_the_slope_of_a_step_hides_no_nan() -> None:
+    dA, A = np.array([[np.nan, np.inf, -3.0]]), np.array([[1.0, 0.0, 1.0]])
+    for kernels in (cpu, reference):
+        with np.errstate(invalid="ignore"):
+            found = kernels.apply_derivative("step", dA, A)
+        np.testing.assert_array_equal(found, [[np.nan, np.nan, 0.0]])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_may_be_no_columns(name: str) -> None:
+    for kernels in (cpu, reference):
+        assert kernels.activate(name, np.empty((3, 0))).shape == (3, 0)
+
+
+def test_a_mask_is_not_passed_over() -> None:
+    Z = np.ma.masked_array(np.ones((1, 2)), [[True, False]])
+    with pytest.raises(TypeError, match="Z: expected an array without a mask"):
+        cpu.activate("relu", Z)

@@ -329,3 +329,20 @@ def test_a_rows_bits_depend_on_no_other_row(dtype: str, k: int) -> None:
         return A.tobytes() + dZ.tobytes() + losses.tobytes()
 
     assert passed([0, 37]) == passed([0, 1, 5, 21, 22, 37]) == passed([0, 16, 32, 37])
+
+
+@pytest.mark.parametrize(("name", "f"), [pair for pair in PAIRS if pair[0] != "poisson"])
+def test_a_pairs_loss_and_slope_agree_beyond_the_domain(name: str, f: str) -> None:
+    """Networks refuse such targets; the kernels do not, and are what the reference is."""
+    Z, Y = np.array([[10.0, -1.0]]), np.array([[2.0, -1.0]])
+    found, expected = (m.loss_and_delta(name, f, Z, Y) for m in (cpu, reference))
+    for one, two in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-13)
+
+
+@pytest.mark.parametrize(("name", "f"), PAIRS)
+def test_there_may_be_no_outputs(name: str, f: str) -> None:
+    none = np.empty((3, 0))
+    losses, delta = cpu.loss_and_delta(name, f, none, none)
+    assert delta.shape == (3, 0)
+    assert losses.shape == (3,)

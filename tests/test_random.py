@@ -283,3 +283,26 @@ def test_what_is_no_word_is_refused(counter: Any, error: type[Exception], messag
         philox(counter, [0, 0])
     with pytest.raises(error, match=message.replace("counter", "key")):
         philox([0] * 4, counter[-2:])
+
+
+def test_a_mask_shares_no_memory_with_the_activations() -> None:
+    A, out = np.ones((3, 4), np.float32), np.empty((3, 4), np.float32)
+    for name, whole in (("A", A), ("out", out)):
+        mask = whole.view(np.uint8).reshape(-1)[:12].reshape(3, 4)
+        with pytest.raises(ValueError, match=f"mask: shares memory with {name}"):
+            dropout(A, 0.5, seed=1, mask=mask, out=out)
+    assert (A == 1).all()
+
+
+def test_counters_and_keys_that_do_not_fit_are_named() -> None:
+    with pytest.raises(ValueError, match=r"key: shape \(2, 2\) does not fit counter's \(3, 4\)"):
+        philox(np.zeros((3, 4), int), np.zeros((2, 2), int))
+    assert philox(np.zeros((3, 1, 4), int), np.zeros((2, 2), int)).shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
+def test_nothing_may_be_drawn(shape: tuple[int, int]) -> None:
+    A = np.empty(shape)
+    for kernels in (doors, truth):
+        assert kernels.dropout(A, 0.5, seed=1)[0].shape == shape
+        assert kernels.perturb(A, 0.5, seed=1).shape == shape

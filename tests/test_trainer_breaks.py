@@ -96,6 +96,24 @@ def test_a_restart_that_diverges_counts_as_the_worst() -> None:
         hopeless.fit([[1e3], [2e3]], [3.0, 3.0], epochs=9)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [("weight_decay", -1.0, ValueError), ("weight_decay", "x", TypeError), ("seed", -5, ValueError),
+     ("clip_norm", -1.0, ValueError), ("perturbation", float("nan"), ValueError),
+     ("sampling", "shuffel", ValueError)],
+)  # fmt: skip
+def test_settings_that_a_callback_leaves_are_looked_at(
+    name: str, value: Any, kind: type[Exception]
+) -> None:
+    def change(state: fastbp.State) -> None:
+        setattr(state.trainer, name, value)
+
+    trainer = Trainer(plain_net(), callbacks=[change])
+    with pytest.raises(kind, match=f"{name}="):
+        trainer.fit(X, Y, epochs=3)
+    assert (trainer.epoch, len(trainer.history)) == (1, 1)
+
+
 def _mapped(path: Path, array: Any) -> Any:
     np.save(path, array)
     return np.load(path, mmap_mode="r")

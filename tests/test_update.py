@@ -300,7 +300,7 @@ def test_a_float32_sum_of_squares_does_not_overflow() -> None:
     ("change", "message"),
     [
         ({"optimizer": "adm"}, "optimizer: unknown name 'adm'; did you mean 'adam'"),
-        ({"step": 0}, "step: expected an integer from 1, got 0"),
+        ({"step": 0}, r"step: expected an integer from 1 to 2\^63 - 1, got 0"),
         ({"lr": -1.0}, "lr: expected a finite number >= 0, got -1.0"),
         ({"beta1": 1.0}, r"beta1: expected a number in \[0, 1\), got 1.0"),
         ({"eps": -1.0}, "eps: expected a finite number >= 0, got -1.0"),
@@ -319,3 +319,22 @@ def test_bad_arguments_are_named_and_nothing_moves(change: dict[str, Any], messa
     with pytest.raises((ValueError, TypeError), match=message):
         update(**{**given, **change})
     assert (before == 1).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [n for n in NAMES if dict(UPDATES[n].hyper).get("eps")])
+def test_the_smallest_eps_divides_nothing_by_nothing(name: str, dtype: str) -> None:
+    """A denormal counts as 0, and a gradient of 0 has a root of 0."""
+    w, rows = np.ones(40, dtype), np.zeros((len(UPDATES[name].rows), 40), dtype)
+    gradient = np.zeros(40, dtype)
+    gradient[0] = 1.0
+    hyper = {**dict(UPDATES[name].hyper), "eps": 5e-324 if dtype == "float64" else 1e-45}
+    for step in (1, 2):
+        update(name, w, gradient, rows, step=step, lr=0.1, **hyper)
+    assert (w[1:] == 1.0).all()
+    assert np.isfinite(w[0])
+
+
+def test_a_step_that_no_int64_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"step: expected an integer from 1 to 2\^63 - 1"):
+        update("sgd", np.ones(1), np.ones(1), np.empty((0, 1)), step=2**80, lr=0.1)

@@ -121,7 +121,8 @@ def activate(activation: str | int, Z: np.ndarray, *, out: np.ndarray | None = N
         out: array for A, like Z; may be Z itself. Default: a new one.
 
     Returns:
-        A (n, k). Denormals count as 0; NaN stays NaN, except that softmax spreads it over its row.
+        A (n, k). Denormals count as 0, but identity hands them on; NaN stays NaN, except that
+        softmax spreads it over its row.
 
     Raises:
         ValueError, TypeError: an unknown activation, or an array of another kind.

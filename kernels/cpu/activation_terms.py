@@ -61,8 +61,8 @@ def _gelu(z: Any) -> Any:
 
 
 def _no_slope(g: Any, a: Any) -> Any:
-    """step' = 0, at 0 as well (6.30)."""
-    return like(g, 0.0)
+    """step' = 0, at 0 as well (6.30); a g that is not finite is NaN."""
+    return g * like(g, 0.0)
 
 
 def _identity_slope(g: Any, a: Any) -> Any:

@@ -133,7 +133,7 @@ def linear_forward(
     Z: np.ndarray | None = None,
     precision: str | None = None,
 ) -> np.ndarray:
-    """f(A W + b): the linear part and the activation of a layer, fused (notes 004, Notation 13).
+    """f(A W + b): the linear part and the activation of a layer, fused (notes 004, 6.6.2).
 
     Args:
         A: the layer's input (n, m), C-contiguous float32 or float64.

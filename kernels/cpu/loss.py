@@ -137,7 +137,7 @@ def _pair_share(
     mode = flush_denormals()
     lo, hi = share(Z.shape[0], 1, part, parts)
     # The outputs go where dL/dZ overwrites them.
-    every = (0.0, np.inf)
+    every = (-np.inf, np.inf)
     pair_rows(loss, Z, dZ, Y, weight, 1.0, *every, losses, dZ, lo, hi, Z.shape[1])
     restore_mode(mode)
 
@@ -235,7 +235,9 @@ def loss_and_delta(
     out: np.ndarray | None = None,
     losses: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Losses and dL/dZ from logits, for the pairs with a short dL/dZ; finite to logits of +-1e4.
+    """Losses and dL/dZ from logits, for the pairs with a short dL/dZ.
+
+    Finite for logits of +-1e4; poisson's, which is exp's, for those whose e^z is.
 
     Args:
         loss: a name of `tables.LOSSES`, an alias, or the code.

@@ -68,7 +68,7 @@ def _address(seed: Any, epoch: Any, step: Any, layer: Any = 0) -> tuple[int, int
     )
 
 
-def _mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _mask(mask: Any, shape: tuple[int, ...], others: dict[str, np.ndarray]) -> np.ndarray:
     if mask is None:
         return np.empty(shape, np.uint8)
     fits = isinstance(mask, np.ndarray) and mask.dtype == np.uint8 and mask.shape == shape
@@ -77,6 +77,9 @@ def _mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
             f"mask: expected a writable C-contiguous uint8 array of shape {shape}; pass None to "
             "get a new one"
         )
+    for name, other in others.items():
+        if np.may_share_memory(mask, other):
+            raise ValueError(f"mask: shares memory with {name}; pass another array or None")
     return mask
 
 
@@ -117,8 +120,8 @@ def dropout(
     if not 0 <= number("p", p) < 1:
         raise ValueError(f"p: expected a probability of dropping in [0, 1), got {p!r}")
     address = _address(seed, epoch, step, layer)
-    mask = _mask(mask, A.shape)
     result = output("out", out, A.shape, A.dtype, {"A": A}, in_place=("A",))
+    mask = _mask(mask, A.shape, {"A": A, "out": result})
     if result.ctypes.data != A.ctypes.data:
         np.copyto(result, A)
     launch(_dropout_share, _dropout_shares, A.size, result, mask, float(p), *address)
@@ -185,6 +188,13 @@ def philox(counter: Any, key: Any) -> np.ndarray:
     for name, value, count in (("counter", counter, 4), ("key", key, 2)):
         if value.ndim == 0 or value.shape[-1] != count:
             raise ValueError(f"{name}: expected a last axis of {count} words, got {value.shape}")
+    try:
+        np.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
+    except ValueError:
+        raise ValueError(
+            f"key: shape {key.shape} does not fit counter's {counter.shape}; all axes but the last "
+            "must be equal, or 1"
+        ) from None
     drawn = rounds(*np.moveaxis(counter, -1, 0), *np.moveaxis(key, -1, 0))
     return np.stack(np.broadcast_arrays(*drawn), axis=-1).astype(np.uint32)
 

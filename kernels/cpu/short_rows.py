@@ -24,8 +24,8 @@ from .packing import turned
 from .spans import BYTES
 from .vectors import I64, POINTER, Vectors
 
-SHORT_BYTES: Final = 0 if JIT_DISABLED else BYTES
-"""Bytes of the longest row that is taken so: one vector."""
+SHORT_BYTES: Final = -1 if JIT_DISABLED else BYTES
+"""Bytes of the longest row that is taken so: one vector; with the JIT off not even an empty one."""
 
 
 def place(builder: Any, array: Any, index: Any) -> Any:

@@ -37,6 +37,8 @@ CLASSICAL_MOMENTUM: Final = UPDATES["classical_momentum"].code
 CLASSICAL_NESTEROV: Final = UPDATES["classical_nesterov"].code
 ADAM_EPSILON_HAT: Final = UPDATES["adam_epsilon_hat"].code
 
+SMALLEST_SINGLE: Final = float(np.finfo(np.float32).tiny)
+SMALLEST_DOUBLE: Final = float(np.finfo(np.float64).tiny)
 RATES: Final = 6
 """Length of the vector that `prepare_rates` fills."""
 
@@ -46,13 +48,15 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
     """Fill `rates` with the constants of step `step` (from 1), rounded once from float64.
 
     hyper: the momenta [mu]; adagrad [eps]; adadelta [rho, eps]; rmsprop [alpha, eps];
-    the Adams [beta1, beta2, eps]. rates[0] is always the negative step size.
+    the Adams [beta1, beta2, eps]. rates[0] is always the negative step size. An eps that would
+    count as 0 is the smallest number that does not: a gradient of 0 divides 0 by it.
     """
+    least = SMALLEST_SINGLE if rates.itemsize == 4 else SMALLEST_DOUBLE
     rates[0] = -lr
     if code == ADADELTA or code == RMSPROP:
         rates[1] = hyper[0]
         rates[2] = 1.0 - hyper[0]
-        rates[3] = hyper[1]
+        rates[3] = max(hyper[1], least) if hyper[1] > 0 else hyper[1]
     elif code == ADAM or code == ADAM_EPSILON_HAT:
         # lr m_hat / (sqrt(v_hat) + eps) with m_hat = m / c1, v_hat = v / c2 is, both sides times
         # sqrt(c2), (lr sqrt(c2) / c1) m / (sqrt(v) + eps sqrt(c2)): two operations an element less.
@@ -63,7 +67,10 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
         rates[2] = 1.0 - hyper[0]
         rates[3] = hyper[1]
         rates[4] = 1.0 - hyper[1]
-        rates[5] = hyper[2] * root if code == ADAM else hyper[2]
+        eps = hyper[2] * root if code == ADAM else hyper[2]
+        rates[5] = max(eps, least) if hyper[2] > 0 else eps
+    elif code == ADAGRAD:
+        rates[1] = max(hyper[0], least) if hyper[0] > 0 else hyper[0]
     else:
         rates[1] = hyper[0]
 
@@ -220,8 +227,8 @@ def update(
     name = name_of(code, UPDATES)
     gradient = array("gradient", gradient, (None,))
     size, dtype = gradient.shape, gradient.dtype
-    if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
-        raise ValueError(f"step: expected an integer from 1, got {step!r}")
+    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 1 <= step < 2**63:
+        raise ValueError(f"step: expected an integer from 1 to 2^63 - 1, got {step!r}")
     for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
         if not 0 <= number(key, value) < np.inf:
             raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")

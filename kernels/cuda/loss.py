@@ -180,7 +180,7 @@ def _door_kernels(real: Any) -> tuple[Any, Any, Any]:
     ) -> None:  # fmt: skip
         # The outputs go where dL/dZ overwrites them.
         loss_rows(
-            code, 1, 1, Z, 0, n, Y, 0, n, D, 0, n, D, 0, n, weight, 0, weighted, 1.0, 0.0,
+            code, 1, 1, Z, 0, n, Y, 0, n, D, 0, n, D, 0, n, weight, 0, weighted, 1.0, -INFINITE,
             INFINITE, losses, 0, rows, n, block(), blocks(), shared_reals(Z),
         )  # fmt: skip
 

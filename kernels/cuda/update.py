@@ -185,8 +185,8 @@ def update(
     door = Door()
     g = door.take("gradient", gradient, (None,))
     size = door.shape("gradient")
-    if not isinstance(step, int | np.integer) or isinstance(step, bool) or step < 1:
-        raise ValueError(f"step: expected an integer from 1, got {step!r}")
+    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 1 <= step < 2**63:
+        raise ValueError(f"step: expected an integer from 1 to 2^63 - 1, got {step!r}")
     for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
         if not 0 <= number(key, value) < np.inf:
             raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")

@@ -71,7 +71,7 @@ SLOPES: Final[dict[str, Callable[[Array, Array], Array]]] = {
 
 def softmax(Z: Array) -> Array:
     """e^z / sum e^z by rows; the largest z is subtracted first, so nothing overflows."""
-    e = np.exp(Z - Z.max(axis=1, keepdims=True))
+    e = np.exp(Z - Z.max(axis=1, keepdims=True, initial=-np.inf))
     return e / e.sum(axis=1, keepdims=True)
 
 

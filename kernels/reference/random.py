@@ -47,6 +47,11 @@ def element_words(n: int, columns: int, **address: Any) -> np.ndarray:
     return drawn.transpose(0, 2, 1)
 
 
+def _in_rows(x: np.ndarray) -> np.ndarray:
+    """(n, 4, q) as (n, 4 q), of no rows or columns as well."""
+    return x.reshape(len(x), 4 * x.shape[2])
+
+
 def dropout(
     A: np.ndarray,
     p: float,
@@ -61,7 +66,7 @@ def dropout(
     """A / (1 - p) where kept, 0 where dropped; returns (out, mask)."""
     n, columns = A.shape
     address = {"seed": seed, "purpose": DROPOUT, "epoch": epoch, "step": step, "layer": layer}
-    drawn = element_words(n, columns, **address).reshape(n, -1)[:, :columns]
+    drawn = _in_rows(element_words(n, columns, **address))[:, :columns]
     mask = np.empty(A.shape, np.uint8) if mask is None else mask
     out = np.empty_like(A) if out is None else out
     mask[...] = drawn >= min(np.rint(p * 2**32), 2**32 - 1)
@@ -93,7 +98,7 @@ def perturb(
     z[:, 0], z[:, 1] = normal_pairs(drawn[:, 0], drawn[:, 1])
     z[:, 2], z[:, 3] = normal_pairs(drawn[:, 2], drawn[:, 3])
     out = np.empty_like(X) if out is None else out
-    out[...] = X + sigma * z.reshape(n, -1)[:, :columns]
+    out[...] = X + sigma * _in_rows(z)[:, :columns]
     return out
 
 
