@@ -68,4 +68,7 @@ else:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ESTIMATORS})
+    """The estimators among the names only where they can be had: whoever lists also looks."""
+    from importlib.util import find_spec
+
+    return sorted({*globals(), *(_ESTIMATORS if find_spec("sklearn") else ())})

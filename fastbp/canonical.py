@@ -145,7 +145,7 @@ def as_floats(array: Array, dtype: np.dtype[Any], name: str) -> Array:
         most = float(np.finfo(dtype).max)
         raise ValueError(
             f"{_where(name, place)}={array[place]} is too large for {dtype} (at most "
-            f"{most:.3g}); scale {name}, or use Network(..., dtype='float64')."
+            f"{most:.3g}); scale {name}, or use dtype='float64'."
         )
     return result
 

@@ -33,8 +33,7 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
         loss = _DEFAULTS.get(last.activation, "squared_error")
         if last.batch_norm and last.batch_norm.position == "after":
             loss = "squared_error"
-    check_name("loss", loss, (*LOSSES, *LOSS_ALIASES))
-    loss = LOSS_ALIASES.get(loss, loss)
+    loss = loss_named("loss", loss)
     low, high = output_range(last)
     domain = LOSSES[loss]
     if low < domain.low or high > domain.high:
@@ -66,3 +65,14 @@ def output_range(last: Dense) -> tuple[float, float]:
     if last.batch_norm and last.batch_norm.position == "after":
         return -math.inf, math.inf
     return entry.low / (1.0 - last.dropout), entry.high / (1.0 - last.dropout)
+
+
+def loss_named(argument: str, name: str) -> str:
+    """The name of a loss in the table, aliases resolved.
+
+    >>> loss_named("loss", "nllm")
+    'cross_entropy'
+    """
+    check_name(argument, name, (*LOSSES, *LOSS_ALIASES))
+    found: str = LOSS_ALIASES.get(name, name)
+    return found

@@ -81,3 +81,12 @@ def test_labels_that_are_whole_floats_and_one_class(classifier, regressor):
         model = classifier(hidden_layer_sizes=4, max_iter=2, random_state=0).fit(X, y)
         labels, _ = run(make_pipeline(model), "float32", zipmap=False)
         assert np.array_equal(labels, model.predict(X))
+
+
+@pytest.mark.parametrize(("classifier", "regressor"), estimators())
+def test_one_class_alone(classifier, regressor):
+    register_skl2onnx(classifier, regressor)
+    pipeline = make_pipeline(StandardScaler(), classifier((3,), max_iter=2)).fit(X, np.full(40, 7))
+    labels, maps = run(pipeline, "float32")
+    assert set(labels) == {7}
+    assert all(list(one) == [7] for one in maps)

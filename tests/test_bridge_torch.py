@@ -272,3 +272,26 @@ def test_parts_that_do_something_else_are_refused_and_pruned_ones_are_taken():
     X = np.random.default_rng(0).standard_normal((5, 4)).astype("float32")
     want = module(torch.from_numpy(X)).detach().numpy()
     np.testing.assert_allclose(Network.from_torch(module).forward(X), want, rtol=0, atol=1e-6)
+
+
+def test_batch_norm_behind_no_activation_keeps_its_side() -> None:
+    net = Network(3, [Dense(2, batch_norm="after"), Dense(1)], loss="squared_error", seed=0)
+    net.layers[0].b = np.array([0.5, -1.0])
+    back = Network.from_torch(net.to_torch())
+    assert back.layers[0].batch_norm.position == "after"
+    np.testing.assert_array_equal(back.parameters, net.parameters)
+    placeholder = nn.Sequential(nn.Linear(3, 2), nn.Identity(), nn.BatchNorm1d(2), nn.ReLU())
+    found = Network.from_torch(placeholder.eval()).layers[0]
+    assert (found.batch_norm.position, found.activation) == ("before", "relu")
+
+
+@pytest.mark.parametrize(
+    ("modules", "words"),
+    [([nn.Linear(2, 2), nn.BatchNorm1d(2, momentum=0.0)], "BatchNorm1d 1: momentum=0.0"),
+     ([nn.Linear(2, 2), nn.BatchNorm1d(2, eps=0.0)], "BatchNorm1d 1: eps=0.0"),
+     ([nn.Linear(2, 2), nn.Dropout(1.0)], "Dropout 1: dropout=1.0"),
+     ([nn.Linear(2, 2, device="meta")], "Linear 0 is on the meta device")],
+)  # fmt: skip
+def test_what_a_network_refuses_names_the_module(modules, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        Network.from_torch(nn.Sequential(*modules))

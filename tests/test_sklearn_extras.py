@@ -289,3 +289,14 @@ def test_precision_is_the_networks(cls: Any) -> None:
 def test_widths_that_are_no_whole_numbers_are_named(sizes: Any) -> None:
     with pytest.raises(TypeError, match="hidden_layer_sizes must be whole numbers"):
         fastbp.MLPClassifier(hidden_layer_sizes=sizes).fit(np.eye(4), [0, 1, 0, 1])
+
+
+def test_a_loss_may_be_called_as_the_notes_call_it() -> None:
+    notes, own = (fit(objective=name) for name in ("nllm", "cross_entropy"))
+    np.testing.assert_array_equal(notes.coefs_[0], own.coefs_[0])
+
+
+@pytest.mark.parametrize("kind", ["M8[D]", "m8[s]"])
+def test_times_are_no_targets_of_a_regression(kind: str) -> None:
+    with pytest.raises(TypeError, match="y holds times"):
+        fastbp.MLPRegressor().fit(np.eye(4), np.arange(4).astype(kind))

@@ -64,7 +64,8 @@ class Bridges:
         Args:
             source: an `nn.Sequential` of Linear, BatchNorm1d, activations and Dropout (nested
                 ones, Identity and a Flatten at the front are fine), or the state dict of any
-                module that applies its Linear and BatchNorm1d in the order of the dict.
+                module that applies its Linear and BatchNorm1d in the order of the dict. What
+                `affine=False` leaves out is gamma = 1 and beta = 0, which training may change.
             layers: for a state dict, which has no activations: a `Dense` for each Linear, or the
                 name of its activation alone. Where batch norm stands comes from the `Dense`; with
                 a name alone it is taken to be before the activation.

@@ -6,7 +6,9 @@ the mean: it is taken off the running mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from os import PathLike
 from typing import Any, Final
 
@@ -32,6 +34,7 @@ class Found:
         self.norm: dict[str, Any] = {}
         self.batch_norm: BatchNorm | bool = False
         self.activation: str | None = None
+        self.identity = False  # an nn.Identity stood between Linear and batch norm
         self.dropout = 0.0
 
     def take_norm(self, where: str, numbers: Mapping[str, Any]) -> None:
@@ -52,12 +55,16 @@ class Found:
 
     def dense(self) -> Dense:
         """The description."""
-        return Dense(
-            self.W.shape[1],
-            self.activation or "identity",
-            batch_norm=self.batch_norm,
-            dropout=self.dropout,
-        )
+        norm = self.batch_norm
+        if self.identity and self.activation is None and isinstance(norm, BatchNorm):
+            norm = replace(norm, position="after")
+        with _named(self.where):
+            return Dense(
+                self.W.shape[1],
+                self.activation or "identity",
+                batch_norm=norm,
+                dropout=self.dropout,
+            )
 
     def fill(self, layer: Any) -> None:
         """Put the numbers into the network's layer."""
@@ -72,11 +79,22 @@ class Found:
             layer.running_mean = self.norm["running_mean"] - self.b
 
 
+@contextmanager
+def _named(where: str) -> Iterator[None]:
+    """What a network refuses is said to be of a module."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
 def _numbers(tensor: Any, where: str) -> Any:
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"{where}={shown(tensor)} must be a tensor")
     if tensor.is_complex() or tensor.is_quantized:
         raise TypeError(f"{where} is of dtype {tensor.dtype}; give real floating-point weights")
+    if tensor.is_meta:
+        raise TypeError(f"{where} is on the meta device, without numbers; load its weights first")
     return tensor.detach().cpu().to(torch.float64).numpy()
 
 
@@ -183,16 +201,19 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
             raise ValueError(f"{where} has momentum=None, a running mean of all batches; give 0.1")
         form = "sigma" if isinstance(part, SigmaBatchNorm1d) else "sqrt"
         position = "before" if stage == "linear" else "after"
-        layer.batch_norm = BatchNorm(position, form, part.eps, part.momentum)
+        with _named(where):
+            layer.batch_norm = BatchNorm(position, form, part.eps, part.momentum)
         names = ("weight", "bias", "running_mean", "running_var")
         layer.take_norm(where, {name: getattr(part, name) for name in names})
         return "linear" if position == "before" else "after"
     if _is(part, nn.Dropout):
         if stage == "dropout":
             raise _out_of_order(where, layer)
-        layer.dropout = part.p
+        with _named(where):
+            layer.dropout = Dense(1, dropout=part.p).dropout
         return "dropout"
     if kind is nn.Identity and _is(part, kind):
+        layer.identity |= stage == "linear" and not layer.batch_norm
         return stage
     if kind not in NAMES or not _is(part, kind):
         raise ValueError(f"{where} has no counterpart in a network: {_way_out(part)}")

@@ -77,15 +77,15 @@ def _classify(graph: Graph, estimator: Any, outputs: str, names: list[str]) -> N
         graph.give(graph.add("Cast", on, to=TensorProto.INT64), label)
         graph.give(outputs, probabilities)
         return
+    classes = np.asarray(estimator.classes_)
     if estimator.out_activation_ == "logistic":
         other = graph.add("Sub", graph.constant(1.0), outputs)
-        outputs = graph.add("Concat", other, outputs, axis=1)
-    classes = np.asarray(estimator.classes_)
+        outputs = other if len(classes) == 1 else graph.add("Concat", other, outputs, axis=1)
     if classes.dtype.kind in "iubf":  # skl2onnx declares int64 for all numbers
         classes = classes.astype(np.int64)
     if classes.dtype.kind in "US":
         classes = classes.astype(object)
-    table = graph.number("classes", classes if len(classes) > 1 else np.repeat(classes, 2))
+    table = graph.number("classes", classes)
     place = graph.add("ArgMax", outputs, axis=1, keepdims=0)
     found = graph.add("Gather", table, place, axis=0)
     graph.give(found, label)

@@ -29,8 +29,12 @@ def export(net: Network, logits: bool) -> nn.Sequential:
         modules.append(_linear(layer))
         if position == "before":
             modules.append(_norm(layer))
-        if layer.activation != "identity" and not (logits and layer is last):
+        if logits and layer is last:
+            pass
+        elif layer.activation != "identity":
             modules.append(MODULES[layer.activation]())
+        elif position == "after":  # it tells on which side the batch norm is
+            modules.append(nn.Identity())
         if position == "after":
             modules.append(_norm(layer))
         if layer.dropout:

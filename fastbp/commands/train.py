@@ -93,7 +93,8 @@ def train(
     try:
         history = trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
     except DivergenceError as error:
-        advice = f"Try a --rate below {trainer.optimizer.lr:g}, or --batch-norm."
+        less = " or less --weight-decay" if weight_decay > 0 else ""
+        advice = f"Try a --rate below {trainer.optimizer.lr:g}{less}, or --batch-norm."
         raise options.refuse("--rate", f"{error.what} {advice}") from None
     except ValueError as error:  # one row with batch norm
         raise options.refuse("DATA", str(error)) from None

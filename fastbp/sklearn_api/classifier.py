@@ -19,8 +19,7 @@ from sklearn.utils.multiclass import (
 from sklearn.utils.validation import check_is_fitted
 
 from ..engine import Array
-from ..errors import check_name
-from ..kernels.tables import LOSSES
+from ..losses import loss_named
 from ..network import Network
 from .base import BaseMLP, store
 from .inputs import Data, outputs, validated
@@ -177,7 +176,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
 
     def _loss_name(self) -> str:
         if self.objective is not None:
-            return check_name("objective", self.objective, LOSSES)
+            return loss_named("objective", self.objective)
         return "cross_entropy" if self.out_activation_ == "softmax" else "binary_cross_entropy"
 
     def _loss_bounds(self, dtype: np.dtype[Any]) -> tuple[float, float]:

@@ -12,8 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..engine import Array
-from ..errors import check_name
-from ..kernels.tables import LOSSES
+from ..losses import loss_named
 from ..network import Network
 from .base import BaseMLP, store
 from .inputs import Data, outputs, validated
@@ -97,8 +96,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
         X, y = validated(self, X, y, reset=reset, numeric=True)
-        if y.dtype.kind in "US":
-            raise TypeError(f"y holds texts ({y.dtype}), and a regression needs numbers")
+        if y.dtype.kind in "USmM":
+            what = "texts" if y.dtype.kind in "US" else "times"
+            raise TypeError(f"y holds {what} ({y.dtype}), and a regression needs numbers")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
@@ -112,7 +112,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _loss_name(self) -> str:
         if self.objective is not None:
-            return check_name("objective", self.objective, LOSSES)
+            return loss_named("objective", self.objective)
         return _LOSS_NAMES[self.loss]
 
     def _loss_shares(self, net: Network) -> int:
