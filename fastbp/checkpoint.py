@@ -79,7 +79,7 @@ class Keeper:
         self.turn = self._turn()
 
     def _turn(self) -> int:
-        """How often so many steps have been made."""
+        """How many intervals of `every` steps have passed."""
         return self.trainer.step // int(self.every.count) if self.every.unit == "steps" else 0
 
     def room(self, step: int) -> int:

@@ -85,10 +85,21 @@ class Batch:
 class Recipe:
     """How `run` learns: the optimizer's code and constants, and the random addresses.
 
-    shared_l2: scikit-learn's alpha: as l2, but divided by the sum of the batch's weights; the
-        squares of all W are summed to `results[ROWS_SQUARES]`.
-    least, most: the log losses computed from logits are held between them.
-    heedless: go on where a batch's loss is not finite.
+    Attributes:
+        code, hyper: the optimizer and its constants, in the order of `tables.UPDATES`.
+        l2: times W, is added to dL/dW: 2 lambda.
+        decoupled: times the rate, is taken off W before the update: AdamW's decay.
+        clip_value, clip_norm: bounds of each element and of the norm of the gradient; 0: none.
+        noise: standard deviation of what is added to the inputs.
+        seed, epoch, first_step: address of the random numbers, `first_step` within the epoch.
+        first_update: steps that the optimizer has made before (Adam's t counts from there).
+        record: the last step leaves the figures by layer.
+        screen: a row that is not finite makes its batch's loss NaN.
+        shared_l2: scikit-learn's alpha: as l2, but divided by the sum of the batch's weights; the
+            squares of all W are summed to `results[ROWS_SQUARES]`.
+        least, most: the log losses computed from logits are held between them.
+        heedless: go on where a batch's loss is not finite.
+        rates: the step sizes, one a step.
     """
 
     code: int = 0

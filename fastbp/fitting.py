@@ -27,7 +27,7 @@ from .underway import Underway, fingerprint
 
 @dataclass
 class Aside:
-    """What a fit beside others is told.
+    """What differs in a fit that runs beside others (`fit_many`).
 
     Attributes:
         bar: what shows its progress.

@@ -2,7 +2,7 @@
 
 Only ratios between neighbouring layers count, never sizes: in a network that has learnt its data
 every gradient is small, and nothing is wrong. Two ratios are near 1 in any healthy layer, whatever
-its width (`docs/decisions/diagnosis.md` has the figures):
+its width (`docs/decisions/0035-diagnosis-by-neighbours.md` has the figures):
 
 - weight gain w = ||W|| / sqrt(n), the factor by which random signals grow forward: He's start has
   1.4, Glorot's and the notes' Gaussian 1, trained networks 1 to 9;

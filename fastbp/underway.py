@@ -34,7 +34,7 @@ class Fingerprint:
 
 
 def fingerprint(data: Data, held: Data | None, steps: int) -> Fingerprint:
-    """Of the data of a fit with so many steps an epoch."""
+    """The fingerprint of a fit's data; `steps` are those of an epoch."""
     checksum = 0
     for one in (data, held):
         if one is None:

@@ -2,7 +2,7 @@
 
 For the narrow layers of a batch of which a block has GRAIN rows at a time. A tile would be empty
 for the most part, and its bookkeeping takes longer than such a product. W lies in shared memory as
-a whole, the rows beside it; a team of 2^LANES neighbours sums every so manieth term each, and adds
+a whole, the rows beside it; a team of 2^LANES neighbours sums every 2^LANES-th term each, and adds
 up by a tree: the bits depend on the shape alone.
 """
 

@@ -29,7 +29,7 @@ def column_sums(
 ) -> None:
     """out[o0 + j] = the sum over the rows [lo, hi) of D[:, j], for COLUMNS columns from `first`.
 
-    TEAM threads share a column: each sums every so manieth row, and their sums are added in order.
+    TEAM threads share a column: each sums every TEAM-th row, and their sums are added in order.
     """
     t = thread()
     last = first + COLUMNS if first + COLUMNS < n else n
