@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .kernels.reference.activation import normal_cdf
 from .kernels.reference.random import dropout
+from .kernels.tables import ACTIVATIONS as TABLE
 from .kernels.tables import ELU_ALPHA, LEAKY_SLOPE
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "exp": np.exp,
 }
 
-KINKED: Final = ("step", "relu", "leaky_relu", "elu")
+KINKED: Final = frozenset(name for name, f in TABLE.items() if not f.smooth)
 
 
 def _inside(a: Array) -> Array:

@@ -15,15 +15,12 @@ from numpy.typing import DTypeLike
 from .canonical import Array, as_array, as_floats, check_finite, needs_screening
 from .errors import plural, shown
 from .kernels.checks import writable_type
+from .kernels.tables import LOSSES
 
 __all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
 
 _MANY = 10_000
 """A label from here on is hardly meant as the number of a class."""
-PROBABILITIES = ("binary_cross_entropy", "cross_entropy")
-"""Losses whose targets are probabilities."""
-COUNTS = ("poisson",)
-"""Losses whose targets are counts or rates."""
 
 
 def as_matrix(
@@ -145,11 +142,18 @@ def as_targets(
         )
     targets = as_floats(array.reshape(rows, outputs), kind, name)
     check_finite(targets, name)
-    if loss in PROBABILITIES:
-        _check_probabilities(targets, loss, name)
-    if loss in COUNTS:
-        _check_counts(targets, loss, name)
+    _check_range(targets, loss, name)
     return targets
+
+
+def labels_or_targets(
+    y: Any, rows: int, outputs: int, dtype: DTypeLike, loss: str, name: str = "y"
+) -> tuple[Array, Array]:
+    """`as_targets` as a batch has them: labels (n,), targets (n, k), of which one is empty."""
+    found = as_targets(y, rows, outputs, dtype, loss, name)
+    if found.ndim == 1:
+        return found, np.empty((0, outputs), dtype)
+    return np.empty(0, np.int64), found
 
 
 def _text_classes(y: Any, name: str) -> Array:
@@ -200,32 +204,29 @@ def _label_hint(array: Array, classes: int, name: str) -> str:
     return f" Number them from 0 on: classes, {name} = numpy.unique({name}, return_inverse=True)."
 
 
-def _check_probabilities(targets: Array, loss: str, name: str) -> None:
+def _check_range(targets: Array, loss: str, name: str) -> None:
+    """Refuse targets that the loss has no meaning for."""
+    least, most = LOSSES[loss].targets
     # NaN is passed over: in a memory map it is met when its row is read.
-    if not (np.fmin.reduce(targets, axis=None) < 0.0 or np.fmax.reduce(targets, axis=None) > 1.0):
+    if not (
+        np.fmin.reduce(targets, axis=None) < least or np.fmax.reduce(targets, axis=None) > most
+    ):
         return
-    bad = (targets < 0.0) | (targets > 1.0)
+    bad = (targets < least) | (targets > most)
     row, column = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+    where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"
+    value = f"{where}={targets[row, column]}"
+    if np.isinf(most):
+        raise ValueError(
+            f"{value} is below {least:g}; targets of {loss} are counts or rates, {least:g} or more."
+        )
     hint = ""
     if set(np.unique(targets[:1000])) <= {-1.0, 1.0}:
         hint = f" For classes -1 and 1 give ({name} + 1) / 2."
     elif targets.shape[1] == 1:
         hint = " For more than two classes the network needs an output for each."
-    where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"
-    raise ValueError(
-        f"{where}={targets[row, column]} is outside [0, 1], the range of targets of {loss}.{hint}"
-    )
-
-
-def _check_counts(targets: Array, loss: str, name: str) -> None:
-    if not np.fmin.reduce(targets, axis=None) < 0.0:
-        return
-    row, column = (int(i) for i in np.unravel_index((targets < 0.0).argmax(), targets.shape))
-    where = f"{name}[{row}, {column}]" if targets.shape[1] > 1 else f"{name}[{row}]"
-    raise ValueError(
-        f"{where}={targets[row, column]} is below 0; targets of {loss} are counts or rates, 0 or "
-        "more."
-    )
+    allowed = f"[{least:g}, {most:g}], the range of targets of {loss}"
+    raise ValueError(f"{value} is outside {allowed}.{hint}")
 
 
 def as_weights(

@@ -24,8 +24,7 @@ from .job import claimed
 from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
-from .samples import NAMES, Data, check_weights, given, parted, share_of
-from .sampling import split
+from .samples import NAMES, Data, hold_out, parted
 from .threads import available_cores
 from .trainer import Trainer
 
@@ -235,15 +234,7 @@ def _held(
         if fold[1] is None:
             return data.only(train), None, False
         return *parted(data, train, _rows(fold[1], data.samples, f"{name}[1]"), name), True
-    if validation is None:
-        return data, None, False
-    if isinstance(validation, tuple | list):
-        held = given(trainer.network, validation)
-        check_weights(data, held)
-        return data, held, False
-    share = share_of(validation, data.samples)
-    train, rest = split(data.samples, share, trainer.seed)
-    return *parted(data, train, rest, f"validation={share:g}"), True
+    return hold_out(trainer.network, data, validation, trainer.seed)
 
 
 def _rows(rows: Any, samples: int, name: str) -> Any:

@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from . import io
 from .bridges import Bridges
-from .data import PROBABILITIES
 from .devices import check_device, check_place
 from .engine import Workspace, aligned
 from .errors import check_entries, check_flag, check_integer, check_name, check_seed, shown
@@ -20,6 +19,7 @@ from .kernels.cpu import epoch as loop
 from .kernels.cpu.bf16 import is_bf16
 from .kernels.cpu.philox import LAYERS as MOST_LAYERS
 from .kernels.layout import parameter_slots
+from .kernels.tables import LOSSES
 from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
 from .metrics import compute
@@ -187,15 +187,16 @@ class Network(Parameters, Passes, Placement, Bridges):
             ValueError, TypeError: bad X; or a classifier's outputs for a row are NaN.
         """
         outputs = self.forward(X)
-        if self.loss_name in PROBABILITIES and np.isnan(outputs).any():
+        classes = LOSSES[self.loss_name].classes
+        if classes and np.isnan(outputs).any():
             row = int(np.isnan(outputs).any(axis=1).argmax())
             raise ValueError(
                 f"the outputs for X[{row}] are NaN, and no class: inputs or weights are so large "
                 f"that {self.dtype.name} overflows; scale the inputs, or use dtype='float64'."
             )
-        if self.loss_name == "cross_entropy" and outputs.shape[1] > 1:
+        if classes == "one" and outputs.shape[1] > 1:
             return outputs.argmax(axis=1)
-        if self.loss_name == "binary_cross_entropy":
+        if classes == "each":
             outputs = (outputs > 0.5).astype(np.int64)
         return outputs[:, 0] if outputs.shape[1] == 1 else outputs
 

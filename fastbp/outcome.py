@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .kernels.tables import LOSSES
 from .metrics import labels_of
 
 if TYPE_CHECKING:
@@ -58,9 +59,10 @@ def judge(network: Network, outputs: Array, truth: Array) -> Outcome | None:
     Returns:
         None for several labels a row, and for more than 1000 classes.
     """
-    if network.loss_name == "cross_entropy" or network.loss_name == "binary_cross_entropy":
-        if network.loss_name == "binary_cross_entropy" and outputs.shape[1] > 1:
-            return None
+    classes = LOSSES[network.loss_name].classes
+    if classes == "each" and outputs.shape[1] > 1:
+        return None
+    if classes:
         return _confusion(truth, outputs)
     if truth.ndim == 1:
         truth = np.eye(outputs.shape[1])[truth]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import as_targets, as_weights, needs_screening
+from .data import as_weights, labels_or_targets, needs_screening
 from .engine import Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_seed
 from .kernels.cpu import epoch as loop
@@ -177,12 +177,12 @@ class Passes:
         matrix = self._as_matrix(X, sparse=sparse)
         rows, k = len(matrix), self._specs[-1].units
         self._check_rows(rows, training)
-        labels, targets = np.empty(0, np.int64), np.empty((0, k), self.dtype)
         if y is NO_TARGETS:
-            targets = np.zeros((rows, k), self.dtype)
+            labels, targets = np.empty(0, np.int64), np.zeros((rows, k), self.dtype)
         else:
-            found = as_targets(self._on_host(y), rows, k, self.dtype, self.loss_name)
-            labels, targets = (found, targets) if found.ndim == 1 else (labels, found)
+            labels, targets = labels_or_targets(
+                self._on_host(y), rows, k, self.dtype, self.loss_name
+            )
         weights = np.empty(0, self.dtype)
         if sample_weight is not None:
             weights = as_weights(self._on_host(sample_weight), rows, self.dtype)

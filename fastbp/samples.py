@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .data import as_targets, as_weights, needs_screening
+from .data import as_weights, labels_or_targets, needs_screening
 from .engine import Array, Batch
 from .errors import plural, shown
 from .passes import unfit
@@ -46,14 +46,9 @@ class Data:
         outputs = network.layers[-1].units
         matrix = network._as_matrix(X, names[0], sparse=True)
         rows = len(matrix)
-        labels, targets = np.empty(0, np.int64), np.empty((0, outputs), network.dtype)
-        found = as_targets(
+        labels, targets = labels_or_targets(
             network._on_host(y), rows, outputs, network.dtype, network.loss_name, names[1]
         )
-        if found.ndim == 1:
-            labels = found
-        else:
-            targets = found
         weights = np.empty(0, network.dtype)
         if sample_weight is not None:
             given_weights = network._on_host(sample_weight)
@@ -142,17 +137,26 @@ def door(
 ) -> tuple[Data, Data | None]:
     """What to train on, and what to hold out; `validation` as for `Trainer.fit`."""
     data = Data.canonical(network, X, y, sample_weight, NAMES)
+    data, held, own = hold_out(network, data, validation, seed)
+    if held is None or not own or held.screen:
+        return data, held
+    # Few are read faster side by side, epoch by epoch; X is not copied for it.
+    few = held.samples * data.targets.itemsize * network.inputs <= _PIECE
+    return data, held.taken(held.indices) if few else held
+
+
+def hold_out(
+    network: Network, data: Data, validation: Any, seed: int
+) -> tuple[Data, Data | None, bool]:
+    """What to train on, what is held out, and whether that is a part of the same arrays."""
     if validation is None:
-        return data, None
+        return data, None, False
     if isinstance(validation, tuple | list):
         held = given(network, validation)
         check_weights(data, held)
-        return data, held
+        return data, held, False
     share = share_of(validation, data.samples)
-    data, rest = parted(data, *split(data.samples, share, seed), f"validation={share:g}")
-    # Few are read faster side by side, epoch by epoch; X is not copied for it.
-    few = rest.samples * data.targets.itemsize * network.inputs <= _PIECE
-    return data, rest.taken(rest.indices) if few and not rest.screen else rest
+    return *parted(data, *split(data.samples, share, seed), f"validation={share:g}"), True
 
 
 def parted(data: Data, train: Array, held: Array, name: str) -> tuple[Data, Data]:

@@ -65,6 +65,8 @@ class Loss:
         low, high: the domain of a; an activation whose range leaves it is refused.
         smooth: no kink in a.
         pairs: activations with which dL/dZ is short and computed from the logits.
+        targets: the range of y.
+        classes: what outputs mean: "one" of them, the likeliest; "each", yes above 0.5; "", numbers.
     """
 
     code: int
@@ -72,15 +74,17 @@ class Loss:
     high: float
     smooth: bool
     pairs: tuple[str, ...]
+    targets: tuple[float, float] = (-_INF, _INF)
+    classes: str = ""
 
 
 LOSSES: Final[dict[str, Loss]] = {
     "squared_error": Loss(0, -_INF, _INF, True, ("identity",)),
     "half_squared_error": Loss(1, -_INF, _INF, True, ("identity",)),
     "absolute_error": Loss(2, -_INF, _INF, False, ()),
-    "binary_cross_entropy": Loss(3, 0.0, 1.0, True, ("sigmoid",)),
-    "cross_entropy": Loss(4, 0.0, 1.0, True, ("softmax",)),
-    "poisson": Loss(5, 0.0, _INF, True, ("exp",)),
+    "binary_cross_entropy": Loss(3, 0.0, 1.0, True, ("sigmoid",), (0.0, 1.0), "each"),
+    "cross_entropy": Loss(4, 0.0, 1.0, True, ("softmax",), (0.0, 1.0), "one"),
+    "poisson": Loss(5, 0.0, _INF, True, ("exp",), (0.0, _INF)),
 }
 
 LOSS_ALIASES: Final = {"nll": "binary_cross_entropy", "nllm": "cross_entropy"}

@@ -126,11 +126,14 @@ def _target(rng: Any, units: int, loss: str) -> Any:
     """A target that the loss allows: a class, a probability, a count or any number."""
     import numpy as np
 
-    if loss == "cross_entropy":
+    from ..kernels.tables import LOSSES
+
+    entry = LOSSES[loss]
+    if entry.classes == "one":
         return np.eye(units)[rng.integers(units)]
-    if loss == "binary_cross_entropy":
+    if entry.classes == "each":
         return rng.integers(2, size=units).astype(float)
-    if loss == "poisson":
+    if entry.targets[0] == 0:
         return rng.poisson(2.0, size=units).astype(float)
     return rng.standard_normal(units)
 
