@@ -208,9 +208,9 @@ def _check_range(targets: Array, loss: str, name: str) -> None:
     """Refuse targets that the loss has no meaning for."""
     least, most = LOSSES[loss].targets
     # NaN is passed over: in a memory map it is met when its row is read.
-    if not (
-        np.fmin.reduce(targets, axis=None) < least or np.fmax.reduce(targets, axis=None) > most
-    ):
+    below = np.isfinite(least) and np.fmin.reduce(targets, axis=None) < least
+    above = np.isfinite(most) and np.fmax.reduce(targets, axis=None) > most
+    if not (below or above):
         return
     bad = (targets < least) | (targets > most)
     row, column = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))

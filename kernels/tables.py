@@ -66,7 +66,7 @@ class Loss:
         smooth: no kink in a.
         pairs: activations with which dL/dZ is short and computed from the logits.
         targets: the range of y.
-        classes: what outputs mean: "one" of them, the likeliest; "each", yes above 0.5; "", numbers.
+        classes: "one" output, the likeliest, is the class; "each" is one, above 0.5; "": numbers.
     """
 
     code: int
