@@ -54,6 +54,21 @@ def update_span(
 
 
 @inline
+def update_shifts(
+    p: Any, first: int, last: int, parameters: Any, gradient: Any, state: Any, code: int,
+    rates: Any, clip_value: float,
+) -> None:  # fmt: skip
+    """Update columns [first, last) of a layer's b, gamma and beta, which never decay."""
+    for at in (p[B], p[GAMMA], p[BETA]):
+        if at >= 0 and last > first:
+            if clip_value > 0:
+                clip_value_span(gradient, clip_value, at + first, at + last)
+            update_span(
+                code, parameters, gradient, 0, state, rates, 0.0, 1.0, at + first, at + last
+            )
+
+
+@inline
 def update_outer(
     parameters: Any, a: Any, delta: Any, n: int, state: Any, code: int, rates: Any, l2: float,
     shrink: float, at: int, lo: int, hi: int,
@@ -124,13 +139,7 @@ def learn_fused(
         layer_gradient(
             p, rows, arena, gradient, 0, 0, first, last, scratch, segment(gradient, 0, 0)
         )
-        for at in (p[B], p[GAMMA], p[BETA]):
-            if at >= 0 and last > first:
-                if clip_value > 0:
-                    clip_value_span(gradient, clip_value, at + first, at + last)
-                update_span(
-                    code, parameters, gradient, 0, state, rates, 0.0, 1.0, at + first, at + last
-                )
+        update_shifts(p, first, last, parameters, gradient, state, code, rates, clip_value)
 
 
 @serial
@@ -200,11 +209,7 @@ def learn_whole(
             row_of(figures, layer), partial, sync, scratch,
         )  # fmt: skip
         first, last = share(n, COLUMNS, T - 1 - t, T)
-        for at in (p[B], p[GAMMA], p[BETA]):
-            if at >= 0 and last > first:
-                update_span(
-                    code, parameters, gradient, 0, state, rates, 0.0, 1.0, at + first, at + last
-                )
+        update_shifts(p, first, last, parameters, gradient, state, code, rates, 0.0)
 
 
 @inline
