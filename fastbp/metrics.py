@@ -1,158 +1,22 @@
-"""Metrics by name: what a network's outputs are worth against the targets.
-
-A metric is a function of canonical targets, outputs and weights (see `data.as_targets`): labels
-(n,) as int64, or a float array shaped like the outputs. Adding one is a function and a line in
-the table.
-"""
+"""Metrics by name: asked for, computed, and watched. The metrics themselves are in `scores.py`."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import check_entries, check_name, check_real, shown, unknown_name
 from .history import BY_LAYER, SCALARS
+from .kernels.tables import LOSSES
+from .scores import METRICS, Metric, top
 
-Floats = NDArray[np.float64]
 Custom = Callable[[Any, Any], float]
 Asked = str | Custom | Iterable[str | Custom] | Mapping[str, str | Custom]
-
-
-def labels_of(values: ArrayLike) -> NDArray[Any]:
-    """Class labels (n,) of targets or outputs.
-
-    Integers (n,) are labels already; of one column the values above 0.5 are class 1 (a sigmoid's
-    output, or targets 0 and 1); of more the column of the largest value, the first among equals.
-
-    >>> labels_of([[0.1, 0.9], [0.6, 0.4]]).tolist(), labels_of([[0.2], [0.7]]).tolist()
-    ([1, 0], [0, 1])
-    """
-    array = np.asarray(values)
-    if array.ndim == 2 and array.shape[1] > 1:
-        columns: NDArray[Any] = array.argmax(axis=1)
-        return columns
-    flat = array.reshape(len(array))
-    return flat.astype(np.int64) if flat.dtype.kind in "iu" else (flat > 0.5).astype(np.int64)
-
-
-def _dense(y: NDArray[Any], outputs: NDArray[Any]) -> Floats:
-    """Targets shaped like the outputs (n, k): labels become one-hot."""
-    if y.ndim == 1 and outputs.shape[1] > 1:
-        return np.eye(outputs.shape[1])[y.astype(np.int64)]
-    return y.reshape(outputs.shape).astype(np.float64)
-
-
-def _several_labels(y: NDArray[Any]) -> bool:
-    """More than one output may be 1 in a row: neither labels nor rows that sum to 1."""
-    return y.ndim == 2 and y.shape[1] > 1 and not np.allclose(y.sum(axis=1), 1.0, atol=1e-4)
-
-
-def _mean(weight: Floats, values: NDArray[Any]) -> Any:
-    """Weighted mean over the rows; of equal weights and ones it is 1, to the last bit."""
-    return weight @ values / weight.sum()
-
-
-def accuracy(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """Share of rows whose class is right; with several labels a row, all of them must be."""
-    if _several_labels(y):
-        right = ((y > 0.5) == (outputs > 0.5)).all(axis=1)
-    else:
-        right = labels_of(y) == labels_of(outputs)
-    return float(_mean(weight, right))
-
-
-def _top(k: int) -> Metric:
-    def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-        own = np.take_along_axis(outputs, labels_of(y)[:, None], axis=1)
-        return float(_mean(weight, (outputs > own).sum(axis=1) < k))
-
-    doc = f"share of rows whose class is among the {k} likeliest"
-    return Metric(top_k, higher=True, doc=doc, outputs=2)
-
-
-def f1_macro(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """Mean over the classes of 2 tp / (2 tp + fp + fn), classes that occur or were predicted.
-
-    With several labels a row each output is a class of its own.
-    """
-    if _several_labels(y):
-        said, meant = outputs > 0.5, y > 0.5
-        sums = weight @ said + weight @ meant
-        seen = sums > 0
-        scores = 2.0 * (weight @ (said & meant))[seen] / sums[seen]
-        return float(scores.mean()) if seen.any() else 0.0
-    truth, guess = labels_of(y), labels_of(outputs)
-    classes = max(truth.max(), guess.max()) + 1
-    hits = np.bincount(truth[truth == guess], weight[truth == guess], classes)
-    totals = np.bincount(truth, weight, classes) + np.bincount(guess, weight, classes)
-    seen = totals > 0
-    return float(np.mean(2.0 * hits[seen] / totals[seen]))
-
-
-def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """Mean over rows and outputs of (a - y)^2."""
-    return float(_mean(weight, ((outputs - _dense(y, outputs)) ** 2).mean(axis=1)))
-
-
-def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """Mean over rows and outputs of |a - y|."""
-    return float(_mean(weight, np.abs(outputs - _dense(y, outputs)).mean(axis=1)))
-
-
-def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """1 - sum (a - y)^2 / sum (y - mean y)^2, averaged over the outputs.
-
-    A constant target counts 1 where it is met exactly and 0 where not, as in scikit-learn.
-    """
-    target = _dense(y, outputs)
-    residual = weight @ (outputs - target) ** 2
-    spread = weight @ (target - _mean(weight, target)) ** 2
-    counted = target[weight > 0]
-    constant = (counted == counted[0]).all(axis=0)  # the mean is rounded, and its spread not 0
-    score = 1.0 - residual / np.where(constant, 1.0, spread)
-    return float(np.where(constant, residual == 0.0, score).mean())
-
-
-def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-    """-sum_j y_j log a_j, or the binary one summed over outputs with several labels a row.
-
-    a is clamped to [tiny, 1 - eps / 2] of the outputs' dtype.
-    """
-    target, a = _dense(y, outputs), outputs.astype(np.float64)
-    kind = np.finfo(outputs.dtype if outputs.dtype.kind == "f" else np.float64)
-    a = np.clip(a, float(kind.tiny), 1.0 - float(kind.eps) / 2.0)
-    losses = target * np.log(a)
-    if outputs.shape[1] == 1 or _several_labels(y):
-        losses += (1.0 - target) * np.log1p(-a)
-    return float(-_mean(weight, losses.sum(axis=1)))
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A metric's function, which way is up, what it is, and how many outputs it needs."""
-
-    function: Callable[[NDArray[Any], NDArray[Any], Floats], float]
-    higher: bool
-    doc: str
-    outputs: int = 1
-
-
-METRICS: Final[dict[str, Metric]] = {
-    "accuracy": Metric(accuracy, True, "share of rows whose class is right"),
-    "top_3": _top(3),
-    "top_5": _top(5),
-    "f1_macro": Metric(f1_macro, True, "F1 of each class, averaged over the classes"),
-    "log_loss": Metric(log_loss, False, "negative log likelihood of the targets"),
-    "mean_squared_error": Metric(mean_squared_error, False, "mean of (a - y)^2"),
-    "mean_absolute_error": Metric(mean_absolute_error, False, "mean of |a - y|"),
-    "r2": Metric(r2, True, "share of the targets' variance explained"),
-}
 
 _TOP = re.compile(r"top_([1-9]\d*)\Z")
 
@@ -168,7 +32,7 @@ def get_metric(name: object) -> Metric:
     'share of rows whose class is among the 7 likeliest'
     """
     if isinstance(name, str) and (match := _TOP.match(name)):
-        return _top(int(match[1]))
+        return top(int(match[1]))
     return METRICS[check_name("metric", name, METRICS)]
 
 
@@ -213,11 +77,23 @@ def check_outputs(metrics: Mapping[str, str | Custom], outputs: int) -> None:
             )
 
 
+def _decide_each(loss: str | None, y: NDArray[Any], outputs: int) -> bool:
+    """Whether each output is a decision of its own, above 0.5, as `Network.predict` has it.
+
+    The loss says so. One of numbers says nothing: then rows of targets that do not all sum to 1.
+    """
+    classes = "" if loss is None else LOSSES[loss].classes
+    if classes:
+        return classes == "each" and outputs > 1
+    return y.ndim == 2 and y.shape[1] > 1 and not np.allclose(y.sum(axis=1), 1.0, atol=1e-4)
+
+
 def compute(
     metrics: Asked,
     y: ArrayLike,
     outputs: ArrayLike,
     weight: ArrayLike | None = None,
+    loss: str | None = None,
 ) -> dict[str, float]:
     """Values of the metrics by name.
 
@@ -226,6 +102,8 @@ def compute(
         y: labels (n,), or float targets (n,) or (n, k).
         outputs: (n, k) or (n,).
         weight: (n,) weights of the rows, or None; callables do not get them.
+        loss: of the network: whether one output is the class or each decides. None: the targets
+            tell, each does where their rows do not all sum to 1.
 
     Returns:
         The values by name. Where an output is NaN so are all but the callables'.
@@ -244,6 +122,7 @@ def compute(
     weights = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
     asked, lost = resolve(metrics), bool(np.isnan(table).any())
     check_outputs(asked, table.shape[1])
+    each = _decide_each(loss, target, table.shape[1])
     guarded = target.view()
     guarded.flags.writeable = False  # it may be the caller's own, and read-only
     values = {}
@@ -253,7 +132,9 @@ def compute(
         elif lost:
             values[name] = float("nan")
         else:
-            values[name] = get_metric(metric).function(target, table, weights)
+            known = get_metric(metric)
+            function = known.each if each and known.each else known.function
+            values[name] = function(target, table, weights)
     return values
 
 

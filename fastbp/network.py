@@ -229,7 +229,8 @@ class Network(Parameters, Passes, Placement, Bridges):
         if metrics:
             truth = batch.labels if batch.labels.size else batch.targets
             weights = batch.weights if batch.weights.size else None
-            values |= compute(metrics, truth, self._infer(matrix, logits=False), weights)
+            outputs = self._infer(matrix, logits=False)
+            values |= compute(metrics, truth, outputs, weights, self.loss_name)
         return values
 
     def loss(

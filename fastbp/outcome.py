@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from .kernels.tables import LOSSES
-from .metrics import labels_of
+from .scores import labels_of
 
 if TYPE_CHECKING:
     from .engine import Array

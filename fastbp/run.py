@@ -331,7 +331,9 @@ class Run:
         prefix, data = ("", self.data) if self.held is None else ("validation_", self.held)
         outputs = self._outputs(data)
         with self.trainer._world.agreeing():
-            found = compute(self.trainer.metrics, data.truth, outputs, data.weights_or_none)
+            found = compute(
+                self.trainer.metrics, data.truth, outputs, data.weights_or_none, self.net.loss_name
+            )
         return {prefix + name: value for name, value in found.items()}
 
     def _outputs(self, data: Data) -> Any:

@@ -200,3 +200,28 @@ def test_a_metric_cannot_write_into_the_callers_targets() -> None:
 def test_two_metrics_of_one_name_are_refused_whatever_they_are() -> None:
     with pytest.raises(ValueError, match="the name 'partial' is there twice"):
         m.resolve([functools.partial(max), functools.partial(min)])
+
+
+def test_the_loss_says_whether_each_output_decides() -> None:
+    """As `Network.predict` has it: no row of the targets changes what the others are judged by."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(60, 4)), np.eye(3, dtype=int)[rng.integers(0, 3, 60)]
+    asked = ("accuracy", "f1_macro", "log_loss")
+    each = Network(4, [Dense(3, "sigmoid")], loss="binary_cross_entropy", dtype="float64", seed=1)
+    one = Network(4, [Dense(3, "softmax")], loss="cross_entropy", dtype="float64", seed=1)
+    other = Y.copy()
+    other[0] = 1 - other[0]
+    for targets in (Y, other):
+        found = each.evaluate(X, targets, asked)
+        right = (each.predict(X) == targets).all(axis=1).mean()
+        assert found["accuracy"] == pytest.approx(right, rel=1e-14)
+        assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-13)
+        found = one.evaluate(X, targets, asked)
+        assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-13)
+        right = (one.predict(X) == targets.argmax(axis=1)).mean()
+        assert found["accuracy"] == pytest.approx(right, rel=1e-14)
+    labels = Y.argmax(axis=1)
+    found = each.evaluate(X, labels, asked)
+    assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-13)
+    likeliest = each.forward(X).argmax(axis=1)
+    assert found["accuracy"] == pytest.approx((likeliest == labels).mean(), rel=1e-14)
