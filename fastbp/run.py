@@ -110,6 +110,17 @@ class Run:
 
         Nothing where a rule or divergence stopped it.
         """
+        try:
+            return self._epoch(progress)
+        except BaseException:  # Ctrl-C comes with the end of a chunk, which may be the epoch's
+            whole = self.begun > 0 and self._is_recorded(self.begun)
+            if (
+                whole and not self.made and self.trainer._world.size == 1
+            ):  # ranks would have to meet
+                self._known()
+            raise
+
+    def _epoch(self, progress: Any) -> dict[str, Any]:
         trainer = self.trainer
         fill_order(self.order, self.data.indices, trainer.sampling, trainer.seed, trainer.epoch)
         if not self.begun:
@@ -117,11 +128,8 @@ class Run:
         self.guard.renew(self.begun)  # a callback may have changed the numbers
         clock, before = time.perf_counter(), self.spent
         while self.begun < self.steps:
-            count = self._count()
-            if not self._chunk(self.begun, count):
+            if not self._chunk(self.begun, self._count()):
                 return {}
-            self.begun += count
-            self.done += count
             self.spent = before + time.perf_counter() - clock
             progress.update(self.done)
             if self.begun < self.steps:
@@ -203,7 +211,9 @@ class Run:
             done = self._steps(first, count, recipe)
         finally:
             # Read from where the compiled loop counts: an interrupt may have taken the answer.
-            trainer.step += int(self.work.results[loop.STEPS] - before)
+            made = int(self.work.results[loop.STEPS] - before)
+            trainer.step += made
+            self.begun, self.done = first + made, self.done + made
         if done == count:
             self.pace.took(time.perf_counter() - clock, count)
             return True
@@ -249,7 +259,7 @@ class Run:
         trainer, guard = self.trainer, self.guard
         kept = self._last_finite(first - guard.first)
         trainer.step = guard.step + kept
-        step = guard.first + kept  # the one that went wrong
+        self.begun = step = guard.first + kept  # the one that went wrong
         start, end = self._bounds(step, 1)
         rows = self.order[start:end]
         if self.data.screen and (bad := self._unfit(rows)):
@@ -263,7 +273,7 @@ class Run:
             f"a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled to about 1, "
             "batch_norm=True, or dtype='float64'.",
         )
-        self.give_up(error, frames=8)
+        self.give_up(error, frames=9)
 
     def give_up(self, error: DivergenceError, frames: int) -> None:
         """End the fit for numbers that are not finite: an error, a warning, or a note.
@@ -305,15 +315,20 @@ class Run:
 
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""
+        values, by_layer = self._known()
+        measured = {} if self.held is None else {"validation_loss": self._held_loss()}
+        if self.trainer.metrics:
+            measured |= self._metrics()
+        return values | measured | by_layer
+
+    def _known(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What is known of the epoch before anything is measured; it is kept as `made`."""
         results, figures = self.totals(), self._figures()
         loss = _ratio(results[loop.LOSS_SUM], results[loop.WEIGHT_SUM])
         values = {"loss": loss, "lr": self.rate}
         by_layer = {name: figures[:, column].tolist() for name, column in _FIGURES.items()}
         self.made = values | by_layer
-        measured = {} if self.held is None else {"validation_loss": self._held_loss()}
-        if self.trainer.metrics:
-            measured |= self._metrics()
-        return values | measured | by_layer
+        return values, by_layer
 
     def totals(self) -> Any:
         """What the compiled loop has summed up in the epoch so far."""

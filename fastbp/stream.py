@@ -70,9 +70,9 @@ class Stream(Run):
             self.left -= 1
         return data
 
-    def epoch(self, progress: Any) -> dict[str, Any]:
+    def _epoch(self, progress: Any) -> dict[str, Any]:
         """The steps of one epoch, fewer where the batches end; see `Run.epoch`."""
-        self.work.results[:] = 0.0
+        self.work.results[:], self.begun = 0.0, 0
         for step in range(self.steps):
             if self.following is None:
                 break
@@ -82,7 +82,6 @@ class Stream(Run):
             self.guard.renew(step)  # the item cannot be had again: the next one starts from here
             if not (self._chunk(step, 1) and self._sound(step + 1)):
                 return {}
-            self.done += 1
             if failure is not None:
                 raise failure
             progress.update(self.done)
@@ -93,7 +92,9 @@ class Stream(Run):
                 self.stopped = reason
                 return {}
         self.ended = self.following is None
-        return self._values()
+        values = self._values()
+        self.begun = 0
+        return values
 
     def _look_ahead(self) -> Exception | None:
         """Fetch the next item; what is wrong with it is said after the present step."""

@@ -11,6 +11,7 @@ from small_fits import X, Y, bits_of, make_net, plain_net
 import fastbp
 from fastbp import Dense, DivergenceError, Network, Trainer
 from fastbp.kernels.cpu.jit import JIT_DISABLED
+from fastbp.run import Run
 
 
 def test_early_stopping_restores_the_best_weights() -> None:
@@ -323,3 +324,55 @@ def test_n_threads_holds_for_all_that_a_fit_does(monkeypatch: pytest.MonkeyPatch
     trainer.fit(X, Y, callbacks=[lambda state: seen.append(threads.available_cores())])
     assert seen == [1]
     assert threads.available_cores() > 1 or threads._quota() == 1
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_ctrl_c_with_an_epochs_last_step_counts_the_epoch(
+    monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    """It is raised as the compiled call returns, which has made all steps."""
+
+    def fit(trainer: Trainer, epochs: int) -> fastbp.History:
+        if not streamed:
+            return trainer.fit(X, Y, epochs=epochs)
+        items = [(X[:20], Y[:20]), (X[20:], Y[20:])]
+        return trainer.fit_stream(items * epochs, steps_per_epoch=2, epochs=epochs)
+
+    def made() -> Trainer:
+        return Trainer(make_net(), batch_size=25, sampling="order")
+
+    one, two = made(), made()
+    steps = Run._steps
+
+    def interrupted(self: Any, first: int, count: int, recipe: Any) -> int:
+        done = steps(self, first, count, recipe)
+        if first + done == 2:
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_steps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(one, 5)
+    assert (one.epoch, one.step, len(one.history)) == (1, 2, 1)
+    fit(one, 1)
+    fit(two, 2)
+    assert bits_of(one.network) == bits_of(two.network)
+    assert one.history.loss == two.history.loss
+    assert one.history.gradient_norm == two.history.gradient_norm
+
+
+def test_ctrl_c_within_an_epoch_counts_its_steps_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(make_net(), batch_size=10)
+    count = Run._count
+
+    def interrupted(self: Any) -> int:
+        if self.begun == 3:
+            raise KeyboardInterrupt
+        return min(count(self), 3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_count", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            trainer.fit(X, Y, epochs=5)
+    assert (trainer.epoch, trainer.step, len(trainer.history)) == (0, 3, 0)
