@@ -50,7 +50,8 @@ __all__ = [
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 
 if TYPE_CHECKING:
-    from .sklearn_api import MLPClassifier, MLPRegressor  # noqa: F401
+    from .sklearn_api import MLPClassifier as MLPClassifier
+    from .sklearn_api import MLPRegressor as MLPRegressor
 else:
 
     def __getattr__(name: str) -> Any:

@@ -81,11 +81,13 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
 (layer 0) vanish.
       Try: a larger init_scale (or init='glorot_uniform'), less weight_decay, batch_norm=True.
     """
+    early = []
+    if history.start and layers:
+        early = [figures_of(layers, {name: [row] for name, row in history.start.items()}, True)]
+    if early and len(history) == 0 and history.stopped:  # it diverged in its first epoch
+        return Diagnosis(judge(early[0]), history.stopped)
     if len(history) == 0 or not layers or not history.weight_norm:
         return Diagnosis(note="Nothing was recorded by layer: there is nothing to judge.")
-    early = []
-    if history.start:
-        early = [figures_of(layers, {name: [row] for name, row in history.start.items()}, True)]
     if any(not math.isfinite(v) for row in history.weight_norm for v in row):
         return Diagnosis((judge(early[0]) if early else []) or [_not_finite(history, layers)])
     early.append(figures_of(layers, _epochs(history, slice(0, 1)), True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import nearest, unknown_name
+from .errors import nearest, shown, unknown_name
 
 if TYPE_CHECKING:
     from .diagnose import Diagnosis, LayerFacts
@@ -82,9 +84,13 @@ class History:
             for row in zip(*lists.values(), strict=True):
                 self.append_epoch(**dict(zip(lists, row, strict=True)))
 
-    def append_epoch(self, **values: Any) -> None:
+    def append_epoch(self, /, **values: Any) -> None:
         """Add an epoch's values by name: numbers, or sequences of them by layer; None is none."""
         given = {name: _plain(value) for name, value in values.items() if value is not None}
+        for name, value in given.items():
+            column = self._columns.get(name)
+            if column and isinstance(column[0], list) != isinstance(value, list):
+                raise ValueError(f"{name}={shown(value)} is of another form than in epochs before")
         for name, value in given.items():
             if name not in self._columns:
                 self._columns[name] = [_missing(value) for _ in range(self._epochs)]
@@ -108,7 +114,8 @@ class History:
     def metrics(self) -> dict[str, list[float]]:
         """The metrics' lists by name, those of held-out data under "validation_" + name."""
         own = {*SCALARS, *BY_LAYER}
-        return {name: column for name, column in self._columns.items() if name not in own}
+        found = {name: column for name, column in self._columns.items() if name not in own}
+        return {n: column for n, column in found.items() if not isinstance(column[-1], list)}
 
     def __getitem__(self, name: str) -> list[Any]:
         if name in self._columns:
@@ -142,12 +149,15 @@ class History:
     def __bool__(self) -> bool:
         return True
 
+    def __copy__(self) -> History:
+        return copy.deepcopy(self)  # the lists of a history under way grow
+
     def __repr__(self) -> str:
         parts = []
         for name, column in self._columns.items():
             if name == "loss" and len(column) > 1:
                 parts.append(f"loss {column[0]:.4g} -> {column[-1]:.4g}")
-            elif name not in BY_LAYER and name not in {"lr", "seconds"}:
+            elif not isinstance(column[-1], list) and name not in {"lr", "seconds"}:
                 parts.append(f"{name} {column[-1]:.4g}")
         if self.best_epoch is not None:
             parts.append(f"best epoch {self.best_epoch}")
@@ -283,6 +293,10 @@ class History:
             raise ValueError("history.report: give network and data, or neither of them")
         if data is not None and (not isinstance(data, tuple | list) or len(data) != 2):
             raise TypeError("history.report: data must be (X, y)")
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"history.report: path={shown(path)} must be a file's name")
+        if not isinstance(title, str | None):
+            raise TypeError(f"history.report: title={shown(title)} must be a text")
         summary, outcome = self.summary, self.outcome
         if network is not None and data is not None:
             summary, outcome = network.summary(), outcome_of(network, *data)

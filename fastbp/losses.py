@@ -42,6 +42,12 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
             f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in {_ends(domain.high)} "
             "without dropout or batch norm after it, or use 'squared_error'"
         )
+    if last.activation == "softmax" and last.units == 1:
+        warnings.warn(
+            f"layer {index}, the last, is a softmax over one output, which is always 1: every "
+            "gradient is 0 and no weight can be learned; use 'sigmoid', or more outputs",
+            stacklevel=4,
+        )
     if last.activation == "step":
         warnings.warn(
             f"layer {index}, the last, is a step function: its derivative is 0 everywhere, so "

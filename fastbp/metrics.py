@@ -63,7 +63,7 @@ def resolve(metrics: Asked) -> dict[str, str | Custom]:
     for name, metric in named.items():
         if not callable(metric):
             get_metric(metric)
-        if not isinstance(name, str) or name in {"epoch", *SCALARS, *BY_LAYER}:
+        if not isinstance(name, str) or name in {"", "epoch", *SCALARS, *BY_LAYER}:
             raise ValueError(f"metrics: {shown(name)} names something else in the history.")
     return named
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -26,6 +26,10 @@ from .metrics import compute
 from .parameters import Parameters
 from .passes import NO_TARGETS, Passes
 from .placement import Placement
+
+if TYPE_CHECKING:
+    from .summary import Summary
+    from .trace import Trace
 
 
 class Network(Parameters, Passes, Placement, Bridges):
@@ -73,7 +77,10 @@ class Network(Parameters, Passes, Placement, Bridges):
             "reduction": reduction,
         }
         self._describe(inputs, layers, device=device, precision=precision, **described)
-        self.initialize(self.seed)
+        try:
+            self.initialize(self.seed)
+        except MemoryError:
+            raise _no_memory(self._parameters.size, self.dtype) from None
 
     # --- construction ------------------------------------------------------------------------
 
@@ -106,10 +113,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         try:
             self._parameters = aligned(size, self.dtype)
         except (MemoryError, ValueError):  # NumPy's words for sizes beyond 2^63
-            count = f"{size:,}" if size < 2**63 else "over 2^63"
-            raise MemoryError(
-                f"layers: this machine has no memory for {count} parameters in {self.dtype}"
-            ) from None
+            raise _no_memory(size, self.dtype) from None
         self._running = aligned(running, self.dtype)
         self._workspaces: list[Workspace] = []
         products = sum(spec.inputs * spec.units for spec in self._specs)
@@ -306,7 +310,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         *,
         training: bool = False,
         seed: int | None = None,
-    ) -> Any:
+    ) -> Trace:
         """Every quantity of the notes by name and layer, of X as one batch: `fastbp.trace.trace`.
 
         Args:
@@ -394,7 +398,7 @@ class Network(Parameters, Passes, Placement, Bridges):
             check_name("precision", precision, ["stored", "bfloat16"])
         return io.load(path, cls, {} if precision == "stored" else {"precision": precision})
 
-    def summary(self) -> Any:
+    def summary(self) -> Summary:
         """A table of layers, shapes and parameters, for terminals and notebooks.
 
         >>> net = Network(4, [Dense(3, "softmax")])
@@ -422,3 +426,8 @@ def _dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if kind is None or kind.name not in {"float32", "float64"} or not kind.isnative:
         raise ValueError(f"dtype={shown(dtype)} must be 'float32' or 'float64'")
     return kind
+
+
+def _no_memory(parameters: int, dtype: Any) -> MemoryError:
+    count = f"{parameters:,}" if parameters < 2**63 else "over 2^63"
+    return MemoryError(f"layers: this machine has no memory for {count} parameters in {dtype}")

@@ -97,8 +97,18 @@ class Progress:
         """Leave the last state on the screen."""
 
 
+def in_terminal() -> bool:
+    """Standard error is a terminal; what stands for it may be None, closed, or a logger's."""
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError, OSError):
+        return False
+
+
 class TerminalProgress(Progress):
-    """One line on standard error, drawn by rich."""
+    """One line on standard error, drawn by rich; none where that can no longer be written to."""
+
+    _lost = False
 
     def __enter__(self) -> Self:
         from rich.console import Console
@@ -119,14 +129,24 @@ class TerminalProgress(Progress):
             self._bar.start()
         except LiveError:  # the caller shows a display of their own: leave it the screen
             self._bar.disable = True
+        except (OSError, ValueError, AttributeError):
+            self._lost = True
         return super().__enter__()
 
     def draw(self) -> None:
-        self._bar.update(self._task, completed=self._done, description=self.text())
-        self._bar.refresh()
+        if self._lost:
+            return
+        try:
+            self._bar.update(self._task, completed=self._done, description=self.text())
+            self._bar.refresh()
+        except (OSError, ValueError):  # the terminal is gone; the training is not
+            self._lost = True
 
     def close(self) -> None:
-        self._bar.stop()
+        try:
+            self._bar.stop()
+        except (OSError, ValueError, AttributeError):
+            self._lost = True
 
 
 class NotebookProgress(Progress):
@@ -171,6 +191,6 @@ def make_progress(progress: bool | None, epochs: int | None, steps: int) -> Prog
         return Progress(epochs, steps)
     if in_notebook():
         return NotebookProgress(epochs, steps)
-    if progress or (sys.stderr is not None and sys.stderr.isatty()):
+    if progress or in_terminal():
         return TerminalProgress(epochs, steps)
     return Progress(epochs, steps)

@@ -32,6 +32,7 @@ from .metrics import resolve
 from .network import Network
 from .optimizers import Optimizer, get_optimizer
 from .ranks import world_of
+from .rates import as_schedule
 from .samples import door, given
 from .sampling import SAMPLINGS
 from .snapshot import Standing
@@ -63,6 +64,7 @@ _SETTINGS: Final[dict[str, Callable[[str, Any], Any]]] = {
     "restarts": lambda name, value: check_integer(name, value, least=1),
     "on_divergence": lambda name, value: check_name(name, value, ("raise", "warn")),
     "seed": lambda name, value: check_seed(value),
+    "schedule": lambda _, value: as_schedule(value),
     "n_threads": _unless_none(check_integer, least=1, most=MOST_THREADS),
     "progress": _unless_none(check_flag),
     "distributed": lambda name, value: None if value is None else check_name(name, value, ("mpi",)),
@@ -136,7 +138,7 @@ class Trainer(Fitting):
     ) -> None:
         if not isinstance(network, Network):
             raise TypeError(f"network={shown(network)} must be a fastbp.Network")
-        self.network = network
+        self.network = self._owner = network
         self.optimizer = optimizer
         self.batch_size, self.sampling = batch_size, sampling
         self.weight_decay, self.perturbation = weight_decay, perturbation
@@ -166,8 +168,9 @@ class Trainer(Fitting):
         """
         for name, check in _SETTINGS.items():
             setattr(self, name, check(name, getattr(self, name)))
-        wanted = len(self.optimizer.rows), self.network._parameters.size
-        if (self._state.shape, self._state.dtype) != (wanted, self.network.dtype):
+        wanted = len(self.optimizer.rows), self._owner._parameters.size
+        fits = (self._state.shape, self._state.dtype) == (wanted, self._owner.dtype)
+        if self.network is not self._owner or not fits:
             raise ValueError(
                 f"trainer.network={shown(self.network)} is not the network that this trainer has "
                 "optimizer rows for; make a new Trainer for it."

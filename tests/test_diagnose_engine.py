@@ -103,3 +103,13 @@ def test_nothing_is_named_in_a_healthy_network(name: str, optimizer: Any) -> Non
     trainer = Trainer(_net(sizes, hidden, output, **fields), optimizer, batch_size=32)
     history = trainer.fit(*_data(kind), epochs=epochs)
     assert str(history.diagnose()) == "No layer vanishes, explodes or is dead."
+
+
+def test_who_diverges_in_the_first_epoch_is_told_so() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(64, 4)), rng.normal(size=64)
+    net = fastbp.Network(4, [fastbp.Dense(8), fastbp.Dense(1)], seed=1)
+    trainer = fastbp.Trainer(net, fastbp.SGD(1e30), on_divergence="warn")
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        history = trainer.fit(X, y, epochs=3)
+    assert str(history.diagnose()).startswith("training diverged in epoch 0")

@@ -162,3 +162,32 @@ def test_plot_without_matplotlib_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'fastbp\[plot\]'"):
         _history().plot()
+
+
+def test_a_copy_does_not_grow_with_the_history() -> None:
+    history = _history()
+    kept = copy.copy(history)
+    history.append_epoch(loss=9.0)
+    assert len(kept) == len(kept.loss) == 3
+    assert kept.to_array().shape == (3,)
+
+
+def test_any_name_may_have_values_by_layer(tmp_path: Path) -> None:
+    history = History()
+    for _ in range(2):
+        history.append_epoch(self=0.5, loss=0.5, sparsity=[0.1, 0.2])
+    assert repr(history) == "History(2 epochs: self 0.5, loss 0.5 -> 0.5)"
+    assert "sparsity" not in history.metrics
+    assert "sparsity" not in history._repr_html_()
+    history.report(tmp_path / "run.html")
+    with pytest.raises(ValueError, match=r"sparsity=0.3 is of another form"):
+        history.append_epoch(sparsity=0.3)
+    assert len(history) == len(history.loss) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [({"path": None}, "path=None must"), ({"title": 5}, "title=5 must")]
+)
+def test_a_report_names_what_is_wrong(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        _history().report(**{"path": tmp_path / "run.html", **given})

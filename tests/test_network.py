@@ -503,3 +503,16 @@ def test_inference_counts_rows_that_are_not_finite_in_every_thread_s_share(
         assert count((7, j, -np.inf), (31, m - 1 - j, np.nan), (31, j, np.inf)) == 2
     assert count((0, 0, np.finfo(dtype).max), (0, 1, -np.finfo(dtype).max), (0, 2, -0.0)) == 0
     assert count(*((i, 3, np.nan) for i in range(rows))) == rows
+
+
+@pytest.mark.parametrize("name", ["loss", "predict", "forward"])
+def test_methods_cannot_be_set(name: str) -> None:
+    net = _net()
+    with pytest.raises(AttributeError, match=f"{name} cannot be set: it is a method"):
+        setattr(net, name, "cross_entropy")
+
+
+def test_a_softmax_over_one_output_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="a softmax over one output, which is always 1") as caught:
+        Network(2, [Dense(1, "softmax")])
+    assert caught[0].filename == __file__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import time
@@ -128,3 +129,37 @@ def test_rich_is_not_imported_where_nothing_is_shown() -> None:
         "assert 'rich' not in sys.modules and 'IPython' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.PIPE, timeout=60)
+
+
+class _Logger:
+    """What programs put in the place of standard error."""
+
+    def write(self, text: str) -> None: ...
+    def flush(self) -> None: ...
+
+
+class _Gone(_Logger):
+    """A terminal that went away."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    flush = write  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("progress", [None, True])
+@pytest.mark.parametrize("kind", ["logger", "closed", "gone"])
+def test_no_bar_ends_a_training(
+    monkeypatch: pytest.MonkeyPatch, kind: str, progress: bool | None
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    streams = {"logger": _Logger(), "closed": closed, "gone": _Gone()}
+    monkeypatch.setattr(sys, "stderr", streams[kind])
+    with p.make_progress(progress, 2, 10) as bar:
+        for done in (5, 10, 20):
+            bar._drawn = 0.0
+            bar.update(done, {"loss": 1.0})

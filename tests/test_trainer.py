@@ -362,3 +362,21 @@ def test_a_network_that_is_put_in_by_a_callback_is_refused() -> None:
     trainer = Trainer(make_net(), batch_size=8)
     with pytest.raises(RuntimeError, match=r"trainer.network was set by a callback"):
         trainer.fit(X, Y, epochs=2, callbacks=[change])
+
+
+def test_optimizer_rows_belong_to_one_network() -> None:
+    trainer = Trainer(plain_net())
+    trainer.fit(X, Y)
+    trainer.network = plain_net()
+    with pytest.raises(ValueError, match="is not the network that this trainer has"):
+        trainer.fit(X, Y)
+    for twin in (copy.deepcopy(Trainer(plain_net())), pickle.loads(pickle.dumps(trainer))):
+        twin.network = twin._owner
+        twin.fit(X, Y)
+
+
+def test_a_schedule_that_is_none_is_refused() -> None:
+    trainer = Trainer(plain_net())
+    trainer.schedule = "cosine"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="lr='cosine'"):
+        trainer.fit(X, Y)

@@ -198,5 +198,5 @@ def register_skl2onnx(*estimators: type) -> None:
     if not estimators:
         import fastbp
 
-        estimators = (fastbp.MLPClassifier, fastbp.MLPRegressor)  # type: ignore[attr-defined]
+        estimators = (fastbp.MLPClassifier, fastbp.MLPRegressor)
     register(estimators)
