@@ -44,7 +44,7 @@ class Parameters:
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in vars(self):
             raise AttributeError(f"{name} cannot be set: {_FIXED[name]}")
-        if callable(getattr(type(self), name, None)):
+        if not name.startswith("_") and callable(getattr(type(self), name, None)):
             raise AttributeError(f"{name} cannot be set: it is a method; build another Network")
         if name == "seed":
             value = check_seed(value)
