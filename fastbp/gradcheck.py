@@ -42,6 +42,8 @@ class GradientCheck:
             pre-activation (or error, under absolute_error) changes its sign within reach.
         checked: how many parameters were compared.
         method: "central" or "complex".
+        resolution: what the rounding of the losses may hide, as a share of the largest |g|; above
+            the tolerance only where losses are large beside their gradients.
     """
 
     error: float
@@ -49,6 +51,7 @@ class GradientCheck:
     kinks: tuple[str, ...]
     checked: int
     method: str
+    resolution: float = 0.0
 
     def __bool__(self) -> bool:
         return self.error <= TOLERANCE[self.method]
@@ -100,6 +103,7 @@ def check_gradients(
         chosen = np.sort(np.random.default_rng(0).choice(chosen, count, replace=False))
     scale = max(float(np.abs(gradient).max()), np.finfo(np.float64).tiny)
     kinks: list[int] = []
+    hidden = 0.0
     if method == "complex":
         _refuse_kinks(net)
         found = complex_gradient(net, X, y, chosen, **options)
@@ -110,6 +114,7 @@ def check_gradients(
         differences = _Differences(net, batch, training, net.seed if seed is None else seed)
         found, errors, kinks = _central(differences, chosen, gradient, scale)
         resolution = differences.largest / max(STEPS)
+        hidden = DIFFERENCE * EPS * resolution / scale
     errors /= scale
     # What no difference tells from 0: the rounding of the losses, and of outputs times inputs.
     rows = net._as_matrix(X)
@@ -123,6 +128,7 @@ def check_gradients(
         tuple(parameter_name(net, k) for k in kinks),
         len(chosen) - len(kinks),
         method,
+        hidden,
     )
 
 

@@ -129,12 +129,13 @@ class Fit:
             ValueError, TypeError: a setting of the trainer that is no good.
         """
         trainer, run = self.trainer, self.run
-        if trainer.network is not run.net:
-            raise RuntimeError(
-                "trainer.network was set by a callback, while its network is trained; set it "
-                "between two fits"
-            )
-        trainer._check_settings()
+        with trainer._world.agreeing():
+            if trainer.network is not run.net:
+                raise RuntimeError(
+                    "trainer.network was set by a callback, while its network is trained; set it "
+                    "between two fits"
+                )
+            trainer._check_settings()
         if run.guard.finite():
             return True
         error = DivergenceError(

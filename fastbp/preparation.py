@@ -18,7 +18,7 @@ import numpy as np
 
 from .engine import Array
 from .errors import plural, shown
-from .files.table import MISSING, Table, spelt
+from .files.table import MISSING, Table, spelt, written
 
 MOST_CATEGORIES: Final = 100
 """Texts of a column that get an input of 0 or 1 each; names and keys have more."""
@@ -140,14 +140,16 @@ class Classes:
     labels: tuple[str, ...]
 
     @classmethod
-    def learn(cls, name: str, texts: Array) -> Classes:
+    def learn(cls, name: str, table: Table) -> Classes:
         """Labels in order: of numbers where all are numbers, else of the alphabet.
 
-        Where all are numbers, `1.0` is `1`; but not where one is a code, such as `01`.
+        In a column of numbers `1.0` is `1`; but not where one is a code, such as `01`.
         """
-        found = set(texts.tolist())
-        spellings = {_respelt(text) for text in found}
-        labels = sorted(found if None in spellings else spellings, key=_order)
+        found = set(table.written(name).tolist())
+        if table.columns[name].dtype.kind != "O":
+            spellings = {_respelt(text) for text in found}
+            found = found if None in spellings else {text for text in spellings if text}
+        labels = sorted(found, key=_order)
         if len(labels) < 2:
             raise ValueError(
                 f"target {name!r} is {labels[0]!r} in every row to train on: nothing to learn"
@@ -163,8 +165,10 @@ class Classes:
 
     def targets(self, table: Table) -> Array:
         """Class numbers (n,); ValueError for a label that was not trained on."""
-        texts = table.written(self.name)
+        texts, column = table.written(self.name), table.column(self.name, "the target")
         found = self.places(texts)
+        if (found < 0).any() and column.dtype.kind != "O":  # a model of before texts were kept
+            found = np.where(found < 0, self.places(written(column)), found)
         if (new := found < 0).any():
             row = int(new.argmax())
             known = f", which no row to train on has (it has {', '.join(self.labels[:10])})"
@@ -215,6 +219,11 @@ class Preparation:
 
     columns: tuple[Column, ...]
     target: Target
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all columns, the target's the last."""
+        return [part.name for part in (*self.columns, self.target)]
 
     @property
     def texts(self) -> list[str]:
@@ -286,7 +295,7 @@ def learn(table: Table, target: str, task: str) -> Preparation:
         raise ValueError(f"target {target!r} holds texts, which is no regression")
     classes = task == "classification" or (task == "auto" and _are_classes(truth))
     if classes:
-        return Preparation(columns, Classes.learn(target, table.written(target)))
+        return Preparation(columns, Classes.learn(target, table))
     return Preparation(columns, Scaled.learn(target, truth))
 
 
@@ -310,7 +319,7 @@ def _respelt(text: str) -> str | None:
     if _CODE.match(text) or not text.isascii() or "_" in text:
         return None
     try:
-        return spelt(float(text))
+        return spelt(float(text)) or None
     except ValueError:
         return None
 

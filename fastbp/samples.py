@@ -67,10 +67,13 @@ class Data:
 
     def apart(self, given: Any) -> Data:
         """The same samples in memory that is not the caller's; `given` is what X was made of."""
-        if self.X is given or getattr(self.X, "base", given) is not None:
+        if not isinstance(self.X, np.ndarray):
             return self.taken(self.indices)
         labels, targets, weights = (a.copy() for a in (self.labels, self.targets, self.weights))
-        return replace(self, labels=labels, targets=targets, weights=weights)
+        converts = isinstance(given, np.ndarray) or not hasattr(given, "__array__")
+        own = converts and self.X.base is None and self.X is not given
+        X = self.X if own or not needs_screening(self.X) else self.X.copy()  # a map stays one
+        return replace(self, X=X, labels=labels, targets=targets, weights=weights)
 
     def taken(self, indices: Array) -> Data:
         """Copies of some samples alone."""

@@ -203,3 +203,68 @@ def test_predictions_that_cannot_be_printed_are_one_line(said: Callable[..., str
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     out = subprocess.run(command, env=environment, capture_output=True, check=True).stdout
     assert "probability of gr\u00f6\u00dfe" in out.decode("utf-8")
+
+
+def test_labels_that_are_texts_stay_as_they_are(said: Callable[..., str]) -> None:
+    """In files that tell texts from numbers, and where digits are a code."""
+    pandas, x = pytest.importorskip("pandas"), np.arange(60.0)
+    for labels in (["3.1", "3.10", "3.2"], ["+1", "-1", "1"], ["1", "nan", "2"], ["1.0", "2.0"]):
+        y = labels * (60 // len(labels))
+        np.savez("s.npz", x=x, y=np.array(y))
+        pandas.DataFrame({"x": x, "y": y}).to_parquet("s.parquet")
+        for kind in ("npz", "parquet"):
+            said("train", f"s.{kind}", "--target", "y", "--epochs", 1)
+            head = said("predict", "model.safetensors", f"s.{kind}").splitlines()[0]
+            assert {name[15:] for name in head.split(",")[1:]} == set(labels)
+    for labels in (["-01", "-1"], ["1_0", "10"], ["\u0661", "1"]):
+        data = csv("s.csv", ["x", *x], ["y", *labels * 30])
+        text = said("train", data, "--target", "y", "--epochs", 1)
+        assert "target 'y': 2 classes" in " ".join(text.split())
+
+
+def test_every_kind_of_parquet_column_is_read_alike_both_times(said: Callable[..., str]) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    days = [3 * i for i in range(4)] * 10
+    columns = {
+        "bytes": pyarrow.array([b"p", b"q", b"r", b"p"] * 10),
+        "date": pyarrow.array(days, pyarrow.date32()),
+        "duration": pyarrow.array(days, pyarrow.duration("us")),
+        "time": pyarrow.array(days, pyarrow.time64("ns")),
+        "timestamp": pyarrow.array([10**15 * d for d in days], pyarrow.timestamp("us")),
+        "far": pyarrow.array([10**15] * 20 + [0] * 20, pyarrow.timestamp("s")),
+        "category": pyarrow.array(["a", "b", None, "a"] * 10).dictionary_encode(),
+    }
+    parquet.write_table(pyarrow.table(columns), "k.parquet")
+    plain, asked = (read(Path("k.parquet"), names) for names in ((), [*columns]))
+    for name in columns:
+        if plain.columns[name].dtype.kind == "O":
+            assert asked.written(name).tolist() == plain.columns[name].tolist()
+
+
+def test_names_of_rows_may_be_wanted(said: Callable[..., str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"a": RNG.normal(size=40)}, index=np.arange(40)[::-1] % 2)
+    frame.to_csv("w.csv")
+    frame.to_parquet("w.parquet")
+    for data, name in (("w.csv", ""), ("w.parquet", "__index_level_0__")):
+        text = said("train", data, "--target", name, "--epochs", 1)
+        assert f"target {name!r}: 2 classes" in " ".join(text.split())
+        assert list(read(Path(data)).columns) == ["a"]
+        said("train", data, "--target", "a", "--ignore", name, "--epochs", 1, status=2)
+
+
+def test_models_of_before_texts_were_kept_are_judged(said: Callable[..., str]) -> None:
+    """Their labels were the numbers': 1 for `01` and True."""
+    x = ["x", *range(60)]
+    said("train", csv("o.csv", x, ["y", *[0, 1] * 30]), "--target", "y", "--epochs", 1)
+    for labels in (["00", "01"], ["False", "True"]):
+        data = csv("o.csv", x, ["y", *labels * 30])
+        assert "accuracy" in said("predict", "model.safetensors", data, "--out", "p.csv")
+
+
+def test_a_target_is_no_file_but_of_images(said: Callable[..., str]) -> None:
+    data = csv("n.csv", ["a", *range(40)], ["y", *"pq" * 20])
+    Path("y").write_text("a file of that name")
+    said("train", data, "--target", "y", "--epochs", 1, "--out", "y")
+    text = said("train", data, "--target", "y" * 300, "--epochs", 1, "--out", "y", status=2)
+    assert "is not in the data" in text

@@ -269,7 +269,9 @@ def test_large_targets_are_no_wrong_gradients(monkeypatch: pytest.MonkeyPatch, u
     net = Network(3, [Dense(4, "tanh"), Dense(1)], seed=1)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(6, 3)), unit * rng.uniform(1e5, 5e5, 6)
-    assert check_gradients(net, X, y)
+    found = check_gradients(net, X, y)
+    assert found
+    assert (found.resolution > 1e-8) == (unit >= 1.0)
     gradients = Network.gradients
     for share, right in ((1e-10, True), (max(1e-5, 1e-5 * unit), False)):
         monkeypatch.setattr(

@@ -346,3 +346,16 @@ def test_there_may_be_no_outputs(name: str, f: str) -> None:
     losses, delta = cpu.loss_and_delta(name, f, none, none)
     assert delta.shape == (3, 0)
     assert losses.shape == (3,)
+
+
+@pytest.mark.parametrize("classes", [10, 40])
+def test_a_loss_is_held_between_its_bounds(classes: int) -> None:
+    """As libraries that clip probabilities have it; short rows and long ones."""
+    Z = np.zeros((2, classes))
+    Z[0, 0], Z[1, 1] = 1e4, 1e4
+    Y = np.zeros((2, classes))
+    Y[:, 0] = 1.0
+    losses, delta = np.zeros(2), np.zeros((2, classes))
+    code, ones = LOSSES["cross_entropy"].code, np.ones(2)
+    cpu.pair_rows(code, Z, delta, Y, ones, 1.0, 0.25, 30.0, losses, delta, 0, 2, classes)
+    assert losses.tolist() == [0.25, 30.0]

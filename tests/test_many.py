@@ -262,3 +262,9 @@ def test_cores_are_shared() -> None:
     assert threads.choose_threads(10**12, 10**6, 64) == (1 if threads.JIT_DISABLED else 64)
     with threads.at_most(3), threads.at_most(5):
         assert threads.available_cores() <= 3
+
+
+def test_a_network_all_of_whose_starts_diverge_is_told_of() -> None:
+    mine = [Trainer(net(0)), Trainer(net(1), fastbp.SGD(1e30), restarts=2)]
+    with pytest.warns(RuntimeWarning, match=r"1 network of 2 diverged"):
+        fit_many(mine, X, Y, 2)

@@ -141,3 +141,10 @@ def test_what_was_found_with_more_cores_is_not_believed(monkeypatch: pytest.Monk
     numbers(Pace(3 * WORK_A_THREAD, 100), {1: 2.0, 2: 2.4}, 4)
     monkeypatch.setattr(threads, "available_cores", lambda: 3)
     assert Pace(3 * WORK_A_THREAD, 100).threads == 3
+
+
+def test_the_next_chunk_is_as_long_as_the_clock_says_by_step() -> None:
+    pace = Pace(1, 1)
+    pace.took(1.0, steps=100)
+    assert pace.steps(0.05) == 5
+    assert pace.steps(0.0) == 1

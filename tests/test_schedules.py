@@ -261,3 +261,13 @@ def test_what_a_warmup_leads_to_is_looked_at_before_a_fit() -> None:
 def test_what_a_plateau_watches_is_a_name() -> None:
     with pytest.raises(TypeError, match="monitor=3 must be the name"):
         s.ReduceOnPlateau(0.1, monitor=3)  # type: ignore[arg-type]
+
+
+def test_a_plateaus_threshold_is_a_share_and_its_least_no_rise() -> None:
+    schedule = s.ReduceOnPlateau(1.0, factor=0.5, patience=1, threshold=0.1)
+    state = schedule.initial_state()
+    for loss in (100.0, 95.0):  # better by 5%
+        schedule.observe(state, {"loss": loss})
+    assert schedule.rates(0, 1, state=state).tolist() == [0.5]
+    low = s.ReduceOnPlateau(0.1, least=0.5)
+    assert low.rates(0, 1, state=low.initial_state()).tolist() == [0.1]

@@ -187,3 +187,14 @@ def test_where_a_dense_matrix_is_needed_it_is_said() -> None:
     for door in (lambda: net.trace(S, y), lambda: fastbp.check_gradients(net, S, y)):
         with pytest.raises(TypeError, match=r"X is sparse .* give X\.toarray\(\)"):
             door()
+
+
+def test_values_of_one_place_add_up() -> None:
+    scipy = pytest.importorskip("scipy.sparse")
+    rows, columns, values = [0, 0, 1, 1], [2, 2, 0, 5], [1.0, 2.5, -1.0, 4.0]
+    starts, places = np.array([0, 2, 4]), np.array(columns)
+    twice = scipy.csr_array((np.array(values, "f4"), places, starts), shape=(2, 13))
+    net = network()
+    dense = np.zeros((2, 13), "f4")
+    np.add.at(dense, (rows, columns), values)
+    assert np.array_equal(net.forward(twice), net.forward(dense))

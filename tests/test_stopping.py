@@ -176,3 +176,12 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(kind, match=words):
         make()
+
+
+def test_a_budget_goes_on_where_it_stood() -> None:
+    rule = s.TimeBudget(10.0)
+    rule.start()
+    rule.recall({"spent": 9.0})
+    assert not rule.due()
+    rule.recall({"spent": 10.0})
+    assert rule.due()

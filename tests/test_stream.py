@@ -194,3 +194,48 @@ def test_an_iterator_may_fill_the_same_arrays_anew():
             one.fit_stream(filled(dtype, weighted))
             two.fit_stream([(x, y, 1.0 + y) if weighted else (x, y) for x, y in batches()])
             assert np.array_equal(one.network.parameters, two.network.parameters)
+
+
+def test_views_and_objects_that_hand_out_their_array_are_copied_too():
+    class Box:
+        def __init__(self, array):
+            self.array = array
+
+        def __array__(self, dtype=None, copy=None):
+            return self.array
+
+    for wrap in (Box, lambda array: array[:], np.asarray):
+        into = np.empty((10, 4), "f4"), np.empty(10, int)
+
+        def filled(into=into, wrap=wrap):
+            for x, y in batches():
+                into[0][...], into[1][...] = x, y
+                yield wrap(into[0]), into[1]
+
+        one, two = trainer(), trainer()
+        one.fit_stream(filled())
+        two.fit_stream(batches())
+        assert np.array_equal(one.network.parameters, two.network.parameters)
+
+
+def test_divergence_within_an_epoch_keeps_the_items_before_it():
+    items = [(X[:10], Y[:10])] * 7
+    wild = fastbp.SGD(lambda step: 1e38 if step == 7 else 1e-3)
+    net = Network(4, [Dense(8, "relu"), Dense(3, "softmax")], seed=2)
+    training = Trainer(net, wild, on_divergence="warn", progress=False)
+    with pytest.warns(RuntimeWarning, match="diverged"):
+        training.fit_stream(items * 2, steps_per_epoch=14)
+    other = Trainer(Network(4, [Dense(8, "relu"), Dense(3, "softmax")], seed=2), wild)
+    other.fit_stream([*items, items[0]], steps_per_epoch=14)
+    assert training.step == other.step == 8  # its weights are finite still
+    assert np.array_equal(net.parameters, other.network.parameters)
+
+
+def test_a_bad_item_is_named_by_its_number(tmp_path):
+    bad = np.array(X)
+    bad[25, 1] = np.nan
+    np.save(tmp_path / "x.npy", bad)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    items = [(mapped[i : i + 10], Y[i : i + 10]) for i in range(0, 90, 10)]
+    with pytest.raises(ValueError, match=r"batches\[2\]: X\[5, 1\]=nan"):
+        trainer().fit_stream(items, steps_per_epoch=9)

@@ -114,6 +114,17 @@ def test_settings_that_a_callback_leaves_are_looked_at(
     assert (trainer.epoch, len(trainer.history)) == (1, 1)
 
 
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_a_callback_spoils_is_met(label: int) -> None:
+    labels = Y.astype(np.int64).copy()
+
+    def spoil(state: fastbp.State) -> None:
+        labels[7] = label
+
+    with pytest.raises(ValueError, match=r"y\[7\]="):
+        Trainer(plain_net(), callbacks=[spoil]).fit(X, labels, epochs=2)
+
+
 def _mapped(path: Path, array: Any) -> Any:
     np.save(path, array)
     return np.load(path, mmap_mode="r")

@@ -376,3 +376,13 @@ def test_ctrl_c_within_an_epoch_counts_its_steps_alone(monkeypatch: pytest.Monke
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(X, Y, epochs=5)
     assert (trainer.epoch, trainer.step, len(trainer.history)) == (0, 3, 0)
+
+
+def test_each_start_has_numbers_of_its_own() -> None:
+    seen = []
+    trainer = Trainer(
+        make_net(), fastbp.SGD(0.0), restarts=3,
+        callbacks=[lambda state: seen.append(state.network.parameters.tobytes())],
+    )  # fmt: skip
+    trainer.fit(X, Y)
+    assert len(set(seen)) == 3

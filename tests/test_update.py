@@ -338,3 +338,9 @@ def test_the_smallest_eps_divides_nothing_by_nothing(name: str, dtype: str) -> N
 def test_a_step_that_no_int64_holds_is_refused() -> None:
     with pytest.raises(ValueError, match=r"step: expected an integer from 1 to 2\^63 - 1"):
         update("sgd", np.ones(1), np.ones(1), np.empty((0, 1)), step=2**80, lr=0.1)
+
+
+def test_a_small_eps_of_a_double_is_kept() -> None:
+    rates = np.zeros(bodies.RATES)
+    prepare_rates(UPDATES["rmsprop"].code, np.array([0.9, 1e-100, 0, 0]), 0.1, 1, rates)
+    assert rates[3] == 1e-100

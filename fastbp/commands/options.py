@@ -107,11 +107,11 @@ def reason(error: Exception, path: Path) -> str:
     return str(error)
 
 
-def table(option: str, path: Path, texts: Collection[str]) -> Table:
+def table(option: str, path: Path, texts: Collection[str], keep: Collection[str] = ()) -> Table:
     """The table in a data file, with what was written of `texts`; what is wrong is one line."""
     from ..files import read
 
     try:
-        return read(path, texts)
+        return read(path, texts, keep)
     except (ValueError, OSError, ImportError) as error:
         raise refuse(option, reason(error, path)) from None

@@ -37,7 +37,7 @@ def predict(
         if out.suffix.lower() == ".parquet":
             options.check_package("--out", "pyarrow", "parquet")
     net, preparation = _stored(model)
-    table = options.table("DATA", data, preparation.texts)
+    table = options.table("DATA", data, preparation.texts, preparation.names)
     with options.blaming("DATA"):
         X = preparation.inputs(table)
     with options.blaming("MODEL"):

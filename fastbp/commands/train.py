@@ -69,9 +69,12 @@ def train(
 
     Under mpiexec the ranks share each batch, and the first one tells and writes.
     """
-    options.check_replaceable("--out", out, data, Path(target))
+    from ..files import format_of
+
+    read = [data, Path(target)] if format_of(data) == ".idx" else [data]
+    options.check_replaceable("--out", out, *read)
     if report is not None:
-        options.check_replaceable("--report", report, data, Path(target))
+        options.check_replaceable("--report", report, *read)
         if report.resolve() == out.resolve():
             raise options.refuse("--report", f"{str(report)!r} is where --out puts the model.")
     options.check_choice("--task", task, TASKS)
@@ -156,7 +159,7 @@ def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
     """The table with its target, less what is to be ignored; and the target's name in it."""
     import numpy as np
 
-    table = options.table("DATA", data, [target])
+    table = options.table("DATA", data, [target], [target, *ignore])
     if list(table.columns) == ["pixels"]:  # images: their labels are in a file of their own
         labels = options.table("--target", Path(target), ["labels"])
         if list(labels.columns) != ["labels"] or len(labels) != len(table):

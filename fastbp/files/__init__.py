@@ -12,9 +12,9 @@ from .numpy_archive import read_npz
 from .parquet import read_parquet
 from .table import Table
 
-__all__ = ["FORMATS", "Table", "read"]
+__all__ = ["FORMATS", "Table", "format_of", "read"]
 
-FORMATS: Final[dict[str, Callable[[Path, Collection[str]], Table]]] = {
+FORMATS: Final[dict[str, Callable[[Path, Collection[str], Collection[str]], Table]]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_delimited,
@@ -24,11 +24,11 @@ FORMATS: Final[dict[str, Callable[[Path, Collection[str]], Table]]] = {
 }
 
 
-def read(path: Path, texts: Collection[str] = ()) -> Table:
+def read(path: Path, texts: Collection[str] = (), keep: Collection[str] = ()) -> Table:
     """The table in a file; its ending says how it is written, `.gz` after it that it is packed.
 
     IDX files have no ending of their own: `train-images-idx3-ubyte` is one by its name. Of the
-    columns named in `texts` what was written is kept.
+    columns named in `texts` what was written is kept; names of rows are columns if in `keep`.
 
     Raises:
         ValueError: an ending that is not known, or a file that is not what its ending says; one
@@ -38,13 +38,22 @@ def read(path: Path, texts: Collection[str] = ()) -> Table:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder; name a file")
-    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
-    suffix = plain.suffix.lower()
-    if suffix not in FORMATS and ("-idx" in plain.name or ".idx" in plain.name):
-        suffix = ".idx"
+    suffix = format_of(path)
     if suffix not in FORMATS:
         raise ValueError(
             f"{str(path)!r} has no ending that says what it is; known are "
             f"{', '.join(FORMATS)} (IDX by '-idx' in the name)"
         )
-    return FORMATS[suffix](path, texts)
+    return FORMATS[suffix](path, texts, keep)
+
+
+def format_of(path: Path) -> str:
+    """The ending that says how a file is written, whether it is in the table or not.
+
+    >>> format_of(Path("train-images-idx3-ubyte.gz")), format_of(Path("A.CSV"))
+    ('.idx', '.csv')
+    """
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    suffix = plain.suffix.lower()
+    named = "-idx" in plain.name or ".idx" in plain.name
+    return ".idx" if suffix not in FORMATS and named else suffix

@@ -25,13 +25,13 @@ _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 
 
-def read_delimited(path: Path, texts: Collection[str]) -> Table:
+def read_delimited(path: Path, texts: Collection[str], keep: Collection[str]) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
     is one of numbers where every cell that is not blank is a number, or every one true or false;
     else one of texts. A first column without a name, of several, holds the names of the rows, as
-    pandas and R write them, and is left out.
+    pandas and R write them, and is left out, unless it is to be kept.
     """
     try:
         text = content(path).decode("utf-8-sig")
@@ -63,7 +63,7 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
             )
     cells = zip(*rows, strict=True) if rows else ()
     found = dict(zip(names, map(_stripped, cells), strict=False))
-    if len(names) > 1 and not names[0]:
+    if len(names) > 1 and not names[0] and "" not in keep:
         found.pop("", None)
     columns = {name: _column(column) for name, column in found.items()}
     kept = {name: _texts(found[name]) for name in texts if name in found}

@@ -17,7 +17,7 @@ from .table import Table, numbers, written
 _NONE: Final = np.empty((0, 0))
 
 
-def read_npz(path: Path, texts: Collection[str]) -> Table:
+def read_npz(path: Path, texts: Collection[str], _keep: Collection[str]) -> Table:
     """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):

@@ -17,10 +17,10 @@ _INDEX: Final = re.compile(r"__index_level_\d+__")
 """pandas' name for a level of an index that has none."""
 
 
-def read_parquet(path: Path, texts: Collection[str]) -> Table:
+def read_parquet(path: Path, texts: Collection[str], keep: Collection[str]) -> Table:
     """All columns: numbers and booleans as float64, all else as texts.
 
-    An index without a name that pandas stored beside them is left out.
+    An index without a name that pandas stored beside them is left out, unless it is to be kept.
     """
     parquet = require("pyarrow.parquet", "parquet", f"reading {path.name!r}")
     pyarrow = require("pyarrow", "parquet", f"reading {path.name!r}")
@@ -34,11 +34,11 @@ def read_parquet(path: Path, texts: Collection[str]) -> Table:
         raise ValueError(f"{str(path)!r} is not a Parquet file: {_line(error)}") from None
     columns, kept = {}, {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if _INDEX.fullmatch(name) and name not in texts:
+        if _INDEX.fullmatch(name) and name not in keep:
             continue
         columns[name] = _column(column, name, path, pyarrow)
         if name in texts:
-            kept[name] = _written(column)
+            kept[name] = columns[name] if columns[name].dtype.kind == "O" else _written(column)
     return Table(columns, 1, texts=kept).checked(path)
 
 
@@ -65,7 +65,7 @@ def _column(column: Any, name: str, path: Path, pyarrow: Any) -> Array:
 
 
 def _written(column: Any) -> Array:
-    """The values as texts, whole numbers to their last digit."""
+    """Numbers and booleans as texts, whole numbers to their last digit."""
     texts = [
         MISSING if value is None else spelt(value) if isinstance(value, float) else str(value)
         for value in column.to_pylist()

@@ -262,7 +262,7 @@ def _python(table: Mapping[int, Formula], maker: _Span) -> Any:
                 results = results if isinstance(results, tuple) else (results,)
                 for place, result in zip(flat[: maker.outputs], results, strict=False):
                     place[...] = result
-                totals = [reduce(r) for r in results[maker.outputs :]]
+                totals = [reduce(r, initial=maker.start) for r in results[maker.outputs :]]
         return None if not totals else totals[0] if len(totals) == 1 else tuple(totals)
 
     return run
