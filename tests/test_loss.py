@@ -343,7 +343,8 @@ def test_a_pairs_loss_and_slope_agree_beyond_the_domain(name: str, f: str) -> No
 @pytest.mark.parametrize(("name", "f"), PAIRS)
 def test_there_may_be_no_outputs(name: str, f: str) -> None:
     none = np.empty((3, 0))
-    losses, delta = cpu.loss_and_delta(name, f, none, none)
+    with np.errstate(all="ignore"):  # the logarithm of an empty sum
+        losses, delta = cpu.loss_and_delta(name, f, none, none)
     assert delta.shape == (3, 0)
     assert losses.shape == (3,)
 
