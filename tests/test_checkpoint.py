@@ -140,6 +140,27 @@ def test_when_checkpoints_are_written(every: Any, kept: list[Path], tmp_path: Pa
     assert steps == expected
 
 
+def test_steps_between_checkpoints_are_counted_from_the_trainers_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trainer = Trainer(network(), batch_size=8, sampling="order")
+    trainer.fit(X[:24], Y[:24])  # 3 steps
+    trainer.checkpoint, trainer.every = tmp_path / "run", "5 steps"  # type: ignore[assignment]
+    steps: list[int] = []
+    monkeypatch.setattr(checkpoint, "write", lambda trainer, path: steps.append(trainer.step))
+    trainer.fit(X, Y, epochs=2)
+    assert steps[:3] == [5, 10, 15]
+
+
+def test_the_clock_begins_anew_with_a_checkpoint(tmp_path: Path) -> None:
+    keeper = checkpoint.Keeper(Trainer(network(), checkpoint=tmp_path / "run", every="1 hour"))
+    assert not keeper.due_within_epoch()
+    keeper.written -= 3601.0
+    assert keeper.due_within_epoch()
+    keeper.write()
+    assert not keeper.due_within_epoch()
+
+
 def test_a_checkpoint_is_a_network_too(tmp_path: Path) -> None:
     trainer = Trainer(network("float64"), checkpoint=tmp_path / "run")
     trainer.fit(X, Y)
