@@ -1,4 +1,4 @@
-"""Fifty samples, two small networks for them, and a network's numbers as bytes."""
+"""Samples, small networks for them, and a network's numbers as bytes."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ def plain_net(**kwargs: Any) -> Network:
 
 def bits_of(net: Network) -> list[bytes]:
     return [view.tobytes() for view in net.tensors().values()]
+
+
+def labelled(n: int = 12, m: int = 6, k: int = 3, seed: int = 0) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, m)).astype(np.float32), rng.integers(0, k, n)
+
+
+def mixed_net(**kwargs: Any) -> Network:
+    layers = [Dense(5, "relu", batch_norm=True, dropout=0.2), Dense(4, "tanh"), Dense(3, "softmax")]
+    return Network(6, layers, **{"seed": 7, **kwargs})
