@@ -112,11 +112,11 @@ class Run:
         """
         try:
             return self._epoch(progress)
-        except BaseException:  # Ctrl-C comes with the end of a chunk, which may be the epoch's
-            whole = self.begun > 0 and self._is_recorded(self.begun)
-            if (
-                whole and not self.made and self.trainer._world.size == 1
-            ):  # ranks would have to meet
+        except BaseException:
+            # Ctrl-C comes with the end of a chunk, which may be the epoch's. (Ranks would have to
+            # meet for its values, and one may be gone.)
+            ended = self.begun > 0 and self._is_recorded(self.begun)
+            if ended and not self.made and self.trainer._world.size == 1:
                 self._known()
             raise
 
