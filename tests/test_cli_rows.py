@@ -14,6 +14,7 @@ import pytest
 
 from fastbp import cli
 from fastbp.files import read
+from fastbp.preparation import Classes
 
 RNG = np.random.default_rng(0)
 
@@ -268,3 +269,8 @@ def test_a_target_is_no_file_but_of_images(said: Callable[..., str]) -> None:
     said("train", data, "--target", "y", "--epochs", 1, "--out", "y")
     text = said("train", data, "--target", "y" * 300, "--epochs", 1, "--out", "y", status=2)
     assert "is not in the data" in text
+
+
+def test_what_only_python_reads_as_a_number_is_another_label() -> None:
+    found = Classes("y", ("1", "10")).places(np.array(["10", "1_0", "\u0661", "1.0", "01"], object))
+    assert found.tolist() == [1, -1, -1, 0, -1]
