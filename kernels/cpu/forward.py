@@ -140,8 +140,7 @@ def linear_columns(
         bias = segment(parameters, max(p[B], 0) + first, last - first if p[B] >= 0 else 0)
         linear_rows(
             A, window(parameters, p[W] + first, m, n), bias, window(arena, p[Z] + first, rows, ld),
-            0, rows, m, last - first, finish, 0, scratch,
-            segment(p, 0, 0),
+            0, rows, m, last - first, finish, 0, scratch, segment(p, 0, 0),
             window(arena, p[D] + first, rows, ld),
         )  # fmt: skip
 

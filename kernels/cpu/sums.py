@@ -9,10 +9,8 @@ from .memory import segment
 from .stream import stream
 
 
-def _sum_8(
-    total: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any
-) -> Any:  # fmt: skip
-    return total + (((a + b) + (c + d)) + ((e + f) + (g + h)))
+def _sum_8(t: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+    return t + (((a + b) + (c + d)) + ((e + f) + (g + h)))
 
 
 def _sum_1(total: Any, a: Any) -> Any:
@@ -27,8 +25,8 @@ _add_one = stream({1: _sum_1}, 1)
 def column_sums(D: Any, out: Any, rows: int, lo: int, hi: int) -> None:
     """out[j] = sum over the rows of D[:, j] for columns [lo, hi): by eights, then one by one.
 
-    The sums so far are in memory: row by row each waits for the store of the one before it, and 200
-    rows of 64 took 4 times as long.
+    The sums so far are in memory: row by row each waits for the store of the one before it, which
+    takes twice as long (32 rows of 64: 0.11 us instead of 0.055; EPYC, Zen 5).
     """
     n, ld = hi - lo, D.shape[1]
     total = segment(out, lo, n)
