@@ -20,7 +20,7 @@ from ..checks import array, code_of, name_of, number, output
 from ..tables import UPDATES
 from . import update_rules as rules
 from .doors import launch
-from .jit import parallel, serial
+from .jit import inline, parallel, serial
 from .memory import flush_denormals, restore_mode, segment
 from .outer import stream_outer
 from .shares import FLAT, share
@@ -43,20 +43,25 @@ RATES: Final = 6
 """Length of the vector that `prepare_rates` fills."""
 
 
+@inline
+def _above_0(eps: float, given: float, least: float) -> float:
+    """An eps that is not 0 held above what counts as 0: a gradient of 0 divides 0 by it."""
+    return max(eps, least) if given > 0 else eps
+
+
 @serial
 def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> None:
     """Fill `rates` with the constants of step `step` (from 1), rounded once from float64.
 
     hyper: the momenta [mu]; adagrad [eps]; adadelta [rho, eps]; rmsprop [alpha, eps];
-    the Adams [beta1, beta2, eps]. rates[0] is always the negative step size. An eps that would
-    count as 0 is the smallest number that does not: a gradient of 0 divides 0 by it.
+    the Adams [beta1, beta2, eps]. rates[0] is always the negative step size.
     """
     least = SMALLEST_SINGLE if rates.itemsize == 4 else SMALLEST_DOUBLE
     rates[0] = -lr
     if code == ADADELTA or code == RMSPROP:
         rates[1] = hyper[0]
         rates[2] = 1.0 - hyper[0]
-        rates[3] = max(hyper[1], least) if hyper[1] > 0 else hyper[1]
+        rates[3] = _above_0(hyper[1], hyper[1], least)
     elif code == ADAM or code == ADAM_EPSILON_HAT:
         # lr m_hat / (sqrt(v_hat) + eps) with m_hat = m / c1, v_hat = v / c2 is, both sides times
         # sqrt(c2), (lr sqrt(c2) / c1) m / (sqrt(v) + eps sqrt(c2)): two operations an element less.
@@ -68,9 +73,9 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
         rates[3] = hyper[1]
         rates[4] = 1.0 - hyper[1]
         eps = hyper[2] * root if code == ADAM else hyper[2]
-        rates[5] = max(eps, least) if hyper[2] > 0 else eps
+        rates[5] = _above_0(eps, hyper[2], least)
     elif code == ADAGRAD:
-        rates[1] = max(hyper[0], least) if hyper[0] > 0 else hyper[0]
+        rates[1] = _above_0(hyper[0], hyper[0], least)
     else:
         rates[1] = hyper[0]
 
