@@ -122,20 +122,8 @@ class Fit:
         return self.run.diverged
 
     def _sound(self) -> bool:
-        """What callbacks have left can be trained on; else the fit ends as one that diverges.
-
-        Raises:
-            RuntimeError: they have put another network into the trainer.
-            ValueError, TypeError: a setting of the trainer that is no good.
-        """
+        """The numbers that callbacks have left are finite; else the fit ends as one that diverges."""
         trainer, run = self.trainer, self.run
-        with trainer._world.agreeing():
-            if trainer.network is not run.net:
-                raise RuntimeError(
-                    "trainer.network was set by a callback, while its network is trained; set it "
-                    "between two fits"
-                )
-            trainer._check_settings()
         if run.guard.finite():
             return True
         error = DivergenceError(
@@ -176,9 +164,26 @@ class Fit:
             trainer.network._hand_out()
         state = State(place, trainer.history, trainer.network, trainer, record)
         asked = run_callbacks(self.hooks, state) if self.hooks else None
+        self._check_trainer()
         history.stopped = history.stopped or asked or ""
         if self.run.ended and len(history) != self.epochs:
             history.stopped = history.stopped or "the batches ended"
+
+    def _check_trainer(self) -> None:
+        """What callbacks have left of the trainer's settings can be trained with.
+
+        Raises:
+            RuntimeError: they have put another network into it.
+            ValueError, TypeError: a setting that is no good.
+        """
+        if not self.hooks:
+            return
+        if self.trainer.network is not self.run.net:
+            raise RuntimeError(
+                "trainer.network was set by a callback, while its network is trained; set it "
+                "between two fits"
+            )
+        self.trainer._check_settings()
 
     def underway(self) -> Underway | None:
         """Where this fit is, between two of its steps; None where it cannot be gone on with."""

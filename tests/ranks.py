@@ -155,6 +155,8 @@ def mishap(what: str, directory: Path) -> None:
     """A training in which something happens in epoch 5, on the last rank."""
 
     def happen(state: fastbp.State) -> None:
+        if what == "settings" and state.epoch == AT:
+            state.trainer.clip_norm = -3.0
         if state.epoch != AT or RANK != SIZE - 1:
             return
         if what == "killed":
@@ -164,7 +166,8 @@ def mishap(what: str, directory: Path) -> None:
         if what == "raised":
             raise LookupError("a callback's own")
 
-    mine = resumable(directory, "mpi", callbacks=[happen])
+    watched = what != "watched by one" or RANK == 0
+    mine = resumable(directory, "mpi", callbacks=[happen] if watched else [])
     X, y = load_digits()
     if what == "row" and RANK == SIZE - 1:
         X = X.copy()
@@ -187,7 +190,7 @@ def mishap(what: str, directory: Path) -> None:
     except (Exception, KeyboardInterrupt) as error:
         name, ended = type(error).__name__, time.time()
         (directory / f"{RANK}.txt").write_text(f"{name}: {error} [{mine.step}] {ended}")
-        if what not in {"interrupted", "mapped", "diverged"}:
+        if what not in {"interrupted", "mapped", "diverged", "settings"}:
             raise
         return
     np.savez(directory / f"{RANK}.npz", parameters=mine.network.parameters, state=mine.state)

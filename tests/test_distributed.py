@@ -182,6 +182,7 @@ def test_a_failure_of_one_rank_ends_all_and_names_it(what: str, words: str, tmp_
         ("interrupted", "KeyboardInterrupt: "),
         ("mapped", "ValueError: X[700, 0]=nan is not finite"),
         ("diverged", "DivergenceError: training diverged in epoch 0, batch 1"),
+        ("settings", "ValueError: clip_norm=-3.0"),
     ],
 )
 def test_what_all_ranks_meet_they_all_raise_at_the_same_step(
@@ -192,6 +193,12 @@ def test_what_all_ranks_meet_they_all_raise_at_the_same_step(
     told = [(tmp_path / f"{rank}.txt").read_text().rpartition(" ")[0] for rank in range(2)]
     assert told[0] == told[1]
     assert told[0].startswith(words)
+
+
+def test_callbacks_may_be_of_one_rank_alone(tmp_path: Path) -> None:
+    assert launched("watched by one", tmp_path)[0] == 0
+    one, two = (np.load(tmp_path / f"{rank}.npz")["parameters"] for rank in range(2))
+    assert (one == two).all()
 
 
 def test_one_rank_alone_trains_as_without(tmp_path: Path) -> None:
