@@ -122,7 +122,7 @@ class Fit:
         return self.run.diverged
 
     def _sound(self) -> bool:
-        """The numbers that callbacks have left are finite; else the fit ends as one that diverges."""
+        """Callbacks have left finite numbers; else the fit ends as one that diverges."""
         trainer, run = self.trainer, self.run
         if run.guard.finite():
             return True
@@ -159,13 +159,13 @@ class Fit:
             self.best = self.best or Snapshot.of(trainer.network)
             self.best.take(trainer.network)
         history.stopped = reasons[0] if reasons else ""
-        place = self.first + len(history) - 1
-        if self.hooks:  # they may hold views from before
-            trainer.network._hand_out()
-        state = State(place, trainer.history, trainer.network, trainer, record)
-        asked = run_callbacks(self.hooks, state) if self.hooks else None
-        self._check_trainer()
-        history.stopped = history.stopped or asked or ""
+        if self.hooks:
+            trainer.network._hand_out()  # they may hold views from before
+            place = self.first + len(history) - 1
+            state = State(place, trainer.history, trainer.network, trainer, record)
+            asked = run_callbacks(self.hooks, state)
+            self._check_trainer()
+            history.stopped = history.stopped or asked or ""
         if self.run.ended and len(history) != self.epochs:
             history.stopped = history.stopped or "the batches ended"
 
@@ -176,8 +176,6 @@ class Fit:
             RuntimeError: they have put another network into it.
             ValueError, TypeError: a setting that is no good.
         """
-        if not self.hooks:
-            return
         if self.trainer.network is not self.run.net:
             raise RuntimeError(
                 "trainer.network was set by a callback, while its network is trained; set it "
