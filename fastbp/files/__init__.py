@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,7 @@ from .table import Table
 
 __all__ = ["FORMATS", "Table", "format_of", "read"]
 
-FORMATS: Final[dict[str, Callable[[Path, Collection[str], Collection[str]], Table]]] = {
+FORMATS: Final[dict[str, Callable[[Path, Collection[str]], Table]]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_delimited,
@@ -23,12 +24,17 @@ FORMATS: Final[dict[str, Callable[[Path, Collection[str], Collection[str]], Tabl
     ".idx": read_idx,
 }
 
+_INDEX: Final = re.compile(r"__index_level_\d+__")
+"""pandas' name for a level of an index that has none."""
+
 
 def read(path: Path, texts: Collection[str] = (), keep: Collection[str] = ()) -> Table:
     """The table in a file; its ending says how it is written, `.gz` after it that it is packed.
 
     IDX files have no ending of their own: `train-images-idx3-ubyte` is one by its name. Of the
-    columns named in `texts` what was written is kept; names of rows are columns if in `keep`.
+    columns named in `texts` what was written is kept. Names of rows (a first column without a name,
+    as pandas and R write them to CSV, and pandas' unnamed index in Parquet) are left out, but for
+    those in `keep`.
 
     Raises:
         ValueError: an ending that is not known, or a file that is not what its ending says; one
@@ -44,7 +50,10 @@ def read(path: Path, texts: Collection[str] = (), keep: Collection[str] = ()) ->
             f"{str(path)!r} has no ending that says what it is; known are "
             f"{', '.join(FORMATS)} (IDX by '-idx' in the name)"
         )
-    return FORMATS[suffix](path, texts, keep)
+    table = FORMATS[suffix](path, texts)
+    first = next(iter(table.columns))
+    rows = [n for n in table.columns if _INDEX.fullmatch(n) or (n == first == "")]
+    return table.without(set(rows) - set(keep)) if len(rows) < len(table.columns) else table
 
 
 def format_of(path: Path) -> str:

@@ -25,13 +25,12 @@ _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
 
 
-def read_delimited(path: Path, texts: Collection[str], keep: Collection[str]) -> Table:
+def read_delimited(path: Path, texts: Collection[str]) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
     is one of numbers where every cell that is not blank is a number, or every one true or false;
-    else one of texts. A first column without a name, of several, holds the names of the rows, as
-    pandas and R write them, and is left out, unless it is to be kept.
+    else one of texts.
     """
     try:
         text = content(path).decode("utf-8-sig")
@@ -63,8 +62,6 @@ def read_delimited(path: Path, texts: Collection[str], keep: Collection[str]) ->
             )
     cells = zip(*rows, strict=True) if rows else ()
     found = dict(zip(names, map(_stripped, cells), strict=False))
-    if len(names) > 1 and not names[0] and "" not in keep:
-        found.pop("", None)
     columns = {name: _column(column) for name, column in found.items()}
     kept = {name: _texts(found[name]) for name in texts if name in found}
     table = Table(columns, rows=np.array(numbers), texts=kept)  # blank lines have numbers, too

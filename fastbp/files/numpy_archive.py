@@ -6,7 +6,6 @@ import math
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -14,10 +13,8 @@ from ..engine import Array
 from ..errors import one_line
 from .table import Table, numbers, written
 
-_NONE: Final = np.empty((0, 0))
 
-
-def read_npz(path: Path, texts: Collection[str], _keep: Collection[str]) -> Table:
+def read_npz(path: Path, texts: Collection[str]) -> Table:
     """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
@@ -34,7 +31,7 @@ def read_npz(path: Path, texts: Collection[str], _keep: Collection[str]) -> Tabl
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{str(path)!r} is not an NPZ file: {name!r} in it is no array")
     columns = {name: _block(name, array, path) for name, array in arrays.items()}
-    kept = {name: written(arrays[name]) for name in texts if columns.get(name, _NONE).ndim == 1}
+    kept = {n: written(arrays[n]) for n in texts if n in arrays and arrays[n].ndim == 1}
     return Table(columns, texts=kept).checked(path)
 
 

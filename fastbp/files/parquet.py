@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +12,9 @@ from ..engine import Array
 from ..extras import require
 from .table import MISSING, Table, spelt
 
-_INDEX: Final = re.compile(r"__index_level_\d+__")
-"""pandas' name for a level of an index that has none."""
 
-
-def read_parquet(path: Path, texts: Collection[str], keep: Collection[str]) -> Table:
-    """All columns: numbers and booleans as float64, all else as texts.
-
-    An index without a name that pandas stored beside them is left out, unless it is to be kept.
-    """
+def read_parquet(path: Path, texts: Collection[str]) -> Table:
+    """All columns: numbers and booleans as float64, all else as texts."""
     parquet = require("pyarrow.parquet", "parquet", f"reading {path.name!r}")
     pyarrow = require("pyarrow", "parquet", f"reading {path.name!r}")
     path.open("rb").close()  # the system's own words where it cannot be read
@@ -34,8 +27,6 @@ def read_parquet(path: Path, texts: Collection[str], keep: Collection[str]) -> T
         raise ValueError(f"{str(path)!r} is not a Parquet file: {_line(error)}") from None
     columns, kept = {}, {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if _INDEX.fullmatch(name) and name not in keep:
-            continue
         columns[name] = _column(column, name, path, pyarrow)
         if name in texts:
             kept[name] = columns[name] if columns[name].dtype.kind == "O" else _written(column)
