@@ -11,7 +11,8 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -204,6 +205,21 @@ def check_integer(
     if (least is not None and number < least) or (most is not None and number > most):
         raise _refuse(argument, value, allowed, way_out)
     return number
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """What is refused within is said to be about `where`.
+
+    >>> with naming("networks[2]"):
+    ...     check_seed(-1)
+    Traceback (most recent call last):
+    ValueError: networks[2]: seed=-1 must be an integer, 0 to 9223372036854775807.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 def check_seed(value: Any) -> int:

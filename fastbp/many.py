@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .crew import Case, Crew
-from .errors import check_integer, check_name, plural, shown
+from .errors import check_integer, check_name, naming, plural, shown
 from .guard import check_begin
 from .history import History
 from .job import claimed
@@ -88,7 +88,7 @@ def fit_many(
     cases = _cases(trainers, (X, y, sample_weight), parts, validation, epochs)
     with ExitStack() as stack:
         for place, trainer in enumerate(trainers):
-            with _named(place):
+            with naming(f"networks[{place}]"):
                 stack.enter_context(claimed(trainer.network))
         bar = make_progress(progress, 1, sum(case.steps for case in cases))
         Crew(cases, epochs, at_once, bar).work()
@@ -133,7 +133,7 @@ def _trainers(networks: Any, options: dict[str, Any]) -> list[Trainer]:
     found: list[Trainer] = []
     bare = False
     for place, item in enumerate(networks):
-        with _named(place):
+        with naming(f"networks[{place}]"):
             if isinstance(item, Trainer):
                 found.append(item)
             elif isinstance(item, Network):
@@ -208,7 +208,7 @@ def _cases(
     cases = []
     for place, (trainer, part) in enumerate(zip(trainers, parts, strict=True)):
         net = trainer.network
-        with _named(place):
+        with naming(f"networks[{place}]"):
             key = (net.inputs, net.dtype, net.layers[-1].units, net.loss_name)
             if key not in doors:  # what has the form already is not copied again
                 given_X = matrices.get(net.dtype, X)
@@ -252,12 +252,3 @@ def _rows(rows: Any, samples: int, name: str) -> Any:
     if outside.size:
         raise ValueError(f"{name} has the row {outside[0]}; X has rows 0 to {samples - 1}.")
     return found
-
-
-@contextmanager
-def _named(place: int) -> Iterator[None]:
-    """Errors of the door say which network they are about."""
-    try:
-        yield
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise type(error)(f"networks[{place}]: {error}") from None

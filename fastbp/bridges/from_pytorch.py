@@ -6,8 +6,7 @@ the mean: it is taken off the running mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from typing import Any, Final
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import check_name, plural, shown
+from ..errors import check_name, check_probability, naming, plural, shown
 from ..kernels.tables import ACTIVATIONS
 from ..layers import BatchNorm, Dense
 from .torch_modules import NAMES, SETTINGS, SigmaBatchNorm1d
@@ -58,13 +57,9 @@ class Found:
         norm = self.batch_norm
         if self.identity and self.activation is None and isinstance(norm, BatchNorm):
             norm = replace(norm, position="after")
-        with _named(self.where):
-            return Dense(
-                self.W.shape[1],
-                self.activation or "identity",
-                batch_norm=norm,
-                dropout=self.dropout,
-            )
+        return Dense(
+            self.W.shape[1], self.activation or "identity", batch_norm=norm, dropout=self.dropout
+        )
 
     def fill(self, layer: Any) -> None:
         """Put the numbers into the network's layer."""
@@ -77,15 +72,6 @@ class Found:
             layer.b = self.b
         else:  # batch norm would subtract it with the mean
             layer.running_mean = self.norm["running_mean"] - self.b
-
-
-@contextmanager
-def _named(where: str) -> Iterator[None]:
-    """What a network refuses is said to be of a module."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 def _numbers(tensor: Any, where: str) -> Any:
@@ -201,7 +187,7 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
             raise ValueError(f"{where} has momentum=None, a running mean of all batches; give 0.1")
         form = "sigma" if isinstance(part, SigmaBatchNorm1d) else "sqrt"
         position = "before" if stage == "linear" else "after"
-        with _named(where):
+        with naming(where):
             layer.batch_norm = BatchNorm(position, form, part.eps, part.momentum)
         names = ("weight", "bias", "running_mean", "running_var")
         layer.take_norm(where, {name: getattr(part, name) for name in names})
@@ -209,8 +195,8 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
     if _is(part, nn.Dropout):
         if stage == "dropout":
             raise _out_of_order(where, layer)
-        with _named(where):
-            layer.dropout = Dense(1, dropout=part.p).dropout
+        with naming(where):
+            layer.dropout = check_probability("dropout", part.p)
         return "dropout"
     if kind is nn.Identity and _is(part, kind):
         layer.identity |= stage == "linear" and not layer.batch_norm
