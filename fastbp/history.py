@@ -88,8 +88,7 @@ class History:
         """Add an epoch's values by name: numbers, or sequences of them by layer; None is none."""
         given = {name: _plain(value) for name, value in values.items() if value is not None}
         for name, value in given.items():
-            column = self._columns.get(name)
-            if column and isinstance(column[0], list) != isinstance(value, list):
+            if self._columns.get(name) and self._by_layer(name) != isinstance(value, list):
                 raise ValueError(f"{name}={shown(value)} is of another form than in epochs before")
         for name, value in given.items():
             if name not in self._columns:
@@ -114,8 +113,15 @@ class History:
     def metrics(self) -> dict[str, list[float]]:
         """The metrics' lists by name, those of held-out data under "validation_" + name."""
         own = {*SCALARS, *BY_LAYER}
-        found = {name: column for name, column in self._columns.items() if name not in own}
-        return {n: column for n, column in found.items() if not isinstance(column[-1], list)}
+        return {
+            name: column
+            for name, column in self._columns.items()
+            if name not in own and not self._by_layer(name)
+        }
+
+    def _by_layer(self, name: str) -> bool:
+        """The values of a name are lists, one entry a layer."""
+        return isinstance(next(iter(self._columns[name]), None), list)
 
     def __getitem__(self, name: str) -> list[Any]:
         if name in self._columns:
@@ -157,7 +163,7 @@ class History:
         for name, column in self._columns.items():
             if name == "loss" and len(column) > 1:
                 parts.append(f"loss {column[0]:.4g} -> {column[-1]:.4g}")
-            elif not isinstance(column[-1], list) and name not in {"lr", "seconds"}:
+            elif name not in {"lr", "seconds"} and not self._by_layer(name):
                 parts.append(f"{name} {column[-1]:.4g}")
         if self.best_epoch is not None:
             parts.append(f"best epoch {self.best_epoch}")
