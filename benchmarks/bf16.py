@@ -14,6 +14,7 @@ import numpy as np
 import fastbp
 from fastbp.bench import runner, shapes, table
 from fastbp.bench.peers import installed
+from fastbp.kernels.cpu import bf16
 from fastbp.threads import available_cores
 
 PEERS = ("fastbp", "fastbp bf16", "torch bf16")
@@ -59,6 +60,8 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--accuracy")
     options = parser.parse_args()
+    if not bf16.instructions():
+        parser.error(f"there are no products of bfloat16 to measure: {bf16.missing()}")
     if options.accuracy:
         accuracy(options.accuracy)
     else:

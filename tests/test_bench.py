@@ -9,6 +9,7 @@ import pytest
 
 from fastbp.bench import peers, runner, table
 from fastbp.bench.shapes import SHAPES, make_task, parse
+from fastbp.kernels.cpu import bf16
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +58,8 @@ def test_every_installed_peer_computes_what_the_numpy_loop_does(name):
         pytest.skip(f"{name} is not installed")
     if name == "torch.compile":
         pytest.skip("needs a C++ compiler and half a minute; fastbp bench checks it")
+    if name == "fastbp bf16" and not bf16.instructions():
+        pytest.skip(f"no bfloat16: {bf16.missing()}")
     task = make_task(parse("12-8-3:16"))
     peer = peers.make(name, task, 1)
     numpy = peers.make("numpy", task, 1)
