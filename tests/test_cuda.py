@@ -46,7 +46,8 @@ def test_what_measures_a_card_is_rehearsed(tmp_path, python):
     assert found["seconds of a fit"] > 0
     assert all(us > 0 for us in found["blocks"]["5-4-3:4"].values())
     assert {row["product"] for row in found["products"]} == {"A W", "dZ W^T", "A^T dZ"}
-    assert found["a meeting, us"]["1"] > 0
+    # A difference of two times, which noise may make negative: its sign says nothing here.
+    assert isinstance(found["a meeting, us"]["1"], float)
     assert found["peers"]["device"] == "cuda"
     (entry,) = found["peers"]["shapes"]
     losses = {row["peer"]: row["loss"] for row in entry["rows"]}
