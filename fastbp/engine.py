@@ -14,14 +14,14 @@ import numpy as np
 from . import threads
 from .kernels.cpu import epoch as loop
 from .kernels.cpu import infer as inference
+from .kernels.cpu.backward import TALL
 from .kernels.cpu.barrier import SYNC_SIZE
-from .kernels.cpu.bf16_learn import BF16_LEARN_BYTES
 from .kernels.cpu.bf16_product import bind_bf16
 from .kernels.cpu.jit import JIT_DISABLED
 from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.memory import address_table
-from .kernels.cpu.operands import SCRATCH_BYTES
 from .kernels.cpu.ranks import ALONE
+from .kernels.cpu.scratch import scratch_elements
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind, bind_bodies_of_bf16
 from .kernels.layout import IN, LD, LayerSpec, O, build_plan
@@ -164,8 +164,10 @@ class Workspace:
     def scratches(self, count: int) -> Array:
         """One row of scratch memory a thread."""
         if len(self._scratches) < count:
-            packing = max(SCRATCH_BYTES, BF16_LEARN_BYTES if self.half else 0)
-            size = packing // self.dtype.itemsize + loop.SCRATCH_TAIL
+            size = scratch_elements(
+                self.plan.ints, self.plan.rows, self.dtype.itemsize, TALL,
+                half=self.half, count=count,
+            )  # fmt: skip
             self._scratches = aligned(count * size, self.dtype).reshape(count, size)
             self._unfit = np.zeros(count, np.int64)
         return self._scratches

@@ -55,7 +55,7 @@ def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -
 def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
     G = np.full((A.shape[1], D.shape[1]), np.nan, np.float32)
     for lo, hi in itertools.pairwise([0, *cuts, len(G)]):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 1, SCRATCH, G[0, :0])
+        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 1, SCRATCH, G[0, :0], 0)
     return G
 
 
@@ -217,7 +217,7 @@ def test_padding_is_neither_read_nor_written(instruction: str) -> None:
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, np.float32)
-            gradient_rows(a, d, g, 0, 0, m, n, k, 1, SCRATCH, g[0, :0])
+            gradient_rows(a, d, g, 0, 0, m, n, k, 1, SCRATCH, g[0, :0], 0)
             assert same(g, A.T @ D)
             c = window(A, pad, -77)
             input_rows(d, W, a, c, 0, n, k, m, FINISH_MASK, 1, SCRATCH)

@@ -112,11 +112,11 @@ A, D, G = (np.ones(shape, np.float32) for shape in ((40, 64), (40, 16), (64, 16)
 pages = mmap.mmap(-1, G.nbytes)
 W = np.frombuffer(pages, np.float32)
 scratch = np.empty(SCRATCH_BYTES // 4, np.float32)
-gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:0])
+gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:0], 0)
 print("compiled", flush=True)
 address, size = ctypes.c_void_p(W.ctypes.data), ctypes.c_size_t(G.nbytes)
 assert ctypes.CDLL(None).mprotect(address, size, mmap.PROT_READ) == 0
-gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:int(sys.argv[1])])
+gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:int(sys.argv[1])], 0)
 print("done", flush=True)
 """
 
@@ -171,8 +171,8 @@ def test_claimed_weights_keep_what_they_hold(dtype: str, batch: int, n: int) -> 
     before = around.tobytes()
     W = around[16 : 16 + m * n]
     wanted, found = (np.full((hi - lo, n), np.nan, dtype) for _ in range(2))
-    gradient_rows(A, D, wanted, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[:0])
-    gradient_rows(A, D, found, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[lo * n : hi * n])
+    gradient_rows(A, D, wanted, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[:0], 0)
+    gradient_rows(A, D, found, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[lo * n : hi * n], 0)
     assert same(found, wanted)
     assert around.tobytes() == before
 
@@ -181,7 +181,7 @@ def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
     G = np.full((A.shape[1], D.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(G)]
     for lo, hi in itertools.pairwise(edges):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name], G[0, :0])
+        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name], G[0, :0], 0)
     return G
 
 
@@ -284,7 +284,7 @@ def test_packed_panels_are_exact(dtype: str, loops: str) -> None:
         for lo, hi in [(0, m), (m - 90, m), (3, 56), (m - 7, m)]:
             if lo >= 0 and hi <= m:
                 G = np.full((hi - lo, k), np.nan, dtype)
-                gradient_rows(A, D, G, lo, lo, hi, n, k, 0, SCRATCH[dtype], G[0, :0])
+                gradient_rows(A, D, G, lo, lo, hi, n, k, 0, SCRATCH[dtype], G[0, :0], 0)
                 assert same(G, reference.weight_gradient(A, D)[0][lo:hi])
         # The batch is the depth of the weight gradient: here it takes several blocks.
         turned = integers(rng, dtype, m, k)
@@ -384,7 +384,7 @@ def test_padding_is_neither_read_nor_written(dtype: str, loops: str) -> None:
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, dtype)
-            gradient_rows(a, d, g, 0, 0, m, n, k, 0, scratch, g[0, :0])
+            gradient_rows(a, d, g, 0, 0, m, n, k, 0, scratch, g[0, :0], 0)
             assert same(g, A.T @ D)
             c = window(A, pad, -77)
             input_rows(d, W, a, c, 0, n, k, m, FINISH_MASK, 0, scratch)
@@ -398,7 +398,7 @@ def test_gradient_rows_into_a_block_of_its_own(dtype: str, loops: str) -> None:
     rng = np.random.default_rng(8)
     A, D = integers(rng, dtype, 19, 41), integers(rng, dtype, 19, 23)
     G = np.full((13, 23), np.nan, dtype)
-    gradient_rows(A, D, G, 17, 17, 30, 19, 23, 0, SCRATCH[dtype], G[0, :0])
+    gradient_rows(A, D, G, 17, 17, 30, 19, 23, 0, SCRATCH[dtype], G[0, :0], 0)
     assert same(G, (A.T @ D)[17:30])
 
 
@@ -525,7 +525,7 @@ for dtype in ("float32", "float64"):
     A, D = guarded((40, 517), dtype), guarded((40, 131), dtype)
     for lo in (390, 427, 467, 510):  # rows of A^T that are packed, and fewer than a panel has
         G, scratch = guarded((517 - lo, 131), dtype), np.empty(SCRATCH_BYTES, np.uint8).view(dtype)
-        gradient_rows(A, D, G, lo, lo, 517, 40, 131, 0, scratch, G[0, :0])
+        gradient_rows(A, D, G, lo, lo, 517, 40, 131, 0, scratch, G[0, :0], 0)
         assert (G == 40).all()
 import os
 os._exit(0)  # the guarded pages are still looked at: no tidy end

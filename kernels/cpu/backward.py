@@ -44,7 +44,9 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import segment, window
+from .operands import FORGET, KEEP, KEPT
 from .ranks import RANKS, add_up
+from .scratch import keeps_panels
 from .shares import COLUMNS, PANELS, by_columns, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
 
@@ -156,9 +158,11 @@ def layer_gradient(
     if hi > lo:
         A = window(arena, p[IN], rows, p[IN_LD])
         into = window(gradient, p[W], m, n)
+        keeps = hi - lo > TALL and keeps_panels(scratch, rows, p[LD], n, p[HALF])
         for start in range(lo, hi, TALL):
             stop = min(start + TALL, hi)
+            panels = FORGET if not keeps else KEEP if start == lo else KEPT
             own = segment(claimed, p[W] + start * n, (stop - start) * n if claimed.size > 0 else 0)
-            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch, own)
+            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch, own, panels)
     if p[B] >= 0 and last > first:
         column_sums(delta, segment(gradient, p[B], n), rows, first, last)

@@ -13,6 +13,7 @@ from .bf16_product import BF16_SCRATCH_BYTES, COLUMNS
 from .bodies import clip_value_span, update_rows
 from .jit import serial
 from .memory import address, segment
+from .operands import KEEP, KEPT
 from .product import BF16_SLOT, _call_product, _tile_address
 from .tiles import FINISH_NONE, START_ZERO
 
@@ -39,13 +40,12 @@ def learn_bf16(
         ld = n if n <= COLUMNS else _LD  # whole rows are applied together
         for start in range(lo, hi, ROWS):
             stop = min(start + ROWS, hi)
-            kept = 1 if start > lo else 0
             _call_product(
                 product,
                 (
                     stop - start, width, rows, address(A, start), 1, A.shape[1],
                     address(delta, first), delta.shape[1], 0, g, ld, g, g, 0, START_ZERO,
-                    FINISH_NONE, room, kept, 0, 0,
+                    FINISH_NONE, room, 0, 0, 0, KEPT if start > lo else KEEP,
                 ),
             )  # fmt: skip
             whole = (stop - start - 1) * ld + width

@@ -23,7 +23,7 @@ from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TIL
 from .bf16_tiles import BLOCK_POINTERS, build_dots
 from .emitted import c_function, emitted, emitted_by_width
 from .jit import inline, inline_as
-from .operands import place_in_b
+from .operands import KEPT, place_in_b
 from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
 from .tiles import FINISH_NONE, START_C
 
@@ -66,7 +66,7 @@ def make_bf16_product(instruction: str) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, kept, _, __,
+        bias, judge, judge_row, start, finish, scratch, _, __, ___, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT
@@ -88,7 +88,7 @@ def make_bf16_product(instruction: str) -> Any:
                     while done < long or done == 0:
                         part = min(DEPTH, long - done)
                         k = deep + done
-                        if kept == 0 or top > 0 or wide != COLUMNS:
+                        if panels != KEPT or top > 0 or wide != COLUMNS:
                             at = place_in_b(b, b_row, turned, first, k, 4)
                             pack_b(form_b, (packed_b, at, b_row, units, part))
                         multiply(

@@ -8,7 +8,7 @@ from . import activation, batchnorm, layer_products, loss, random, sums, update
 from .table import reached
 
 linear_rows = reached(layer_products.linear_rows, "MMVM iiiiii VIM")
-gradient_rows = reached(layer_products.gradient_rows, "MMM iiiiii VV")
+gradient_rows = reached(layer_products.gradient_rows, "MMM iiiiii VV i")
 input_rows = reached(layer_products.input_rows, "MMMM iiiiii V")
 column_sums = reached(sums.column_sums, "MV iii")
 

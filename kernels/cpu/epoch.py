@@ -27,12 +27,13 @@ from .memory import address, flush_denormals, restore_mode, segment, window
 from .prefetch import prefetch
 from .ranks import RANKS, over_ranks, own_rows
 from .samples import ask_for, copy_row, finite_row, unpack_row
+from .scratch import constants_of
 from .shares import FLAT, SAMPLES, row_of, share
 from .table import loop, reached
 
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiII")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V iI")
-learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff VV")
+learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff V")
 learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V bu")
 whole_gradient = learn.gradient_of_batch
 
@@ -52,10 +53,6 @@ FACTORS: Final = 13
 # Entries of `results` (float64).
 LOSS_SUM, WEIGHT_SUM, LAST_LOSS, STEPS, ROWS_LOSS, ROWS_SQUARES = range(6)
 RESULTS: Final = 6
-CONSTANTS: Final = 64
-"""Elements at the end of a thread's scratch: the step's optimizer constants."""
-SCRATCH_TAIL: Final = learn.ROOM + CONSTANTS
-"""Elements of a thread's scratch beyond the product's packing."""
 
 
 @serial
@@ -300,9 +297,7 @@ def improve(
 
     formed: the gradient of the batch is there already, summed over the ranks.
     """
-    constants = segment(scratch, scratch.size - CONSTANTS, CONSTANTS)
-    room = segment(scratch, scratch.size - CONSTANTS - learn.ROOM, learn.ROOM)
-    code = settings[CODE]
+    code, constants = settings[CODE], constants_of(scratch)
     forward.follow_statistics(t, T, whole, plan, reals, running, arena)
     step = settings[FIRST_UPDATE] + s + 1
     prepare_rates(code, segment(factors, HYPER, 4), rate, step, constants)
@@ -317,7 +312,7 @@ def improve(
     else:
         learn_fused(
             t, T, rows, plan, parameters, gradient, state, arena, code, constants, l2, shrink,
-            factors[CLIP_VALUE], scratch, room,
+            factors[CLIP_VALUE], scratch,
         )  # fmt: skip
 
 

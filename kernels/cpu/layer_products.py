@@ -8,6 +8,7 @@ import numpy as np
 
 from .jit import inline, serial
 from .memory import address
+from .operands import FORGET
 from .product import BF16_SLOT, _call_product, _tile_address, host_tiles
 from .tiles import (
     CLAIM_JUDGE,
@@ -55,7 +56,7 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claim
                 hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
                 address(bias, 0), address(claimed, lo * claimed.shape[1]), claimed.shape[1],
                 START_BIAS if biased else START_ZERO, finish,
-                address(scratch, 0), 0, 0, address(asked, 2 * lo) if asked.size > 0 else 0,
+                address(scratch, 0), 0, 0, address(asked, 2 * lo) if asked.size > 0 else 0, FORGET,
             ),
         )  # fmt: skip
         return
@@ -74,11 +75,13 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claim
 
 
 @serial
-def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed):  # type: ignore[no-untyped-def]
+def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed, panels):  # type: ignore[no-untyped-def]
     """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n].
 
     `claimed` is empty, or the rows of W, [lo, hi), that G is about to change: flat, so that any
     cells that are a vector apart at most reach all of its lines.
+
+    `panels` is what becomes of D's packed panels (`operands.py`): blocks of rows may share them.
 
     Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
     would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
@@ -96,7 +99,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed):  # 
                 tiles,
                 (
                     n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
-                    c, NARROW_ROWS, c, w, rows, START_ZERO, finish, c, g, G.shape[1], 0,
+                    c, NARROW_ROWS, c, w, rows, START_ZERO, finish, c, g, G.shape[1], 0, FORGET,
                 ),
             )  # fmt: skip
             return
@@ -104,7 +107,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed):  # 
             tiles,
             (
                 hi - lo, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
-                g, G.shape[1], g, w, n, START_ZERO, finish, address(scratch, 0), 0, 0, 0,
+                g, G.shape[1], g, w, n, START_ZERO, finish, address(scratch, 0), 0, 0, 0, panels,
             ),
         )  # fmt: skip
         return
@@ -129,7 +132,7 @@ def input_rows(D, W, judge, C, lo, hi, n, m, finish, half, scratch):  # type: ig
                 hi - lo, m, n, address(D, lo * D.shape[1]), D.shape[1], 1, address(W, 0),
                 W.shape[1], 1, address(C, lo * C.shape[1]), C.shape[1], address(W, 0),
                 address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
-                address(scratch, 0), 0, 0, 0,
+                address(scratch, 0), 0, 0, 0, FORGET,
             ),
         )  # fmt: skip
         return

@@ -26,7 +26,9 @@ from .bodies import (
 from .jit import inline, serial
 from .layer_products import NARROW_ROWS
 from .memory import segment, window
+from .operands import FORGET, KEEP, KEPT
 from .outer import REPEATED
+from .scratch import ROOM, keeps_panels, room_of
 from .shares import COLUMNS, FLAT, row_of, share, share_of_rows
 from .table import reached
 from .update import SGD
@@ -35,8 +37,6 @@ learn_bf16 = reached(bf16_learn.learn_bf16, "MM iiiii VM iV fff V", bf16=True)
 
 BLOCK: Final = 8192
 """Elements of dL/dW formed before they are applied, TALL rows at least: 32 KB, an L1's worth."""
-ROOM: Final = 32768
-"""Elements of a thread's scratch for such a block; those of wider layers go to the gradient."""
 
 # Columns of the figures recorded a layer.
 GRADIENT_NORM, SHIFT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(6)
@@ -99,9 +99,10 @@ def update_outer(
 @serial
 def learn_fused(
     t: int, T: int, rows: int, plan: Any, parameters: Any, gradient: Any, state: Any, arena: Any,
-    code: int, rates: Any, l2: float, shrink: float, clip_value: float, scratch: Any, room: Any,
+    code: int, rates: Any, l2: float, shrink: float, clip_value: float, scratch: Any,
 ) -> None:  # fmt: skip
     """Gradient and update of thread t's rows of every W, block by block while they are hot."""
+    room = room_of(scratch)
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         m, n = p[M], p[N]
@@ -124,15 +125,19 @@ def learn_fused(
             )  # fmt: skip
             hi = lo
         tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
+        keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], n, p[HALF])
         for start in range(lo, hi, tall):
             stop = min(start + tall, hi)
             a, b = p[W] + start * n, p[W] + stop * n
             # A small block is formed in scratch, over and over in the same cache lines.
             inside = (stop - start) * n <= ROOM
-            block = segment(room, 0, ROOM) if inside else segment(gradient, a, b - a)
+            block = room if inside else segment(gradient, a, b - a)
             into = window(block, 0, stop - start, n)
             own = segment(parameters, a, b - a if T > 1 else 0)
-            gradient_rows(A, delta, into, start, start, stop, rows, n, p[HALF], scratch, own)
+            panels = FORGET if not keeps else KEEP if start == lo else KEPT
+            gradient_rows(
+                A, delta, into, start, start, stop, rows, n, p[HALF], scratch, own, panels
+            )
             if clip_value > 0:
                 clip_value_span(block, clip_value, 0, b - a)
             update_span(code, parameters, block, a, state, rates, l2, shrink, a, b)

@@ -21,7 +21,7 @@ from .doors import launch
 from .jit import parallel, serial
 from .layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from .memory import flush_denormals, restore_mode, segment
-from .operands import SCRATCH_BYTES
+from .operands import FORGET, SCRATCH_BYTES
 from .product import bind_tiles
 from .shares import COLUMNS, SAMPLES, share, share_of_rows
 from .sums import column_sums
@@ -91,7 +91,7 @@ def _weight_share(
     rows, n = dZ.shape
     lo, hi = share_of_rows(A.shape[1], part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
-    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch, segment(scratch, 0, 0))
+    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch, segment(scratch, 0, 0), FORGET)
     lo, hi = share(n, COLUMNS, part, parts)
     column_sums(dZ, bias, rows, lo, hi)
     restore_mode(mode)

@@ -24,7 +24,11 @@ A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in
 A_COLUMNS: Final = 128  # columns of the result that share the copy
 NEAR_BYTES: Final = 2 << 20  # an operand up to this is found in the L2, or nearly: not asked for
 PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
-SCRATCH_BYTES: Final = PANEL_BYTES + DEPTH_BLOCK_BYTES * A_ROWS  # of one thread
+SCRATCH_BYTES: Final = PANEL_BYTES + DEPTH_BLOCK_BYTES * A_ROWS  # of one thread, for one product
+
+# What becomes of B's packed panels, which products with other rows of A may share: each makes room
+# for the next; or all are kept, behind what one product needs; or they are there already.
+FORGET, KEEP, KEPT = range(3)
 
 
 def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
@@ -72,15 +76,25 @@ def place_in_b(b: int, b_row: int, turned: int, column: int, done: int, itemsize
 
 
 @inline
+def place_of_panel(kept: int, padded: int, column: int, done: int, part: int, itemsize: int) -> int:
+    """The address of the same among panels that are kept, of `part` rows each.
+
+    padded: columns of all panels, whole vectors.
+    """
+    return kept + (done * padded + column * part) * itemsize
+
+
+@inline
 def next_source(
     rows: int, columns: int, depth: int, a: int, a_step: int, b: int, b_row: int, turned: int,
-    pack_a: bool, column: int, done: int, block: int, panel_columns: int, itemsize: int,
+    pack_a: bool, kept: int, padded: int, column: int, done: int, block: int, panel_columns: int,
+    itemsize: int,
 ) -> tuple[int, int, int, int, int]:  # fmt: skip
     """What is read after a panel of B, for the tiles to ask for: their `next` to `next_tiles`.
 
-    B's panel at `column`, else the first of those `block` deeper; when B is done, the rows of A
-    after these, which a caller that forms dL/dW wants next (but after its last: in vain). Nothing
-    where the rows are too few to hide it.
+    B's panel at `column`, else the first of those `block` deeper, from among those at `kept` unless
+    that is 0; when B is done, the rows of A after these, which a caller that forms dL/dW wants next
+    (but after its last: in vain). Nothing where the rows are too few to hide it.
     """
     if column >= columns:
         column, done = 0, done + block
@@ -88,6 +102,9 @@ def next_source(
         at = place_in_b(b, b_row, turned, column, done, itemsize)
         deep = min(block, depth - done)
         wide = min(columns - column, panel_columns)
+        if kept != 0:
+            at = place_of_panel(kept, padded, column, done, deep, itemsize)
+            b_row = min(padded - column, panel_columns)
         if turned != 0:
             return at, b_row * itemsize, 1, 4 * wide, pairs_of_lines(deep * itemsize)
         return at, b_row * itemsize, 4, deep, 4 * pairs_of_lines(wide * itemsize)

@@ -30,12 +30,16 @@ from .operands import (
     A_ROWS,
     A_VECTORS,
     DEPTH_BLOCK_BYTES,
+    FORGET,
+    KEPT,
     PACK_ROWS,
     PACK_STRIDE_BYTES,
     PANEL_BYTES,
+    SCRATCH_BYTES,
     make_packing,
     next_source,
     place_in_b,
+    place_of_panel,
 )
 from .prefetch import LINE
 from .tiles import FINISH_NONE, PANEL_POINTERS, START_C, TILE_SETS, TileSet, build_panel
@@ -58,6 +62,7 @@ def host_tiles() -> TileSet | None:
 _ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
     "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row", "asked",
+    "panels",
 )  # fmt: skip
 PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
 
@@ -68,6 +73,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     Where `across` is not 0, it gets the transpose of C, of at most one vector of rows. Where
     `asked` is not 0, it holds two addresses for each row of C: as many bytes as a row of A has are
     brought into the L2 from the one, and claimed at the other, unless the first row's is 0.
+    `panels` is what becomes of B's: see `operands.py`.
     """
     build = functools.partial(build_panel, tiles=tiles, itemsize=itemsize)
     panel = emitted_by_width(build, tiles.heights, PANEL_POINTERS)
@@ -80,9 +86,10 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, across, across_row, asked,
+        bias, judge, judge_row, start, finish, scratch, across, across_row, asked, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
-        pack = turned != 0 or (b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes)
+        far_rows = b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes
+        pack = turned != 0 or panels != FORGET or far_rows
         pack_a = (
             a_row == 1 and a_step >= far and columns >= A_COLUMNS and rows <= A_ROWS
             and depth >= 2 * lanes and across == 0
@@ -91,6 +98,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
         block = depth_block if pack or pack_a or pack_edge else max(depth, 1)
         packed_a = scratch + PANEL_BYTES
         packed_b = scratch if across == 0 else scratch + PANEL_BYTES  # C may lie in scratch, then
+        kept, padded = scratch + SCRATCH_BYTES, (columns + lanes - 1) // lanes * lanes
         high = tall if pack_a else max(rows, 1)
         done = 0
         while done < depth or done == 0:
@@ -108,11 +116,16 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                 b_here, b_step = place_in_b(b, b_row, turned, column, done, itemsize), b_row
                 whole = here == width
                 if pack or (pack_edge and not whole):
-                    pack_panel(packed_b, b_here, b_row, turned, part, vectors, here)
-                    b_here, b_step, whole = packed_b, width, True
+                    into = packed_b
+                    if panels != FORGET:
+                        into = place_of_panel(kept, padded, column, done, part, itemsize)
+                    if panels != KEPT:
+                        pack_panel(into, b_here, b_row, turned, part, vectors, here)
+                    b_here, b_step, whole = into, width, True
                 near, near_row, by, near_depth, near_tiles = next_source(
-                    rows, columns, depth, a, a_step, b, b_row, turned, pack_a, column + here, done,
-                    block, widest * lanes, itemsize,
+                    rows, columns, depth, a, a_step, b, b_row, turned, pack_a,
+                    kept if panels == KEPT else 0, padded, column + width, done, block,
+                    widest * lanes, itemsize,
                 )  # fmt: skip
                 for row in range(0, rows, high):
                     these = min(high, rows - row)

@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .prefetch import LINE, request
-from .tile_requests import ask_for_batch, ask_for_next, first_of_next
+from .prefetch import request
+from .tile_depth import depth_loop
 from .vectors import I64, POINTER, VOID, Vectors
 
 # How a tile's accumulators start, and what is done to them before they are stored.
@@ -44,12 +44,17 @@ class TileSet:
         heights: by width in vectors, from tall to 1.
         free_masks: a masked load costs what a whole one does. AVX2's takes a second slot, and NEON
             has none: lane by lane. There B is read whole wherever it may be.
+        steps: of the depth that the largest tile multiplies in a row. Of the 46 instructions of one
+            that stands alone 8 count and branch: nothing to a core that decodes six a cycle, but a
+            thread whose core another one shares has half of that. AVX2 gains nothing in a row, and
+            for NEON LLVM moves loads ahead until accumulators leave the registers.
     """
 
     name: str
     vector_bytes: int
     heights: dict[int, tuple[int, ...]]
     free_masks: bool
+    steps: int
 
     def lanes(self, itemsize: int) -> int:
         return self.vector_bytes // itemsize
@@ -62,9 +67,9 @@ class TileSet:
 _WIDE: Final = {4: (6, 4, 2, 1), 3: (8, 4, 2, 1), 2: (12, 8, 4, 2, 1), 1: (16, 12, 8, 4, 2, 1)}
 
 TILE_SETS: Final = {
-    "avx512": TileSet("avx512", 64, _WIDE, free_masks=True),
-    "avx2": TileSet("avx2", 32, {2: (6, 4, 2, 1), 1: (10, 4, 2, 1)}, free_masks=False),
-    "neon": TileSet("neon", 16, _WIDE, free_masks=False),
+    "avx512": TileSet("avx512", 64, _WIDE, free_masks=True, steps=4),
+    "avx2": TileSet("avx2", 32, {2: (6, 4, 2, 1), 1: (10, 4, 2, 1)}, free_masks=False, steps=1),
+    "neon": TileSet("neon", 16, _WIDE, free_masks=False, steps=1),
 }
 
 
@@ -79,16 +84,13 @@ PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
 PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * PANEL_POINTERS + [I64] * (len(_NUMBERS) + 2))
 
 
-ROWS_A_LEADER: Final = 3
-"""Rows of A that one running pointer reaches, at 0, 1 and 2 strides, which x86 adds for nothing."""
-
-
 @dataclass
 class _Tile:
     """What the pieces of one tile share while it is emitted.
 
     largest: of its set; in it large products spend their time, and only it asks for what they read
     next.
+    steps: of the depth, multiplied in a row.
     """
 
     simd: Vectors
@@ -98,6 +100,7 @@ class _Tile:
     mask: Any
     whole: bool
     largest: bool
+    steps: int
 
     def cells(self) -> list[tuple[int, int]]:
         return [(i, v) for i in range(self.height) for v in range(self.vectors)]
@@ -133,7 +136,9 @@ def build_panel(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) 
     def loops(whole: bool) -> None:
         row: Any = ir.Constant(I64, 0)
         for height in tiles.heights[vectors]:
-            tile = _Tile(simd, height, vectors, arg, mask, whole, (height, vectors) == largest)
+            big = (height, vectors) == largest
+            steps = tiles.steps if big else 1
+            tile = _Tile(simd, height, vectors, arg, mask, whole, big, steps)
             row = _row_loop(function, tile, row)
 
     if tiles.free_masks:
@@ -183,7 +188,7 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
         for i, v in tile.cells():
             request(builder, tile.cell(judge, arg["judge_row"], i, v), write=True)
     starts = _start(function, tile, c)
-    totals = _depth_loop(function, tile, a, row, starts)
+    totals = depth_loop(function, tile, a, row, starts)
     _finish(function, tile, c, judge, totals)
     with _where(tile, CLAIM_JUDGE):
         for i, v in tile.cells():
@@ -229,63 +234,6 @@ def _start(function: ir.Function, tile: _Tile, c: Any) -> list[Any]:
         for phi, value in zip(accumulators, values, strict=True):
             phi.add_incoming(value, block)
     return accumulators
-
-
-def _depth_loop(
-    function: ir.Function, tile: _Tile, a: Any, row: Any, starts: list[Any]
-) -> list[Any]:
-    """for p in range(depth): accumulators += A[:, p] * B[p, :]."""
-    simd, arg = tile.simd, tile.arg
-    builder = simd.builder
-    leaders = [tile.row(a, arg["a_row"], i) for i in range(0, tile.height, ROWS_A_LEADER)]
-    zero = ir.Constant(I64, 0)
-    next_first, next_depth = first_of_next(tile, row) if tile.largest else (zero, zero)
-    wanted = builder.or_(arg["asked"], next_depth)
-    never = builder.zext(builder.icmp_signed("==", wanted, zero), I64)
-    before = builder.block
-    head, body, after = (function.append_basic_block(n) for n in ("depth", "multiply", "summed"))
-    builder.branch(head)
-    builder.position_at_end(head)
-    p, b_here = builder.phi(I64), builder.phi(POINTER)
-    a_here = [builder.phi(POINTER) for _ in leaders]
-    sums = [builder.phi(simd.type) for _ in starts]
-    phis = (p, b_here, *a_here, *sums)
-    firsts = (ir.Constant(I64, 0), arg["b"], *leaders, *starts)
-    for phi, value in zip(phis, firsts, strict=True):
-        phi.add_incoming(value, before)
-    builder.cbranch(builder.icmp_signed("<", p, arg["depth"]), body, after)
-    builder.position_at_end(body)
-    within = builder.and_(p, ir.Constant(I64, LINE // simd.itemsize - 1))
-    due = builder.icmp_signed("==", builder.or_(within, never), zero)
-    with builder.if_then(due, likely=False):
-        if tile.largest:
-            with builder.if_then(builder.icmp_signed("<", p, next_depth)):
-                ask_for_next(tile, p, next_first)
-            with builder.if_then(builder.icmp_signed("!=", arg["asked"], zero)):
-                ask_for_batch(tile, row, p)
-        else:
-            ask_for_batch(tile, row, p)
-    row_b = [
-        simd.load(simd.at(b_here, v * simd.lanes), tile.guard_of_b(v)) for v in range(tile.vectors)
-    ]
-    column_a = [
-        simd.broadcast(tile.row(a_here[i // ROWS_A_LEADER], arg["a_row"], i % ROWS_A_LEADER))
-        for i in range(tile.height)
-    ]
-    products = [
-        simd.fma(column_a[i], row_b[v], s) for (i, v), s in zip(tile.cells(), sums, strict=True)
-    ]
-    nexts = (
-        builder.add(p, ir.Constant(I64, 1)),
-        simd.at(b_here, arg["b_step"]),
-        *(simd.hidden(simd.at(leader, arg["a_step"])) for leader in a_here),
-        *products,
-    )
-    for phi, value in zip(phis, nexts, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.branch(head)
-    builder.position_at_end(after)
-    return sums
 
 
 def _finish(function: ir.Function, tile: _Tile, c: Any, judge: Any, totals: list[Any]) -> None:
