@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,14 +23,42 @@ def has_card() -> bool:
     return not cuda_problem()
 
 
+SIMULATED = {"NUMBA_ENABLE_CUDASIM": "1"}
+PYTEST = "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"
+LONG = {
+    "simulated training": ((*PYTEST, str(HERE / "card" / "test_training.py")), SIMULATED),
+    "compiled training": ((str(HERE / "ptx_run.py"), "--training"), {}),
+    "simulated, the rest": (
+        (*PYTEST, str(HERE / "card"), "--ignore", str(HERE / "card" / "test_training.py")),
+        SIMULATED,
+    ),
+    "compiled kernels": ((str(HERE / "ptx_run.py"),), {}),
+}
+"""Runs of half a minute to two: arguments of Python, environment. Longest first."""
+
+
+@pytest.fixture(scope="module")
+def runs(python, request):
+    """Those that were asked for, two at a time: each of them keeps one core busy."""
+    items = (item for item in request.session.items if hasattr(item, "callspec"))
+    asked = {item.callspec.params.get("long") for item in items}
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            name: pool.submit(python, *arguments, timeout=580, **environment)
+            for name, (arguments, environment) in LONG.items()
+            if name in asked
+        }
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(JIT_DISABLED, reason="the CPU's side of the comparison would take hours")
-@pytest.mark.timeout(600)
-def test_in_the_simulator(python):
-    done = python(
-        "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE / "card"),
-        timeout=580, NUMBA_ENABLE_CUDASIM="1",
-    )  # fmt: skip
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("long", LONG)
+def test_without_a_card(long, runs):
+    """In the CUDA simulator, and compiled, in a machine of NumPy."""
+    done = runs[long].result()
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
@@ -128,16 +157,6 @@ def test_missing_target_names_the_extra(python):
 def test_products_compile_for_hopper(python):
     """The main product to PTX: the tensor cores', copies of 16 bytes, nothing in memory."""
     done = python(str(HERE / "ptx.py"), "--only", "linear")
-    if done.returncode == 77:
-        pytest.skip(done.stdout.strip())
-    assert done.returncode == 0, done.stdout + done.stderr[-2000:]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("asked", [[], ["--training"]])
-def test_what_was_compiled_runs_in_a_machine_of_numpy(asked, python):
-    done = python(str(HERE / "ptx_run.py"), *asked, timeout=280)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
