@@ -1,9 +1,8 @@
-"""CUDA: the simulator's tests in a process of their own, what is said without a card, PTX."""
+"""CUDA: what is said without a card, what is compiled; the card's own tests where there is one."""
 
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 HERE = Path(__file__).parent
 MEASURES = HERE.parent / "benchmarks" / "cuda.py"
@@ -21,45 +19,6 @@ def has_card() -> bool:
     from fastbp.devices import cuda_problem
 
     return not cuda_problem()
-
-
-SIMULATED = {"NUMBA_ENABLE_CUDASIM": "1"}
-PYTEST = "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"
-LONG = {
-    "simulated training": ((*PYTEST, str(HERE / "card" / "test_training.py")), SIMULATED),
-    "compiled training": ((str(HERE / "ptx_run.py"), "--training"), {}),
-    "simulated, the rest": (
-        (*PYTEST, str(HERE / "card"), "--ignore", str(HERE / "card" / "test_training.py")),
-        SIMULATED,
-    ),
-    "compiled kernels": ((str(HERE / "ptx_run.py"),), {}),
-}
-"""Runs of half a minute to two: arguments of Python, environment. Longest first."""
-
-
-@pytest.fixture(scope="module")
-def runs(python, request):
-    """Those that were asked for, two at a time: each of them keeps one core busy."""
-    items = (item for item in request.session.items if hasattr(item, "callspec"))
-    asked = {item.callspec.params.get("long") for item in items}
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            name: pool.submit(python, *arguments, timeout=580, **environment)
-            for name, (arguments, environment) in LONG.items()
-            if name in asked
-        }
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(JIT_DISABLED, reason="the CPU's side of the comparison would take hours")
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("long", LONG)
-def test_without_a_card(long, runs):
-    """In the CUDA simulator, and compiled, in a machine of NumPy."""
-    done = runs[long].result()
-    if done.returncode == 77:
-        pytest.skip(done.stdout.strip())
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import pytest
 
 from fastbp.kernels.cpu import host
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.kernels.cpu.product import host_tiles
 
 ROOT = Path(__file__).resolve().parent.parent
 AVX2 = {
@@ -60,18 +59,3 @@ def test_what_numba_may_not_use_no_generator_uses(
     told, contracts = done.stdout.splitlines()
     assert found in (None, told)
     assert contracts == told.split()[2]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
-@pytest.mark.skipif(
-    host_tiles() is None or host_tiles().name != "avx512", reason="the tiles of AVX2 run as it is"
-)
-def test_products_on_the_vectors_of_avx2(tmp_path: Path, python: Any) -> None:
-    """The processors that most people have: exact on thousands of shapes, with every edge."""
-    done = python(
-        "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/test_products.py",
-        "tests/test_update.py", **AVX2, NUMBA_CACHE_DIR=str(tmp_path),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:]

@@ -7,7 +7,7 @@ from fastbp.kernels.cpu.operands import NEAR_BYTES, PACK_ROWS, next_source
 from fastbp.kernels.cpu.prefetch import LINE
 
 HEIGHT, BLOCK, PANEL = 6, 512, 64
-A, B = 1 << 40, 1 << 41  # addresses, far apart
+A, B, KEPT = 1 << 40, 1 << 41, 1 << 42  # addresses, far apart
 
 
 @numba.njit
@@ -36,8 +36,8 @@ def given(**changed):
     """The arguments of a product of 512 x 2048 x 2048 in float32, packed."""
     arguments = {
         "rows": 512, "columns": 2048, "depth": 2048, "a": A, "a_step": 1, "b": B, "b_row": 2048,
-        "turned": 0, "pack_a": False, "column": 64, "done": 512, "block": BLOCK,
-        "panel_columns": PANEL, "itemsize": 4,
+        "turned": 0, "pack_a": False, "kept": 0, "padded": 2048, "column": 64, "done": 512,
+        "block": BLOCK, "panel_columns": PANEL, "itemsize": 4,
     }  # fmt: skip
     return arguments | changed
 
@@ -53,6 +53,10 @@ def given(**changed):
         ({"depth": 1100, "done": 1024, "column": 2048, "b": B}, None, 0, 0, 0),  # B is done
         ({"rows": 192, "depth": 512, "a_step": 2048, "pack_a": True, "done": 0, "column": 2048},
          A + 192 * 4, 8192, 512, 768),  # A's next rows
+        ({"kept": KEPT}, KEPT + (512 * 2048 + 64 * 512) * 4, 256, 512, 256),
+        ({"kept": KEPT, "column": 2048}, KEPT + 1024 * 2048 * 4, 256, 512, 256),
+        ({"kept": KEPT, "columns": 2030, "padded": 2032, "column": 1984, "done": 1536,
+          "depth": 1600}, KEPT + (1536 * 2032 + 1984 * 64) * 4, 192, 64, 192),  # less of both
         ({"rows": PACK_ROWS - 1}, None, 0, 0, 0),
         ({"depth": 512, "columns": NEAR_BYTES // 2048, "done": 0}, None, 0, 0, 0),  # in the L2
     ],

@@ -1,6 +1,6 @@
 """These tests run on a card, in the simulator, or compiled in a machine of NumPy (`ptx_run.py`).
 
-`tests/test_cuda.py` starts them in a process of their own.
+`tests/test_other_machines.py` starts them in a process of their own.
 """
 
 import os

@@ -1,0 +1,69 @@
+"""Tests that run again for machines that are not at hand, in processes of their own.
+
+A CUDA card: its tests in the simulator, and compiled, in a machine of NumPy (`ptx_run.py`). A
+processor with AVX2 alone: exact products on thousands of shapes, with every edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastbp.kernels.cpu.jit import JIT_DISABLED
+from fastbp.kernels.cpu.product import host_tiles
+
+HERE = Path(__file__).parent
+CARD = HERE / "card"
+PYTEST = "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"
+SIMULATED = {"NUMBA_ENABLE_CUDASIM": "1"}
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
+}
+RUNS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "card, simulated: training": ((*PYTEST, str(CARD / "test_training.py")), SIMULATED),
+    "card, compiled: training": ((str(HERE / "ptx_run.py"), "--training"), {}),
+    "card, simulated: the rest": (
+        (*PYTEST, str(CARD), "--ignore", str(CARD / "test_training.py")),
+        SIMULATED,
+    ),
+    "AVX2": ((*PYTEST, *(str(HERE / f"test_{name}.py") for name in ("products", "update"))), AVX2),
+    "card, compiled: kernels": ((str(HERE / "ptx_run.py"),), {}),
+}
+"""Half a minute to two each, longest first: arguments of Python, environment."""
+
+
+@pytest.fixture(scope="module")
+def runs(
+    python: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[Any]]]:
+    """Those that were asked for, two at a time: each of them keeps one core busy."""
+    items = (item for item in request.session.items if hasattr(item, "callspec"))
+    asked = {item.callspec.params.get("run") for item in items}
+    with ThreadPoolExecutor(2) as pool:
+        begun = {}
+        for run, (arguments, environment) in RUNS.items():
+            if run in asked:
+                where = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
+                own = where if environment is AVX2 else {}
+                given = {**environment, **own}
+                begun[run] = pool.submit(python, *arguments, timeout=580, **given)
+        yield begun
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("run", RUNS)
+def test_elsewhere(run: str, runs: dict[str, Future[Any]]) -> None:
+    tiles = host_tiles()
+    if RUNS[run][1] is AVX2 and (tiles is None or tiles.name != "avx512"):
+        pytest.skip("the tiles of AVX2 run as it is")
+    done = runs[run].result()
+    if done.returncode == 77:
+        pytest.skip(done.stdout.strip())
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
