@@ -1,21 +1,14 @@
-"""What the compiler may use of the processor, and the tiles of a lesser one run on this one."""
+"""What the compiler may use of the processor."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
+from processors import AVX2
 
 from fastbp.kernels.cpu import host
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-
-ROOT = Path(__file__).resolve().parent.parent
-AVX2 = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
-}
-
 
 ASK = """
 import re

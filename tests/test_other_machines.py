@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processors import AVX2
 
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.product import host_tiles
@@ -20,10 +21,6 @@ HERE = Path(__file__).parent
 CARD = HERE / "card"
 PYTEST = "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"
 SIMULATED = {"NUMBA_ENABLE_CUDASIM": "1"}
-AVX2 = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "+sse4.2,+popcnt,+avx,+avx2,+fma,+f16c,+bmi,+bmi2",
-}
 RUNS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "card, simulated: training": ((*PYTEST, str(CARD / "test_training.py")), SIMULATED),
     "card, compiled: training": ((str(HERE / "ptx_run.py"), "--training"), {}),
@@ -38,21 +35,16 @@ RUNS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 
 
 @pytest.fixture(scope="module")
-def runs(
-    python: Any, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[Any]]]:
+def runs(python: Any, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Any]]]:
     """Those that were asked for, two at a time: each of them keeps one core busy."""
     items = (item for item in request.session.items if hasattr(item, "callspec"))
     asked = {item.callspec.params.get("run") for item in items}
     with ThreadPoolExecutor(2) as pool:
-        begun = {}
-        for run, (arguments, environment) in RUNS.items():
-            if run in asked:
-                where = {"NUMBA_CACHE_DIR": str(tmp_path_factory.mktemp("cache"))}
-                own = where if environment is AVX2 else {}
-                given = {**environment, **own}
-                begun[run] = pool.submit(python, *arguments, timeout=580, **given)
-        yield begun
+        yield {
+            run: pool.submit(python, *arguments, timeout=580, **environment)
+            for run, (arguments, environment) in RUNS.items()
+            if run in asked
+        }
 
 
 @pytest.mark.slow
