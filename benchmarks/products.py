@@ -16,12 +16,12 @@ import numpy as np
 
 from fastbp.engine import aligned
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
-from fastbp.kernels.cpu.learn import BLOCK, ROWS, TALL
-from fastbp.kernels.cpu.operands import FORGET, KEEP, KEPT
+from fastbp.kernels.cpu.learn import BLOCK
 from fastbp.kernels.cpu.product import bind_tiles
-from fastbp.kernels.cpu.scratch import keeps_panels, scratch_elements
+from fastbp.kernels.cpu.scratch import keeps_panels, panels_of_block, scratch_elements
+from fastbp.kernels.cpu.shares import ROWS, TALL
 from fastbp.kernels.cpu.tiles import FINISH_NONE
-from fastbp.kernels.layout import FIELDS, LD, M, N, leading_dimension
+from fastbp.kernels.layout import FIELDS, LD, M, leading_dimension
 
 SHAPES = [
     (32, 64, 64),
@@ -43,18 +43,18 @@ def _window(rows: int, columns: int, rng: Any, *, padded: bool) -> Any:
 def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
     """A W, A^T dZ and dZ W^T, ours and NumPy's by turns, as the training loop calls them."""
     plan = np.zeros((1, FIELDS), np.int64)
-    plan[0, [M, N, LD]] = m, n, leading_dimension(n, 4)
-    scratch = aligned(scratch_elements(plan, b, 4, TALL, half=False, count=1), np.float32)
+    plan[0, [M, LD]] = m, leading_dimension(n, 4)
+    scratch = aligned(scratch_elements(plan, b, 4, half=False, count=1), np.float32)
     A, C, D, dA = (_window(b, k, rng, padded=True) for k in (m, n, n, m))
     W, G = (_window(m, n, rng, padded=False) for _ in range(2))
     bias = np.zeros(n, np.float32)
     a, d, c, da, g = A[:, :m].copy(), D[:, :n].copy(), C[:, :n].copy(), A[:, :m].copy(), W.copy()
     tall = max(BLOCK // n // ROWS * ROWS, TALL)
-    keeps = m > tall and keeps_panels.py_func(scratch, b, D.shape[1], n, 0)
+    keeps = m > tall and keeps_panels.py_func(scratch, b, D.shape[1], 0)
 
     def gradient() -> None:
         for lo in range(0, m, tall):
-            panels = FORGET if not keeps else KEPT if lo else KEEP
+            panels = panels_of_block.py_func(keeps, lo == 0)
             gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch, G[0, :0], panels)
 
     return [

@@ -14,7 +14,6 @@ import numpy as np
 from . import threads
 from .kernels.cpu import epoch as loop
 from .kernels.cpu import infer as inference
-from .kernels.cpu.backward import TALL
 from .kernels.cpu.barrier import SYNC_SIZE
 from .kernels.cpu.bf16_product import bind_bf16
 from .kernels.cpu.jit import JIT_DISABLED
@@ -165,9 +164,8 @@ class Workspace:
         """One row of scratch memory a thread."""
         if len(self._scratches) < count:
             size = scratch_elements(
-                self.plan.ints, self.plan.rows, self.dtype.itemsize, TALL,
-                half=self.half, count=count,
-            )  # fmt: skip
+                self.plan.ints, self.plan.rows, self.dtype.itemsize, half=self.half, count=count
+            )
             self._scratches = aligned(count * size, self.dtype).reshape(count, size)
             self._unfit = np.zeros(count, np.int64)
         return self._scratches

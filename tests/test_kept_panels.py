@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp.kernels.cpu.backward import TALL
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import gradient_rows
 from fastbp.kernels.cpu.operands import FORGET, KEEP, KEPT, SCRATCH_BYTES
 from fastbp.kernels.cpu.product import bind_tiles, host_tiles
 from fastbp.kernels.cpu.scratch import CONSTANTS, KEPT_BYTES, ROOM, scratch_elements
-from fastbp.kernels.layout import FIELDS, LD, M, N, leading_dimension
+from fastbp.kernels.cpu.shares import TALL
+from fastbp.kernels.layout import FIELDS, LD, M, leading_dimension
 
 DTYPES = ["float32", "float64"]
 
@@ -23,7 +23,7 @@ def table(itemsize: int, *layers: tuple[int, int]) -> np.ndarray:
     """A plan with what `scratch_elements` reads of it."""
     plan = np.full((len(layers), FIELDS), -1, np.int64)
     for row, (m, n) in zip(plan, layers, strict=True):
-        row[[M, N, LD]] = m, n, leading_dimension(n, itemsize)
+        row[[M, LD]] = m, leading_dimension(n, itemsize)
     return plan
 
 
@@ -46,7 +46,7 @@ def test_blocks_that_share_panels_have_the_same_bits(dtype: str, batch: int, n: 
     rng, itemsize, m = np.random.default_rng(3), np.dtype(dtype).itemsize, 130
     bind_tiles(dtype)
     A, D = operands(rng, dtype, batch, m, n)
-    room = batch * (-(-n // 16) * 16)
+    room = batch * D.shape[1]
     scratch = np.full(SCRATCH_BYTES // itemsize + room + 64, np.nan, dtype)
     wanted, found = (np.full((m, n), np.nan, dtype) for _ in range(2))
     gradient_rows(A, D, wanted, 0, 0, m, batch, n, 0, scratch, D[0, :0], FORGET)
@@ -61,14 +61,14 @@ def test_blocks_that_share_panels_have_the_same_bits(dtype: str, batch: int, n: 
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_room_for_panels_is_had_by_wide_layers_in_blocks_alone(itemsize: int) -> None:
     least = SCRATCH_BYTES // itemsize + ROOM + CONSTANTS
-    given: Any = {"rows": 32, "itemsize": itemsize, "tall": TALL, "half": False, "count": 2}
+    given: Any = {"rows": 32, "itemsize": itemsize, "half": False, "count": 2}
     few = table(itemsize, (TALL, 600), (784, 512 // itemsize))  # one block; rows read in place
     assert scratch_elements(few, **given) == least
-    wide = table(itemsize, (TALL + 1, 600), (700, 301))
-    assert scratch_elements(wide, **given) == least + 32 * 608
+    wide, kept = table(itemsize, (TALL + 1, 600), (700, 301)), 32 * leading_dimension(600, itemsize)
+    assert scratch_elements(wide, **given) == least + kept
     # More than all threads together may keep, and just as much.
-    most = KEPT_BYTES // (32 * 608 * itemsize)
-    assert scratch_elements(wide, **given | {"count": most}) == least + 32 * 608
+    most = KEPT_BYTES // (kept * itemsize)
+    assert scratch_elements(wide, **given | {"count": most}) == least + kept
     assert scratch_elements(wide, **given | {"count": most + 1}) == least
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from ..layout import (
     ACT,
@@ -44,16 +44,10 @@ from .bodies import (
 )
 from .jit import inline, serial
 from .memory import segment, window
-from .operands import FORGET, KEEP, KEPT
 from .ranks import RANKS, add_up
-from .scratch import keeps_panels
-from .shares import COLUMNS, PANELS, by_columns, row_of, share
+from .scratch import keeps_panels, panels_of_block
+from .shares import COLUMNS, PANELS, TALL, by_columns, row_of, share
 from .tiles import FINISH_MASK, FINISH_NONE
-
-ROWS: Final = 48
-"""Blocks of rows of a W are multiples of this: whole tiles of every height."""
-TALL: Final = 4 * ROWS
-"""Rows of W formed at once: what one packing of a wide layer's dL/dZ and of A^T serves."""
 
 
 @serial
@@ -158,10 +152,10 @@ def layer_gradient(
     if hi > lo:
         A = window(arena, p[IN], rows, p[IN_LD])
         into = window(gradient, p[W], m, n)
-        keeps = hi - lo > TALL and keeps_panels(scratch, rows, p[LD], n, p[HALF])
+        keeps = hi - lo > TALL and keeps_panels(scratch, rows, p[LD], p[HALF])
         for start in range(lo, hi, TALL):
             stop = min(start + TALL, hi)
-            panels = FORGET if not keeps else KEEP if start == lo else KEPT
+            panels = panels_of_block(keeps, start == lo)
             own = segment(claimed, p[W] + start * n, (stop - start) * n if claimed.size > 0 else 0)
             gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch, own, panels)
     if p[B] >= 0 and last > first:

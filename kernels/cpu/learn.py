@@ -14,7 +14,7 @@ import numpy as np
 from ..layout import ACT, BETA, DROP, GAMMA, HALF, IN, IN_LD, LD, MASK, B, D, F, M, N, O, W
 from ..tables import RELU
 from . import bf16_learn
-from .backward import ROWS, TALL, layer_gradient
+from .backward import layer_gradient
 from .barrier import barrier
 from .bodies import (
     clip_value_span,
@@ -26,10 +26,9 @@ from .bodies import (
 from .jit import inline, serial
 from .layer_products import NARROW_ROWS
 from .memory import segment, window
-from .operands import FORGET, KEEP, KEPT
 from .outer import REPEATED
-from .scratch import ROOM, keeps_panels, room_of
-from .shares import COLUMNS, FLAT, row_of, share, share_of_rows
+from .scratch import ROOM, keeps_panels, panels_of_block, room_of
+from .shares import COLUMNS, FLAT, ROWS, TALL, row_of, share, share_of_rows
 from .table import reached
 from .update import SGD
 
@@ -125,7 +124,7 @@ def learn_fused(
             )  # fmt: skip
             hi = lo
         tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
-        keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], n, p[HALF])
+        keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], p[HALF])
         for start in range(lo, hi, tall):
             stop = min(start + tall, hi)
             a, b = p[W] + start * n, p[W] + stop * n
@@ -134,7 +133,7 @@ def learn_fused(
             block = room if inside else segment(gradient, a, b - a)
             into = window(block, 0, stop - start, n)
             own = segment(parameters, a, b - a if T > 1 else 0)
-            panels = FORGET if not keeps else KEEP if start == lo else KEPT
+            panels = panels_of_block(keeps, start == lo)
             gradient_rows(
                 A, delta, into, start, start, stop, rows, n, p[HALF], scratch, own, panels
             )

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..layout import LD, M, N
+from ..layout import LD, M
 from .bf16_learn import BF16_LEARN_BYTES
 from .jit import inline, view
 from .memory import segment
-from .operands import PACK_ROWS, PACK_STRIDE_BYTES, SCRATCH_BYTES
+from .operands import FORGET, KEEP, KEPT, PACK_STRIDE_BYTES, SCRATCH_BYTES
+from .shares import TALL
 
 ROOM: Final = 32768
 """Elements of dL/dW formed before they are applied; blocks of wider layers go to the gradient."""
@@ -20,7 +21,8 @@ CONSTANTS: Final = 64
 KEPT_BYTES: Final = 32 << 20
 """Panels of dL/dZ that all threads together keep, at most; of larger ones each is packed anew for
 every block of rows of dL/dW. A 2048-unit layer's take 4 MB a thread for batches of 512."""
-_LINE: Final = 16  # elements that panels' columns and parts are padded to: a vector, a line or two
+DEEP: Final = 32
+"""Samples from which panels are packed: two vectors, as for other products."""
 
 
 @view
@@ -36,23 +38,31 @@ def room_of(scratch: Any) -> Any:
 
 
 @inline
-def keeps_panels(scratch: Any, batch: int, ld: int, n: int, half: int) -> bool:
-    """Whether panels of dL/dZ, (batch, n) in rows of `ld`, are packed, and scratch has room."""
+def keeps_panels(scratch: Any, batch: int, ld: int, half: int) -> bool:
+    """Whether panels of dL/dZ, `batch` rows of `ld`, are worth packing, and scratch has room."""
     itemsize = scratch.itemsize
-    packed = half == 0 and batch >= PACK_ROWS and ld * itemsize >= PACK_STRIDE_BYTES
     room = scratch.size - CONSTANTS - ROOM - SCRATCH_BYTES // itemsize
-    return packed and batch * ((n + _LINE - 1) // _LINE * _LINE) <= room
+    packed = half == 0 and batch >= DEEP and ld * itemsize >= PACK_STRIDE_BYTES
+    return packed and batch * ld <= room
 
 
-def scratch_elements(
-    plan: Any, rows: int, itemsize: int, tall: int, *, half: bool, count: int
-) -> int:
+@inline
+def panels_of_block(keeps: bool, first: bool) -> int:
+    """What becomes of the panels when a block of rows of dL/dW is formed."""
+    if not keeps:
+        return FORGET
+    return KEEP if first else KEPT
+
+
+def scratch_elements(plan: Any, rows: int, itemsize: int, *, half: bool, count: int) -> int:
     """Elements of each of `count` threads' scratch for batches of up to `rows` samples.
 
-    plan: the network's table of int64. tall: rows of dL/dW formed at once.
+    plan: the network's table of int64. Panels take no more room than dL/dZ: its rows are whole
+    cache lines, and a vector is at most one.
     """
     packing = max(SCRATCH_BYTES, BF16_LEARN_BYTES if half else 0) // itemsize
-    shared = [p for p in plan if p[M] > tall and p[LD] * itemsize >= PACK_STRIDE_BYTES]
-    widest = max((-(-int(p[N]) // _LINE) * _LINE for p in shared), default=0)
-    kept = 0 if half or widest * rows * itemsize * count > KEPT_BYTES else widest * rows
+    shared = (int(p[LD]) for p in plan if p[M] > TALL and p[LD] * itemsize >= PACK_STRIDE_BYTES)
+    kept = 0 if half else max(shared, default=0) * rows
+    if kept * itemsize * count > KEPT_BYTES:
+        kept = 0
     return packing + kept + ROOM + CONSTANTS

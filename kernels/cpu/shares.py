@@ -27,6 +27,12 @@ PANELS = 64
 SHARED_BYTES = 256 << 10
 """From so large a W on threads share a product's columns: by rows each would pack all of W."""
 
+ROWS = 48
+"""Blocks of rows of dL/dW are multiples of this: whole tiles of every height."""
+
+TALL = 4 * ROWS
+"""Rows of dL/dW formed at once: what one packing of a wide layer's A^T serves."""
+
 FLAT = 4096
 """Flat vectors are cut at multiples of this: 16 KB of float32, and `square_sum`'s block."""
 
