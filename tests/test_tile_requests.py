@@ -1,10 +1,26 @@
 """What tiles ask for while they multiply: all that a large product reads next, and little else."""
 
-import numba
-import pytest
+import ctypes
 
+import llvmlite.binding as llvm
+import numba
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from fastbp.kernels.cpu import tile_requests
 from fastbp.kernels.cpu.operands import NEAR_BYTES, PACK_ROWS, next_source
 from fastbp.kernels.cpu.prefetch import LINE
+from fastbp.kernels.cpu.product import host_tiles
+from fastbp.kernels.cpu.tiles import (
+    ASK_C,
+    FINISH_NONE,
+    PANEL_ARGUMENTS,
+    START_C,
+    START_ZERO,
+    build_panel,
+)
+from fastbp.kernels.cpu.vectors import I64, POINTER
 
 HEIGHT, BLOCK, PANEL = 6, 512, 64
 A, B, KEPT = 1 << 40, 1 << 41, 1 << 42  # addresses, far apart
@@ -72,3 +88,64 @@ def test_all_of_what_is_next_is_asked_for(changed, start, row, rows, size):
     assert lines >= expected
     # Requests go by pairs of lines and by groups of 16 depth steps.
     assert len(lines) <= 2 * len(expected)
+
+
+# --- what a tile's sums are written to -------------------------------------------------------
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """Where tiles that are emitted from now on write down their requests: how many, and where."""
+    record = np.zeros(1 + 64, np.int64)
+
+    def write_down(builder, place, level=1, *, write=False):
+        base = builder.inttoptr(I64(record.ctypes.data), POINTER)
+        number = builder.add(builder.load(base, typ=I64), I64(1))
+        builder.store(number, base)
+        target = builder.gep(base, [number], source_etype=I64)
+        builder.store(builder.ptrtoint(place, I64), target)
+
+    monkeypatch.setattr(tile_requests, "request", write_down)
+    return record
+
+
+def run_panel(tiles, **given):
+    """The widest panel function of float32 compiled as it stands, and run."""
+    module = ir.Module()
+    panel = build_panel(module, tiles, 4, tiles.widest)
+    panel.linkage = "external"
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=str(llvm.get_host_cpu_name()), features=llvm.get_host_cpu_features().flatten(), opt=1
+    )
+    with llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine) as engine:
+        engine.finalize_object()
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(PANEL_ARGUMENTS))
+        call = kind(engine.get_function_address(panel.name))
+        call(*(dict.fromkeys(PANEL_ARGUMENTS, 0) | given).values())
+
+
+@pytest.mark.skipif(host_tiles() is None, reason="no tiles for this processor")
+@pytest.mark.parametrize(
+    ("start", "ask", "first"),
+    [(START_ZERO, ASK_C, 0), (START_C, ASK_C, 1), (START_ZERO, 0, None)],
+)
+def test_a_tile_asks_for_every_line_of_its_sums(recorder, start, ask, first):
+    tiles = host_tiles()
+    height, width, row = max(tiles.heights[tiles.widest]), tiles.widest * tiles.lanes(4), 2048
+    A, B, C = (np.ones(shape, np.float32) for shape in ((2 * height, 3), (3, width), (30, row)))
+    C[:] = 5
+    run_panel(
+        tiles, a=A.ctypes.data, b=B.ctypes.data, c=C.ctypes.data, rows=2 * height, depth=3, a_row=3,
+        a_step=1, b_step=width, c_row=row, rest=tiles.lanes(4), start=start,
+        finish=FINISH_NONE + ask,
+    )  # fmt: skip
+    assert (C[: 2 * height, :width] == (8 if start == START_C else 3)).all()
+    assert (C[2 * height :] == 5).all()
+    assert (C[:, width:] == 5).all()
+    places = recorder[1 : 1 + recorder[0]]
+    if first is None:
+        assert places.size == 0
+        return
+    rows = [height * first + i for i in range(2 * height)]  # of this tile, or of the one after it
+    expected = [i * row * 4 + at for i in rows for at in range(0, width * 4, LINE)]
+    assert (places - C.ctypes.data).tolist() == expected

@@ -35,6 +35,7 @@ from .operands import (
     PACK_ROWS,
     PACK_STRIDE_BYTES,
     PANEL_BYTES,
+    ROOM,
     SCRATCH_BYTES,
     make_packing,
     next_source,
@@ -42,7 +43,7 @@ from .operands import (
     place_of_panel,
 )
 from .prefetch import LINE
-from .tiles import FINISH_NONE, PANEL_POINTERS, START_C, TILE_SETS, TileSet, build_panel
+from .tiles import ASK_C, FINISH_NONE, PANEL_POINTERS, START_C, TILE_SETS, TileSet, build_panel
 from .vectors import I64
 
 
@@ -100,11 +101,12 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
         packed_b = scratch if across == 0 else scratch + PANEL_BYTES  # C may lie in scratch, then
         kept, padded = scratch + SCRATCH_BYTES, (columns + lanes - 1) // lanes * lanes
         high = tall if pack_a else max(rows, 1)
+        ask = ASK_C if rows * columns > ROOM else 0
         done = 0
         while done < depth or done == 0:
             part = min(block, depth - done)
             begin = start if done == 0 else START_C
-            end = finish if done + part >= depth else FINISH_NONE
+            end = (finish if done + part >= depth else FINISH_NONE) + ask
             a_here = a + done * a_step * itemsize
             if pack_a:
                 pack_rows(packed_a, a_here, a_step, rows, part, block)

@@ -51,6 +51,19 @@ def ask_for_next(tile: Any, p: Any, first: Any) -> None:
         place = builder.add(place, stride)
 
 
+def ask_for_sums(tile: Any, c: Any) -> None:
+    """Ask for the lines of a tile's rows of C, where its sums go.
+
+    Sums that meet no line wait for one, and B on its way from the L2 waits behind them: a core has
+    some ten lines under way at once.
+    """
+    simd = tile.simd
+    for i in range(tile.height):
+        row = tile.row(c, tile.arg["c_row"], i)
+        for at in range(0, tile.vectors * simd.lanes, LINE // simd.itemsize):
+            request(simd.builder, simd.at(row, at), level=2)
+
+
 def ask_for_batch(tile: Any, row: Any, p: Any) -> None:
     """Ask for one line of each row that the next batch has in these places, and claim its place.
 

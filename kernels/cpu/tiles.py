@@ -23,6 +23,7 @@ from llvmlite import ir
 
 from .prefetch import request
 from .tile_depth import depth_loop
+from .tile_requests import ask_for_sums
 from .vectors import I64, POINTER, VOID, Vectors
 
 # How a tile's accumulators start, and what is done to them before they are stored.
@@ -31,6 +32,8 @@ FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
 # Added to how they finish: lines that other cores have read and this one will write are claimed,
 # those of C before the tile's multiplications, and those of `judge` (no mask's then) after.
 CLAIM_C, CLAIM_JUDGE = 4, 8
+# Added by a product whose C is large: the lines that a tile adds to or writes are asked for ahead.
+ASK_C = 16
 FINISH_ALONE: Final = 3
 """What is left of `finish` without claims."""
 
@@ -188,11 +191,22 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
         for i, v in tile.cells():
             request(builder, tile.cell(judge, arg["judge_row"], i, v), write=True)
     starts = _start(function, tile, c)
+    if tile.largest:
+        with _where(tile, ASK_C):
+            ask_for_sums(tile, _expected(tile, c))
     totals = depth_loop(function, tile, a, row, starts)
     _finish(function, tile, c, judge, totals)
     with _where(tile, CLAIM_JUDGE):
         for i, v in tile.cells():
             simd.claim(tile.cell(judge, arg["judge_row"], i, v))
+
+
+def _expected(tile: _Tile, c: Any) -> Any:
+    """The rows of C to ask for: this tile's, or the next one's if these hold sums, read by now."""
+    builder, arg = tile.simd.builder, tile.arg
+    begun = builder.icmp_signed("==", arg["start"], ir.Constant(I64, START_C))
+    ahead = builder.select(begun, ir.Constant(I64, tile.height), ir.Constant(I64, 0))
+    return tile.simd.at(c, builder.mul(arg["c_row"], ahead))
 
 
 def _where(tile: _Tile, claim: int) -> Any:
