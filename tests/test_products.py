@@ -20,6 +20,7 @@ from fastbp.kernels.cpu import linear as bodies
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.operands import (
+    A_COLUMNS,
     DEPTH_BLOCK_BYTES,
     PACK_ROWS,
     PACK_STRIDE_BYTES,
@@ -261,10 +262,10 @@ def test_doors_are_exact_on_two_thousand_shapes(dtype: str) -> None:
 
 
 def packed(dtype: str) -> list[tuple[int, int, int]]:
-    far, deep = FAR[dtype], DEEP[dtype]
+    far, deep, both = FAR[dtype], DEEP[dtype], A_COLUMNS  # of A^T, too, if its rows are FAR apart
     return [
-        (PACK_ROWS, deep, far), (PACK_ROWS + 5, deep + 1, far + 1), (61, 2 * deep + 17, far + 63),
-        (33, 40, far + 37), (PACK_ROWS - 1, deep + 3, far),
+        (PACK_ROWS, deep, both), (PACK_ROWS, deep, both - 1), (PACK_ROWS - 1, deep + 3, far),
+        (PACK_ROWS + 5, deep + 1, both + 1), (61, 2 * deep + 17, both + 63), (33, 40, far + 37),
     ]  # fmt: skip
 
 
@@ -494,7 +495,7 @@ import ctypes, mmap
 import numpy as np
 from fastbp.kernels import linear_forward, weight_gradient, input_gradient
 from fastbp.kernels.cpu.layer_products import gradient_rows
-from fastbp.kernels.cpu.operands import SCRATCH_BYTES
+from fastbp.kernels.cpu.operands import A_COLUMNS, SCRATCH_BYTES
 
 libc = ctypes.CDLL(None, use_errno=True)
 page = mmap.PAGESIZE
@@ -522,10 +523,11 @@ for dtype in ("float32", "float64"):
         weight_gradient(A, D, out=dW, bias_out=db)
         input_gradient(D, W, out=dA)
         assert (dW == n).all() and (db == n).all() and (dA == k).all()
-    A, D = guarded((40, 517), dtype), guarded((40, 131), dtype)
+    A, D = guarded((40, 517), dtype), guarded((40, A_COLUMNS + 3), dtype)
     for lo in (390, 427, 467, 510):  # rows of A^T that are packed, and fewer than a panel has
-        G, scratch = guarded((517 - lo, 131), dtype), np.empty(SCRATCH_BYTES, np.uint8).view(dtype)
-        gradient_rows(A, D, G, lo, lo, 517, 40, 131, 0, scratch, G[0, :0], 0)
+        G, scratch = guarded((517 - lo, A_COLUMNS + 3), dtype), np.empty(SCRATCH_BYTES // 4, "f4")
+        scratch = scratch.view(dtype)
+        gradient_rows(A, D, G, lo, lo, 517, 40, A_COLUMNS + 3, 0, scratch, G[0, :0], 0)
         assert (G == 40).all()
 import os
 os._exit(0)  # the guarded pages are still looked at: no tidy end
