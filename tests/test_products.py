@@ -2,51 +2,35 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
+from product_support import (
+    DEEP,
+    DTYPES,
+    FAR,
+    SCRATCH,
+    backward,
+    forward,
+    gradient,
+    integers,
+    same,
+    shapes,
+)
 
-from fastbp.kernels import input_gradient, linear_forward, reference, weight_gradient
-from fastbp.kernels.cpu import doors
-from fastbp.kernels.cpu import linear as bodies
+from fastbp.kernels import reference
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
-from fastbp.kernels.cpu.operands import (
-    A_COLUMNS,
-    DEPTH_BLOCK_BYTES,
-    PACK_ROWS,
-    PACK_STRIDE_BYTES,
-    SCRATCH_BYTES,
-)
+from fastbp.kernels.cpu.operands import A_COLUMNS, PACK_ROWS
 from fastbp.kernels.cpu.product import TILE_TABLE, bind_tiles, host_tiles
-from fastbp.kernels.cpu.tiles import (
-    CLAIM_C,
-    CLAIM_JUDGE,
-    FINISH_MASK,
-    FINISH_NONE,
-    FINISH_RELU,
-)
+from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_RELU
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="thousands of shapes need compiled loops")
-
-DTYPES = ["float32", "float64"]
-SIZES = [1, 2, 3, 5, 7, 8, 13, 16, 17, 31, 33, 64]
-"""1, primes, and both sides of every vector and tile."""
-ODD = [1, 2, 11, 19, 23, 24, 25, 37, 47, 48, 49, 63, 65, 67, 97, 128, 131]
-
-
-def shapes() -> list[tuple[int, int, int]]:
-    """(rows, inputs, outputs): a grid of small ones and draws of larger ones."""
-    rng = np.random.default_rng(0)
-    return [*itertools.product(SIZES, repeat=3), *(tuple(s) for s in rng.choice(ODD, (350, 3)))]
 
 
 @pytest.fixture(params=["tiles", "plain"])
@@ -61,151 +45,6 @@ def loops(request: pytest.FixtureRequest) -> Iterator[str]:
     yield request.param
     for dtype in DTYPES:
         bind_tiles(dtype)
-
-
-# From here on B's rows are packed; deeper than this, in several blocks.
-FAR = {d: PACK_STRIDE_BYTES // np.dtype(d).itemsize for d in DTYPES}
-DEEP = {d: DEPTH_BLOCK_BYTES // np.dtype(d).itemsize for d in DTYPES}
-SCRATCH = {d: np.empty(SCRATCH_BYTES // np.dtype(d).itemsize, d) for d in DTYPES}
-
-
-def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -> np.ndarray:
-    C = np.full((len(A), W.shape[1]), np.nan, A.dtype)
-    edges = [0, *cuts, len(A)]
-    for lo, hi in itertools.pairwise(edges):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name], NO_ASK, C)
-    return C
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
-    """Addresses of rows to be read soon: sensible ones, none at all, and where no memory is.
-
-    Their places are claimed: each keeps what it holds.
-    """
-    rng = np.random.default_rng(4)
-    rows, m, n = 29, 70, 90
-    A, W, b = (integers(rng, dtype, *shape) for shape in ((rows, m), (m, n), (n,)))
-    wanted = forward(A, W, b)
-    places = rng.standard_normal((rows, m)).astype(dtype)
-    before = places.tobytes()
-    for claimed in (False, True):
-        for address in (A.ctypes.data, 0, 8, 2**62):
-            C, asked = np.empty_like(wanted), np.full((rows, 2), address)
-            asked[:, 1] = [places[i].ctypes.data if claimed else 0 for i in range(rows)]
-            for lo, hi in ((0, 13), (13, rows)):
-                linear_rows(
-                    A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked.ravel(), C
-                )  # fmt: skip
-            assert same(C, wanted)
-            assert places.tobytes() == before
-
-
-CLAIMS_READ_ONLY = """
-import ctypes, mmap, sys
-import numpy as np
-from fastbp.kernels.cpu.layer_products import gradient_rows
-from fastbp.kernels.cpu.operands import SCRATCH_BYTES
-from fastbp.kernels.cpu.product import bind_tiles
-
-bind_tiles("float32")
-A, D, G = (np.ones(shape, np.float32) for shape in ((40, 64), (40, 16), (64, 16)))
-pages = mmap.mmap(-1, G.nbytes)
-W = np.frombuffer(pages, np.float32)
-scratch = np.empty(SCRATCH_BYTES // 4, np.float32)
-gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:0], 0)
-print("compiled", flush=True)
-address, size = ctypes.c_void_p(W.ctypes.data), ctypes.c_size_t(G.nbytes)
-assert ctypes.CDLL(None).mprotect(address, size, mmap.PROT_READ) == 0
-gradient_rows(A, D, G, 0, 0, 64, 40, 16, 0, scratch, W[:int(sys.argv[1])], 0)
-print("done", flush=True)
-"""
-
-
-@pytest.mark.skipif(host_tiles() is None, reason="plain loops claim nothing")
-@pytest.mark.skipif(sys.platform != "linux", reason="pages are protected by mprotect")
-def test_a_claim_is_a_store() -> None:
-    """Into pages that cannot be written it kills the process: no compiler has left it out."""
-    ends = [
-        subprocess.run(
-            [sys.executable, "-c", CLAIMS_READ_ONLY, size], capture_output=True, text=True,
-            check=False,
-        )
-        for size in ("0", "1024")
-    ]  # fmt: skip
-    assert [(end.returncode, end.stdout.split()) for end in ends] == [
-        (0, ["compiled", "done"]), (-signal.SIGSEGV, ["compiled"]),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("finish", [FINISH_NONE, FINISH_RELU])
-def test_claims_of_the_forward_product_change_nothing(dtype: str, finish: int) -> None:
-    """What lies beside C keeps its bytes, and C is what it is without claims."""
-    rng = np.random.default_rng(6)
-    for rows, m, n in [(1, 1, 1), (13, 7, 17), (29, 70, 90), (33, DEEP[dtype] + 9, FAR[dtype] + 1)]:
-        A, W, b = (integers(rng, dtype, *shape) for shape in ((rows, m), (m, n), (n,)))
-        wanted, C = forward(A, W, b, finish), np.full((rows, n), np.nan, dtype)
-        beside = rng.standard_normal((rows, n)).astype(dtype)
-        before = beside.tobytes()
-        for lo, hi in ((0, rows // 2), (rows // 2, rows)):
-            linear_rows(
-                A, W, b, C, lo, hi, m, n, finish + CLAIM_C + CLAIM_JUDGE, 0, SCRATCH[dtype], NO_ASK,
-                beside,
-            )  # fmt: skip
-        assert same(C, wanted)
-        assert beside.tobytes() == before
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch", [5, 40])
-@pytest.mark.parametrize("n", [1, 7, 10, 16, 23, 70])
-def test_claimed_weights_keep_what_they_hold(dtype: str, batch: int, n: int) -> None:
-    """To the byte, and so does what is around them; what is formed meanwhile is the same.
-
-    (No random bytes: OpenBLAS reads freed memory in spare lanes, and warns of what NaN is there.)
-    """
-    rng = np.random.default_rng(5)
-    m, lo, hi = 60, 9, 52
-    A, D = integers(rng, dtype, batch, m), integers(rng, dtype, batch, n)
-    around = rng.standard_normal(m * n + 32).astype(dtype)
-    before = around.tobytes()
-    W = around[16 : 16 + m * n]
-    wanted, found = (np.full((hi - lo, n), np.nan, dtype) for _ in range(2))
-    gradient_rows(A, D, wanted, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[:0], 0)
-    gradient_rows(A, D, found, lo, lo, hi, batch, n, 0, SCRATCH[dtype], W[lo * n : hi * n], 0)
-    assert same(found, wanted)
-    assert around.tobytes() == before
-
-
-def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
-    G = np.full((A.shape[1], D.shape[1]), np.nan, A.dtype)
-    edges = [0, *cuts, len(G)]
-    for lo, hi in itertools.pairwise(edges):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name], G[0, :0], 0)
-    return G
-
-
-def backward(D: Any, W: Any, judge: Any = None, cuts: Any = ()) -> np.ndarray:
-    C = np.full((len(D), len(W)), np.nan, D.dtype)
-    finish = FINISH_NONE if judge is None else FINISH_MASK
-    edges = [0, *cuts, len(D)]
-    for lo, hi in itertools.pairwise(edges):
-        input_rows(
-            D, W, D if judge is None else judge, C, lo, hi, W.shape[1], len(W), finish, 0,
-            SCRATCH[D.dtype.name],
-        )  # fmt: skip
-    return C
-
-
-def integers(rng: Any, dtype: str, *shape: int) -> np.ndarray:
-    """Whole numbers whose sums of 600 products are exact in float32: 600 * 64 < 2^24."""
-    return rng.integers(-8, 9, shape).astype(dtype)
-
-
-def same(got: np.ndarray, want: np.ndarray) -> bool:
-    """To the last bit; the reference's -0 counts as 0."""
-    return got.dtype == want.dtype and (got + 0.0).tobytes() == (want + 0.0).tobytes()
 
 
 def test_there_are_enough_shapes() -> None:
@@ -230,35 +69,6 @@ def test_integers_are_exact_on_two_thousand_shapes(dtype: str, loops: str) -> No
         dA = reference.input_gradient(D, W)
         assert same(backward(D, W), dA), shape
         assert same(backward(D, W, A), np.where(A > 0, dA, 0)), shape
-
-
-@pytest.fixture
-def _alone() -> Iterator[None]:
-    """One thread: a parallel region on a busy machine waits a time slice."""
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)
-    yield
-    numba.set_num_threads(threads)
-
-
-@pytest.mark.usefixtures("_alone")
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_doors_are_exact_on_two_thousand_shapes(dtype: str) -> None:
-    rng = np.random.default_rng(2)
-    for n, m, k in shapes():
-        A, W, b = (integers(rng, dtype, *s) for s in ((n, m), (m, k), (k,)))
-        shape = f"{n}x{m}x{k}"
-        for activation in ("identity", "relu", "step"):
-            Z, want = np.empty((n, k), dtype), np.empty((n, k), dtype)
-            reference.linear_forward(A, W, b, activation, Z=want)
-            got = linear_forward(A, W, b, activation, Z=Z)
-            assert same(Z, want), shape
-            assert same(got, reference.linear_forward(A, W, b, activation)), shape
-            assert same(linear_forward(A, W, b, activation), got), shape
-        dZ = integers(rng, dtype, n, k)
-        for got, want in zip(weight_gradient(A, dZ), reference.weight_gradient(A, dZ), strict=True):
-            assert same(got, want), shape
-        assert same(input_gradient(dZ, W), reference.input_gradient(dZ, W)), shape
 
 
 def packed(dtype: str) -> list[tuple[int, int, int]]:
@@ -430,66 +240,6 @@ def test_infinities_are_those_of_the_sums(dtype: str, loops: str) -> None:
         assert np.array_equal(backward(A, W.T.copy()), A @ W, equal_nan=True)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_doors_give_the_same_bits_on_any_number_of_threads(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doors, "GRAIN", 1)  # every size goes in parallel
-    rng = np.random.default_rng(9)
-    threads = numba.get_num_threads()
-    try:
-        for n, m, k in [(5, 3, 2), (50, 61, 47), (131, DEEP[dtype] + 7, FAR[dtype] + 9)]:
-            A, W, D, b = (rng.normal(size=s).astype(dtype) for s in ((n, m), (m, k), (n, k), (k,)))
-            found = []
-            for count in sorted({1, 2, threads} & set(range(1, threads + 1))):
-                numba.set_num_threads(count)
-                Z = np.empty((n, k), dtype)
-                parts = linear_forward(A, W, b, "tanh", Z=Z), Z, input_gradient(D, W)
-                parts += (linear_forward(A, W, b, "relu"), *weight_gradient(A, D))
-                found.append([x.tobytes() for x in parts])
-            assert all(other == found[0] for other in found)
-    finally:
-        numba.set_num_threads(threads)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("parts", [2, 3, 7])
-def test_shares_of_the_doors_make_the_whole(dtype: str, parts: int) -> None:
-    """More shares than this machine has cores, one after another."""
-    rng = np.random.default_rng(10)
-    n, m, k = 53, 61, 47
-    A, W, D, b = (rng.normal(size=s).astype(dtype) for s in ((n, m), (m, k), (n, k), (k,)))
-    scratches = np.empty((parts, SCRATCH_BYTES // np.dtype(dtype).itemsize), dtype)
-    bind_tiles(dtype)
-    out, dW, db, dA = (np.full(s, np.nan, dtype) for s in ((n, k), (m, k), (k,), (n, m)))
-    for t in range(parts):
-        none = np.empty((0, k), dtype)
-        bodies._linear_share(A, W, b, bodies.RELU, none, out, 0, scratches, t, parts)
-        bodies._weight_share(A, D, dW, db, 0, scratches, t, parts)
-        bodies._input_share(D, W, dA, 0, scratches, t, parts)
-    assert same(out, linear_forward(A, W, b, "relu"))
-    assert same(dA, input_gradient(D, W))
-    for got, want in zip((dW, db), weight_gradient(A, D), strict=True):
-        assert same(got, want)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_out_receives_and_nothing_is_aliased(dtype: str) -> None:
-    A, W, D = np.ones((3, 2), dtype), np.ones((2, 4), dtype), np.ones((3, 4), dtype)
-    out, dW, db, dA = np.empty_like(D), np.empty_like(W), np.empty(4, dtype), np.empty_like(A)
-    assert linear_forward(A, W, out=out) is out
-    found = weight_gradient(A, D, out=dW, bias_out=db)
-    assert found[0] is dW
-    assert found[1] is db
-    assert input_gradient(D, W, out=dA) is dA
-    with pytest.raises(ValueError, match="out: shares memory with A"):
-        linear_forward(A, np.ones((2, 2), dtype), out=A)
-    with pytest.raises(ValueError, match=r"W: expected shape \(2, any\), got \(4, 2\)"):
-        linear_forward(A, W.T.copy())
-    with pytest.raises(TypeError, match="W: expected"):
-        linear_forward(A, W.astype("float32" if dtype == "float64" else "float64"))
-
-
 OVERRUN = """
 import ctypes, mmap
 import numpy as np
@@ -538,12 +288,3 @@ os._exit(0)  # the guarded pages are still looked at: no tidy end
 def test_no_tile_reads_or_writes_beyond_an_array() -> None:
     done = subprocess.run([sys.executable, "-c", OVERRUN], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr or f"died of signal {-done.returncode}"
-
-
-def test_results_may_not_lie_in_one_another() -> None:
-    A, W, D = np.ones((4, 4)), np.ones((4, 4)), np.ones((4, 4))
-    room = np.empty((4, 4))
-    with pytest.raises(ValueError, match="Z: shares memory with out"):
-        linear_forward(A, W, activation="relu", out=room, Z=room)
-    with pytest.raises(ValueError, match="bias_out: shares memory with out"):
-        weight_gradient(A, D, out=room, bias_out=room[3])
