@@ -224,7 +224,8 @@ class Fit:
 class BestOf:
     """The best of several fits, by held-out loss where there is one, else by loss.
 
-    A start that diverges counts as the worst; only if all do, the last one's error is raised.
+    A start that diverges counts as the worst; only if all do, the last one's error is raised. After
+    an interrupt the best that had ended is kept, if any had.
     """
 
     def __init__(
@@ -261,6 +262,10 @@ class BestOf:
                 attempts.judge(fit.train(), trainer, diverged=fit.diverged)
             except DivergenceError as error:
                 failure = error
+            except KeyboardInterrupt:
+                if attempts.kept is not None and not self.diverged:
+                    attempts.kept.restore(trainer)
+                raise
             attempts.made += 1
             self.fit = None
         if attempts.kept is None:

@@ -107,6 +107,27 @@ def test_restarts_keep_the_best_of_several_starts() -> None:
     assert len(trainer.history) == 3
 
 
+@pytest.mark.parametrize("ended", [0, 2])
+def test_an_interrupt_keeps_the_best_start_that_had_ended(ended: int) -> None:
+    """None had: the start under way is what there is."""
+    calls = 0
+
+    def interrupt(_: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3 * ended + 2:
+            raise KeyboardInterrupt
+
+    cut, whole = (Trainer(plain_net(), batch_size=8, restarts=n) for n in (4, max(ended, 1)))
+    with pytest.raises(KeyboardInterrupt):
+        cut.fit(X, Y, epochs=3, validation=0.2, callbacks=[interrupt])
+    whole.fit(X, Y, epochs=3 if ended else 2, validation=0.2)
+    assert bits_of(cut.network) == bits_of(whole.network)
+    assert cut.state.tobytes() == whole.state.tobytes()
+    assert (cut.epoch, cut.step) == (whole.epoch, whole.step)
+    assert cut.history.validation_loss == whole.history.validation_loss
+
+
 @pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("streamed", [False, True])
 def test_an_epoch_counts_though_its_metric_fails(
