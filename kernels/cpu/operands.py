@@ -1,8 +1,8 @@
 """The operands of a product as its tiles read them: in place, or copied side by side.
 
 B is read in place, or panel by panel from a copy: when its rows lie too far apart, or when it is
-turned. A^T is copied where its rows are pages apart. What the tiles read after a panel can be asked
-for while they multiply it.
+turned. A^T is copied where its rows are pages apart and many columns read it. What the tiles read
+after a panel can be asked for while they multiply it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PACK_STRIDE_BYTES: Final = 1024  # rows of B at least this far apart are packed 
 PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy; last columns likewise
 A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows (24 of AVX2), tiles of 12, 8 or 6
 A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in the L2
-A_COLUMNS: Final = 320  # columns of the result that share the copy, at least
+A_COLUMNS: Final = 320  # columns of the result that make it pay; 128 take 0.93 of the time in place
 NEAR_BYTES: Final = 2 << 20  # an operand up to this is found in the L2, or nearly: not asked for
 ROOM: Final = 32768  # elements of a result that is written where it is near; larger ones ask ahead
 PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
