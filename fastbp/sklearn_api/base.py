@@ -15,10 +15,10 @@ from ..network import Network
 from .architecture import build, draw, hidden_sizes
 from .constraints import EXTRAS, SCIKIT_LEARNS, STOCHASTIC, check_solver_and_extras
 from .hooks import CallbackSupportMixin, Hooks, with_callbacks
-from .inputs import Data, Inputs, validated
+from .inputs import Data, Inputs
 from .lbfgs import fit_lbfgs
 from .stochastic import fit_stochastic
-from .views import HoldsNetwork
+from .views import HoldsNetwork, check_width
 
 _OF_THE_NETWORK = (
     "activation", "activations", "dropout", "batch_norm", "objective", "dtype", "device",
@@ -39,6 +39,11 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
     # --- what a subclass says of itself ----------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        """X and y of a fit; what y is, is kept."""
+        raise NotImplementedError
+
+    def _samples(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        """X and y, to train on or held out, as scikit-learn's door leaves them."""
         raise NotImplementedError
 
     def _encode(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
@@ -67,8 +72,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         """The samples' weights, those of their classes included."""
         return sample_weight
 
-    def _check_known(self, y: Any) -> None:
-        """Refuse held-out targets that the training data do not have."""
+    def _check_held(self, y: Any) -> None:
+        """Refuse held-out targets that no score can be had of."""
 
     def _held_out_score(self, net: Network, held: Data) -> float:
         raise NotImplementedError
@@ -113,6 +118,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         if sample_weight is not None and (sample_weight < 0).any():
             raise ValueError("a sample's weight is negative; sample_weight must be 0 or more")
         known = None if first_pass else self._as_set(self._ready())
+        if known is not None:
+            check_width(X.shape[1], known)
         dtype = self._network_dtype(X) if known is None else known.dtype
         data = self._data(X, y, sample_weight, dtype)
         held = self._held_out(held_out, dtype)
@@ -126,7 +133,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         given = {"X": X, "y": y, "metadata": metadata}
         # partial_fit is no fit of its own to scikit-learn's callbacks.
-        hooks = Hooks(self, net, given, 0 if incremental else self.max_iter + 1)
+        tasks = 0 if incremental else self.max_iter + 1
+        hooks = Hooks(self, net, given, tasks, anew=first_pass)
         if self.solver in STOCHASTIC:
             fit_stochastic(self, net, data, held, incremental, hooks)
         else:
@@ -146,9 +154,10 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         Raises:
             ValueError: it would have other parameters.
         """
-        if self.__dict__.get("_built_by") in {None, self._settings()}:  # None: put together by hand
+        dtype = self._network_dtype(net)
+        as_built = {None, self._settings()}  # None: put together by hand
+        if self.__dict__.get("_built_by") in as_built and dtype == net.dtype:
             return net
-        dtype = net.dtype if self.dtype is None else np.dtype(self.dtype)
         new = build(self, [net.inputs, *(layer.units for layer in net.layers)], dtype, net.seed)
         numbers, old = new.tensors(), net.tensors()
         if {n: view.shape for n, view in numbers.items()} != {n: v.shape for n, v in old.items()}:
@@ -170,11 +179,14 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
         return Data(Inputs.of(X, dtype), labels, targets, weights)
 
-    def _network_dtype(self, X: Any) -> np.dtype[Any]:
-        """X's; float64 under lbfgs, whose line search needs it; or what `dtype` asks for."""
+    def _network_dtype(self, given: Any) -> np.dtype[Any]:
+        """That of X or of a network trained further; or what `dtype` asks for.
+
+        float64 under lbfgs, whose line search needs it.
+        """
         if self.dtype is not None:
             return np.dtype(self.dtype)
-        return np.dtype(np.float64) if self.solver == "lbfgs" else np.dtype(X.dtype)
+        return np.dtype(np.float64) if self.solver == "lbfgs" else np.dtype(given.dtype)
 
     def _held_out(self, given: tuple[Any, Any], dtype: np.dtype[Any]) -> Data | None:
         """The held-out X and y that the caller gave."""
@@ -193,8 +205,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
                 "X_val and y_val are used by early_stopping=True and validation_curve=True; both "
                 "are off"
             )
-        X, y = validated(self, X, y, reset=False)
-        self._check_known(y)
+        X, y = self._samples(X, y, reset=False)
+        self._check_held(y)
         return self._data(X, y, None, dtype)
 
     def _initialize(self, units: list[int], dtype: np.dtype[Any]) -> Network:

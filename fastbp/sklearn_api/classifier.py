@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import (
     _check_partial_fit_first_call,
@@ -123,15 +123,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     # --- targets ---------------------------------------------------------------------------------
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
-        X, y = validated(self, X, y, reset=reset)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        X, y = self._samples(X, y, reset)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = LabelBinarizer().fit(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(unique_labels(y))
         return X, y
+
+    def _samples(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        X, y = validated(self, X, y, reset=reset)
+        return X, column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
     def _check_classes(self, classes: Any) -> None:
         """Those of a further call are among the known ones; with warm_start, all of them."""
@@ -143,6 +145,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 )
         else:
             self._check_known(classes)
+
+    def _check_held(self, y: Any) -> None:
+        self._check_known(y)
 
     def _check_known(self, y: Any) -> None:
         classes = unique_labels(y)
@@ -164,7 +169,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             indicators = self._label_binarizer.transform(y)
             if hasattr(indicators, "toarray"):
                 indicators = indicators.toarray()
-            return none, np.ascontiguousarray(indicators, dtype)
+            return none, np.ascontiguousarray(indicators != 0, dtype)
         if self._kind == "multiclass":
             labels = np.searchsorted(self.classes_, y).astype(np.int64)
             return labels, np.empty((0, len(self.classes_)), dtype)
@@ -196,7 +201,11 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 "class_weight='balanced' is not known from a part of the data; for partial_fit "
                 "give {class: weight}, as compute_class_weight finds it in all of y"
             )
-        by_class = compute_sample_weight(self.class_weight, y)
+        if incremental and y.ndim == 1:  # classes that this part lacks are known
+            given = compute_class_weight(self.class_weight, classes=self.classes_, y=self.classes_)
+            by_class = given[np.searchsorted(self.classes_, y)]
+        else:
+            by_class = compute_sample_weight(self.class_weight, y)
         return by_class if sample_weight is None else by_class * sample_weight
 
     def _held_out_score(self, net: Network, held: Data) -> float:
@@ -208,7 +217,10 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             right = np.ones(len(out))
         else:
             right = ((out > 0.5) == (held.targets > 0.5)).all(axis=1)
-        return float(np.average(right, weights=held.weights_or_none))
+        weights = held.weights_or_none
+        if weights is not None and not weights.any():
+            raise ValueError("Sample weights must contain at least one non-zero number.")
+        return float(np.average(right, weights=weights))
 
     # --- doors -----------------------------------------------------------------------------------
 

@@ -96,8 +96,14 @@ def check_solver_and_extras(estimator: Any) -> None:
         return
     for name, off in NOT_WITH_LBFGS.items():
         value = getattr(estimator, name)
-        if not (value is off or (np.isscalar(value) and value == off)):
+        if value is not off and not _all_are(value, off):
             raise ValueError(
                 f"{name}={value!r} has no meaning for solver='lbfgs', which minimises one fixed "
                 f"function of all samples; give solver='adam' or 'sgd', or {name}={off!r}"
             )
+
+
+def _all_are(value: Any, off: Any) -> bool:
+    """`value`, or one a layer, is what turns it off."""
+    values = value if isinstance(value, list | tuple | np.ndarray) else [value]
+    return all(np.isscalar(one) and one == off for one in values)

@@ -38,12 +38,19 @@ class Hooks:
         net: its network.
         given: what scikit-learn's hooks may ask for: X, y, metadata.
         tasks: epochs at most; 0: scikit-learn's callbacks are not called.
+        anew: nothing was trained before; else epochs are counted on.
     """
 
-    def __init__(self, estimator: Any, net: Network, given: dict[str, Any], tasks: int) -> None:
+    def __init__(
+        self, estimator: Any, net: Network, given: dict[str, Any], tasks: int, *, anew: bool
+    ) -> None:
         self.estimator, self.net, self.given = estimator, net, given
         self.own = as_callbacks(estimator.callbacks)
         self.history = History()
+        if anew or not self.own:
+            vars(estimator).pop("_history", None)
+        if self.own:
+            self.history = vars(estimator).setdefault("_history", self.history)
         self.context: Any = None
         self.root: Any = None
         if tasks and getattr(estimator, "_skl_callbacks", None):

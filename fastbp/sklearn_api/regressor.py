@@ -95,6 +95,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         store(locals())
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Any]:
+        return self._samples(X, y, reset)
+
+    def _samples(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X, y = validated(self, X, y, reset=reset, numeric=True)
         if y.dtype.kind in "USmM":
             what = "texts" if y.dtype.kind in "US" else "times"
@@ -102,6 +105,10 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         return X, y
+
+    def _check_held(self, y: Any) -> None:
+        if self.early_stopping and len(y) < 2:
+            raise ValueError("X_val has 1 row, and R^2 has no value on one; give 2 or more")
 
     def _encode(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
         targets = np.ascontiguousarray(y, dtype)

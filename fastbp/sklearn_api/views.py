@@ -80,6 +80,7 @@ class HoldsNetwork(BaseEstimator):
             and "feature_names_in_" not in known
         ):
             net = self._ready()
+            check_width(X.shape[1], net)
             matrix = X if X.dtype == net.dtype and X.flags.carray else _matrix(X, net.dtype)
             plain = Inputs(matrix, NO_COLUMNS, NO_STARTS, len(matrix))
             out = outputs(net, plain, self.n_threads, screen=True)
@@ -88,9 +89,23 @@ class HoldsNetwork(BaseEstimator):
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         net = self._ready()
+        check_width(X.shape[1], net)
         out = outputs(net, Inputs.of(X, net.dtype), self.n_threads)
         assert out is not None
         return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
+
+
+def check_width(features: int, net: Network) -> None:
+    """X must be as wide as the network: `n_features_in_` is that of a fit that failed since, too.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if features != net.inputs:
+        raise ValueError(
+            f"X has {features} features, and the network has {net.inputs} inputs; fit anew (a fit "
+            "that failed has left the network of the one before, or coefs_ were replaced)"
+        )
 
 
 def _same(present: list[Any], bound: list[Any]) -> bool:
