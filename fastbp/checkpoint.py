@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,9 +74,13 @@ class Keeper:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.every = trainer, trainer.every
-        self.on = trainer.checkpoint is not None
         self.written, self.wrote = time.monotonic(), False
         self.turn = self._turn()
+
+    @property
+    def on(self) -> bool:
+        """There is a file to write to; a callback may change it."""
+        return self.trainer.checkpoint is not None
 
     def _turn(self) -> int:
         """How many intervals of `every` steps have passed."""
@@ -147,7 +151,15 @@ def settings(trainer: Trainer) -> dict[str, Any]:
         "decoupled_decay": trainer.optimizer.decoupled_decay,
         "lr": "" if " at 0x" in rate else rate,  # a function has no description
         **{name: getattr(trainer, name) for name in (*names, "restarts")},
+        "rules": [_described(rule) for rule in trainer._all_rules],
     }
+
+
+def _described(rule: Any) -> str:
+    """A stopping rule by its arguments: what it has seen is no setting."""
+    given = [entry for entry in fields(rule) if entry.init] if is_dataclass(rule) else []
+    texts = [f"{entry.name}={getattr(rule, entry.name)!r}" for entry in given]
+    return f"{type(rule).__name__}({', '.join(text for text in texts if ' at 0x' not in text)})"
 
 
 @dataclass
@@ -193,7 +205,7 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
         differing = [
             f"{name}={shown(value)} (it had {shown(had[name])})"
             for name, value in settings(trainer).items()
-            if had[name] != value
+            if had.get(name, value) != value
         ]
         standing = kept["standing"]
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}

@@ -96,8 +96,8 @@ def find_rate(
     data = _part(data, trainer, steps)
     an_epoch = len(trainer._bounds(data.samples)) - 1
     epochs = max(2, math.ceil(steps / an_epoch))
-    count = max(round(A_DECADE * math.log10(high / low)), 1)
-    rates = [low * (high / low) ** (place / count) for place in range(count + 1)]
+    count = max(round(A_DECADE * (math.log10(high) - math.log10(low))), 1)
+    rates = np.geomspace(low, high, count + 1).tolist()
     trials = [[_trial(trainer, data, epochs, r, s) for s in range(SHUFFLES)] for r in rates]
     untrained = trainer.network._mean_loss(data)
     losses = [_mean(trial) for trial in trials]
@@ -144,7 +144,13 @@ def _part(data: Data, trainer: Trainer, steps: int) -> Data:
         return data
     order = np.arange(data.samples)
     shuffle(order, trainer.seed, -2)  # epochs count from 0; -1 holds out
-    return data.only(np.sort(order[:most]))
+    part = data.only(np.sort(order[:most]))
+    if part.weights.size and not part.weights[part.indices].any():
+        raise ValueError(
+            f"sample_weight is 0 for all of the {most} rows that steps={steps} of batch_size="
+            f"{trainer.batch_size} look at; give more steps, or leave out rows that do not count."
+        )
+    return part
 
 
 def _trial(trainer: Trainer, data: Data, epochs: int, rate: float, shuffled: int) -> float:

@@ -296,7 +296,9 @@ class BestOf:
         self.attempts.start.restore(trainer)
         if attempt:
             trainer.network.initialize((trainer.network.seed + attempt) % SEEDS)
+            # Nothing has been made from here: no step that rates and Adam's corrections count.
             trainer.state[...] = 0.0
+            trainer.step, trainer.schedule_state = 0, trainer.schedule.initial_state()
         self.fit = Fit(trainer, self.begin(attempt), *self.given, bar=self.bar)
         return self.fit
 

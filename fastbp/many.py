@@ -24,7 +24,7 @@ from .job import claimed
 from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
-from .samples import NAMES, Data, hold_out, parted
+from .samples import NAMES, Data, check_weights, hold_out, parted
 from .threads import available_cores
 from .trainer import Trainer
 
@@ -232,7 +232,9 @@ def _held(
         name = f"folds[{place}]"
         train = _rows(fold[0], data.samples, f"{name}[0]")
         if fold[1] is None:
-            return data.only(train), None, False
+            part = data.only(train)
+            check_weights(part, None)
+            return part, None, False
         return *parted(data, train, _rows(fold[1], data.samples, f"{name}[1]"), name), True
     return hold_out(trainer.network, data, validation, trainer.seed)
 

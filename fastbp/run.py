@@ -266,12 +266,16 @@ class Run:
             raise BadRowError(bad)
         self.data.check_labels(rows)
         rate = float(self._recipe(step, 1, trainer.step).rates[0])
+        back = f"has the weights of the last finite step ({trainer.step} steps made)"
+        if self.on_divergence != "raise" and any(
+            rule.restore_best and rule.best_epoch is not None for rule in self.rules
+        ):
+            back = "goes back to the weights of its best epoch"
         error = DivergenceError(
             f"training diverged in epoch {trainer.epoch}, batch {step}: the loss, a weight or an "
             "optimizer's row is not finite.",
-            f"The network has the weights of the last finite step ({trainer.step} steps made). Try "
-            f"a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled to about 1, "
-            "batch_norm=True, or dtype='float64'.",
+            f"The network {back}. Try a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled "
+            "to about 1, batch_norm=True, or dtype='float64'.",
         )
         self.give_up(error, frames=9)
 

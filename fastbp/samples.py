@@ -176,10 +176,10 @@ def parted(data: Data, train: Array, held: Array, name: str) -> tuple[Data, Data
     return part, rest
 
 
-def check_weights(data: Data, held: Data) -> None:
+def check_weights(data: Data, held: Data | None) -> None:
     """Raise ValueError where no row of one of them counts."""
     for part, name in ((data, "to train on"), (held, "held out for validation")):
-        if part.weights.size and not part.weights[part.indices].any():
+        if part is not None and part.weights.size and not part.weights[part.indices].any():
             raise ValueError(f"sample_weight is 0 for every row {name}; at least one must count.")
 
 

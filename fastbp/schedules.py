@@ -171,9 +171,9 @@ class OneCycle(Schedule):
         start = self.lr / self.start_divisor
         peak = self.rise * span - 1.0
         up = _half_cosine(start, self.lr, steps / max(peak, 1.0))
-        down = _half_cosine(
-            self.lr, start / self.final_divisor, (steps - peak) / max(span - 1.0 - peak, 1.0)
-        )
+        fall = span - 1.0 - peak
+        low = start / self.final_divisor
+        down = _half_cosine(self.lr, low, (steps - peak) / (fall if fall > 0 else 1.0))
         return np.where(steps <= peak, up, down)
 
 

@@ -63,7 +63,11 @@ class Stream(Run):
         name = f"batches[{self.taken}]"
         X, y, weights = _parts(item, name)
         data = Data.canonical(self.net, X, y, weights, (f"{name}[0]", f"{name}[1]", f"{name}[2]"))
-        self.trainer._check_batch_norm(data.samples)
+        if data.samples == 1 and self.net._normed:
+            raise ValueError(
+                f"{name}: batch norm needs at least 2 samples in a batch, and there is 1; join it "
+                "with another, or give layers without batch_norm"
+            )
         data = data.apart(X)
         self.taken += 1
         if self.left is not None:

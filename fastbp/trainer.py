@@ -389,8 +389,8 @@ class Trainer(Fitting):
             finish: go on with the fit that was cut short; False: the next `fit` is a new one.
 
         Returns:
-            The epochs that the fit cut short has left to run, the one under way included; 0 where
-            it had ended.
+            The epochs that the fit cut short has left to run at most, the one under way and those
+            of further `restarts` included; 0 where it had ended.
 
         Raises:
             ValueError: the file is no checkpoint, is damaged, or is of another network or
@@ -420,7 +420,7 @@ class Trainer(Fitting):
                 RuntimeWarning,
                 stacklevel=2,
             )
-        return 0 if self._cut_short is None else self._cut_short.left
+        return 0 if self._cut_short is None else self._cut_short.left(self.restarts)
 
     @property
     def leads(self) -> bool:

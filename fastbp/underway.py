@@ -163,10 +163,11 @@ class Underway:
             attempts=None if attempts is None else Attempts.recalled(memory["attempts"], trainer),
         )
 
-    @property
-    def left(self) -> int:
-        """Epochs still to be run, the one under way included."""
-        return 0 if self.history.stopped else self.epochs - len(self.history)
+    def left(self, starts: int) -> int:
+        """Epochs still to be run at most, the one under way included; by so many starts in all."""
+        here = 0 if self.history.stopped else self.epochs - len(self.history)
+        further = 0 if self.attempts is None else starts - self.attempts.made - 1
+        return here + max(further, 0) * self.epochs
 
     def check(self, epochs: int, data: Fingerprint, rules: list[str]) -> None:
         """Raise ValueError unless the call that goes on is the one that was cut short."""
