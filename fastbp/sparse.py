@@ -47,6 +47,7 @@ class Sparse:
         """
         if len(X.shape) != 2:
             raise ValueError(f"{name} is sparse, of shape {X.shape}; give two dimensions.")
+        _check_given(X, name)
         X = X.tocsr()
         _check_places(X.indices, X.indptr, X.shape, X.data.size, name)
         columns = writable_type(np.ascontiguousarray(X.indices, np.int32))
@@ -104,6 +105,19 @@ def as_sparse(X: Any, inputs: int, dtype: np.dtype[Any], name: str) -> Sparse:
         raise ValueError(f"{name} is empty (shape {X.shape}); at least one row is needed.")
     found.check_finite(name)
     return found
+
+
+def _check_given(X: Any, name: str) -> None:
+    """The same of a format that SciPy makes CSR of: it writes where the places say."""
+    kind, shape = getattr(X, "format", ""), X.shape
+    if kind == "csc":
+        _check_places(X.indices, X.indptr, shape[::-1], X.data.size, name)
+    elif kind == "bsr":
+        blocks = shape[0] // X.blocksize[0], shape[1] // X.blocksize[1]
+        _check_places(X.indices, X.indptr, blocks, len(X.data), name)
+    elif kind == "coo":
+        for places, size in ((X.row, shape[0]), (X.col, shape[1])):
+            _check_places(places, np.array([0] * size + [places.size]), (size, size), X.nnz, name)
 
 
 def _check_places(

@@ -84,6 +84,11 @@ def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
     kind = column.dtype
     if len(column) and column.null_count() == len(column):
         raise _missing(column, where)
+    if str(kind) == "Unknown":  # of pandas' own: sparse ones are numbers
+        array = np.asarray(column.to_numpy())
+        if array.dtype.kind in "biuf":
+            return array
+        raise TypeError(f"{where} holds {_what(str(column.to_native().dtype))}; {way_out}")
     if not kind.is_numeric() and str(kind) != "Boolean":
         if str(kind) == "Object":  # Python's own numbers, perhaps
             return np.asarray(column.to_numpy())

@@ -295,3 +295,40 @@ def test_batch_norm_behind_no_activation_keeps_its_side() -> None:
 def test_what_a_network_refuses_names_the_module(modules, words):
     with pytest.raises((ValueError, TypeError), match=words):
         Network.from_torch(nn.Sequential(*modules))
+
+
+def test_a_state_dict_is_read_by_its_numbers():
+    """As safetensors hands it out: counters first, and 10 before 2."""
+    net = Network(5, [Dense(5, "tanh", batch_norm=True) for _ in range(5)], seed=1)
+    state = net.to_torch().state_dict()
+    assert "10.weight" in state
+    keys = sorted(state, key=lambda key: (state[key].dtype != torch.int64, key))
+    back = Network.from_torch({key: state[key] for key in keys}, ["tanh"] * 5)
+    same_numbers(back, net)
+    # Names that differ otherwise are taken as they come.
+    named = nn.Sequential()
+    named.add_module("second", nn.Linear(2, 3))
+    named.add_module("first", nn.Linear(3, 1))
+    assert Network.from_torch(named.state_dict(), ["tanh", "identity"]).inputs == 2
+
+
+@pytest.mark.parametrize("how", ["pruned", "spectral"])
+def test_weights_that_hooks_form_are_those_of_the_next_pass(how):
+    """Right after a step of the optimizer the module still holds those of the pass before."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+    if how == "pruned":
+        torch.nn.utils.prune.l1_unstructured(module[0], "weight", 0.3)
+    else:
+        torch.nn.utils.spectral_norm(module[0])
+    x = torch.from_numpy(data("float32"))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    for _ in range(3):
+        optimizer.zero_grad()
+        module(x).square().mean().backward()
+        optimizer.step()
+    net = Network.from_torch(module)
+    assert module.training
+    module.eval()
+    wanted = module(x).detach().numpy()
+    assert np.abs(net.forward(x.numpy()) - wanted).max() < 1e-6

@@ -6,17 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from cli_support import run
 
-from fastbp import cli
 from fastbp.kernels.tables import LOSSES
-
-
-def run(capsys, *arguments):
-    """Exit status, standard output and standard error of a command line."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main(list(arguments))
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 def test_demo_reaches_97_per_cent_and_shows_its_work(capsys, tmp_path):

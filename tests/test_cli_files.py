@@ -7,8 +7,9 @@ import re
 
 import numpy as np
 import pytest
+from cli_support import run
 
-from fastbp import Dense, Network, cli, io
+from fastbp import Dense, Network, io
 from fastbp.files import read
 from fastbp.preparation import Preparation, learn
 
@@ -17,14 +18,6 @@ ROWS = 120
 LENGTH, COLOUR = RNG.standard_normal(ROWS) * 3 + 10, RNG.choice(["red", "blue", ""], ROWS)
 KIND = np.where(LENGTH + 2 * (COLOUR == "red") > 10.5, "large", "small")
 PRICE = 100 * LENGTH - 300 * (COLOUR == "blue") + 50
-
-
-def run(capsys, *arguments):
-    """Exit status, standard output and standard error of a command line."""
-    with pytest.raises(SystemExit) as ended:
-        cli.main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return ended.value.code, captured.out, captured.err
 
 
 @pytest.fixture

@@ -198,3 +198,24 @@ def test_values_of_one_place_add_up() -> None:
     dense = np.zeros((2, 13), "f4")
     np.add.at(dense, (rows, columns), values)
     assert np.array_equal(net.forward(twice), net.forward(dense))
+
+
+@pytest.mark.parametrize("place", [45, 99_999_999, -5])
+@pytest.mark.parametrize("form", ["csc", "coo", "bsr"])
+def test_places_that_lie_are_refused_before_scipy_writes_there(form: str, place: int) -> None:
+    matrix = scipy_sparse.random(40, 4, 0.5, random_state=0, format=form)
+    if form == "coo":
+        matrix.row[3] = place
+    else:
+        matrix.indices[3] = place
+    net = fastbp.Network(4, [fastbp.Dense(2)], seed=0)
+    with pytest.raises(ValueError, match="indices or indptr do not fit its shape"):
+        net.forward(matrix)
+
+
+def test_blocks_of_values_are_taken() -> None:
+    X = np.zeros((6, 4), np.float32)
+    X[2:4, :2] = [[1, 2], [0, 3]]
+    net = fastbp.Network(4, [fastbp.Dense(2, "tanh")], seed=0)
+    blocks = scipy_sparse.bsr_array(X, blocksize=(2, 2))
+    assert net.forward(blocks).tobytes() == net.forward(X).tobytes()

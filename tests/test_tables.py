@@ -131,3 +131,11 @@ def test_columns_may_have_any_names(labels):
     frame.iloc[1, 2] = np.nan
     with pytest.raises(ValueError, match=r"X\[1, 2\]=nan|is missing in row 1"):
         as_matrix(frame, 3, np.float64)
+
+
+def test_sparse_columns_of_pandas_are_numbers():
+    frame = pandas.get_dummies(pandas.DataFrame({"c": ["a", "b", "a"]}), sparse=True, dtype=float)
+    assert from_table(frame, "X").tolist() == [[1, 0], [0, 1], [1, 0]]
+    periods = pandas.DataFrame({"p": pandas.period_range("2020", periods=3, freq="M"), "x": 1.0})
+    with pytest.raises(TypeError, match=r"X\['p'\] holds period\[M\]"):
+        from_table(periods, "X")

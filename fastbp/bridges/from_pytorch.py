@@ -6,6 +6,7 @@ the mean: it is taken off the running mean.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -20,6 +21,7 @@ from ..kernels.tables import ACTIVATIONS
 from ..layers import BatchNorm, Dense
 from .torch_modules import NAMES, SETTINGS, SigmaBatchNorm1d
 
+_NUMBERS_IN: Final = re.compile(r"(\d+)")
 _COMMUTE: Final = ("identity", "relu", "leaky_relu")  # f(c z) = c f(z) for c >= 0
 
 
@@ -127,6 +129,7 @@ def _from_module(module: nn.Module) -> list[Found]:
     found: list[Found] = []
     stage = "linear"
     for where, part in _flat(module):
+        _form_weights(part)
         if _is(part, nn.Linear):
             _fits(found, part.in_features, where)
             found.append(Found(where, part.weight, part.bias))
@@ -151,6 +154,18 @@ def _is(module: nn.Module, kind: type[nn.Module]) -> bool:
 def _of_torch(hook: Any) -> bool:
     """A hook of PyTorch's own, which forms the weight that is there (pruning, weight norm)."""
     return type(hook).__module__.startswith("torch.nn.utils")
+
+
+def _form_weights(module: nn.Module) -> None:
+    """Have PyTorch's own hooks form the weight anew, as each forward pass does before it."""
+    training = module.training
+    module.training = False  # spectral norm then takes no step of its iteration
+    try:
+        with torch.no_grad():
+            for hook in module._forward_pre_hooks.values():
+                hook(module, ())
+    finally:
+        module.training = training
 
 
 def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
@@ -247,14 +262,14 @@ def _from_state(state: Mapping[str, Any], layers: Sequence[Dense | str] | None) 
         prefix, _, name = str(key).rpartition(".")
         groups.setdefault(prefix, {})[name] = tensor
     found: list[Found] = []
-    for prefix, numbers in groups.items():
+    for prefix, numbers in _in_order(groups):
         weight = numbers.get("weight")
         dotted = f"{prefix}." if prefix else ""
         where = f"source[{dotted + 'weight'!r}]"
         if getattr(weight, "ndim", 0) == 2:
             if "bias" not in numbers and "running_mean" in numbers:
                 raise ValueError(f"{where} is neither a Linear's nor a BatchNorm1d's")
-            _fits(found, weight.shape[1], where)  # type: ignore[union-attr]
+            _fits(found, weight.shape[1], where)
             found.append(Found(where, weight, numbers.get("bias")))
         elif found and "running_mean" in numbers and not found[-1].norm:
             found[-1].take_norm(f"source[{dotted + 'running_mean'!r}]", numbers)
@@ -268,6 +283,17 @@ def _from_state(state: Mapping[str, Any], layers: Sequence[Dense | str] | None) 
         raise ValueError("source is an empty state dict: there is nothing to make a network of")
     _describe(found, layers)
     return found
+
+
+def _in_order(groups: dict[str, Any]) -> list[tuple[str, Any]]:
+    """By number where names differ in numbers alone (0, 2, 10), else as they come.
+
+    Safetensors hands the tensors of a file out by dtype and alphabet.
+    """
+    split = {prefix: _NUMBERS_IN.split(prefix) for prefix in groups}
+    if len({tuple(parts[::2]) for parts in split.values()}) > 1:
+        return [*groups.items()]
+    return sorted(groups.items(), key=lambda item: [int(part) for part in split[item[0]][1::2]])
 
 
 def _describe(found: list[Found], layers: Sequence[Dense | str] | None) -> None:

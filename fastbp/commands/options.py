@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +26,22 @@ def refuse(option: str, problem: str) -> typer.BadParameter:
 
 def check_writable(option: str, path: Path) -> None:
     """Refuse a file that could not be written, before time is spent on its content."""
-    if path.is_dir() or not path.parent.is_dir():
+    try:
+        misplaced = path.is_dir() or not path.parent.is_dir()
+        allowed = os.access(path if path.exists() else path.parent, os.W_OK)
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise refuse(option, f"{str(path)!r} cannot be written: {error.strerror}.") from None
+    if misplaced:
         raise refuse(option, f"{str(path)!r} cannot be written: name a file in an existing folder.")
+    if not allowed:
+        raise refuse(option, f"{str(path)!r} cannot be written: it is not allowed here.")
 
 
 def check_replaceable(option: str, path: Path, *read: Path) -> None:
     """Refuse what no file can take the place of: a device or a pipe, or a file that is `read`."""
     check_writable(option, path)
+    if not os.access(path.parent, os.W_OK):  # a new file takes its place
+        raise refuse(option, f"{str(path)!r} cannot be written: its folder may not be written to.")
     if not path.exists():
         return
     if not path.is_file():

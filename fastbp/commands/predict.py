@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,7 @@ def predict(
         _print(columns)
         return
     with options.writing("--out", out):
-        _write(out, columns)
+        _write(out, columns, getattr(preparation.target, "labels", ()))
     from rich.console import Console
 
     from ..errors import plural
@@ -106,7 +107,7 @@ def _columns(outputs: Array, preparation: Preparation) -> dict[str, Array]:
     return columns
 
 
-def _write(out: Path, columns: dict[str, Array]) -> None:
+def _write(out: Path, columns: dict[str, Array], labels: Sequence[str]) -> None:
     from ..atomic import replacing
 
     suffix = out.suffix.lower()
@@ -115,35 +116,33 @@ def _write(out: Path, columns: dict[str, Array]) -> None:
             import numpy as np
 
             with temporary.open("wb") as binary:
-                np.savez(binary, **_typed(columns))  # type: ignore[arg-type]
+                np.savez(binary, **_typed(columns, labels))  # type: ignore[arg-type]
         elif suffix == ".parquet":
             from ..extras import require
 
             pyarrow = require("pyarrow", "parquet", "--out")
             parquet = require("pyarrow.parquet", "parquet", "--out")
-            parquet.write_table(pyarrow.table(_typed(columns)), temporary)
+            parquet.write_table(pyarrow.table(_typed(columns, labels)), temporary)
         else:
             with temporary.open("w", encoding="utf-8", newline="") as text:
                 _write_delimited(text, columns, "\t" if suffix == ".tsv" else ",")
 
 
-def _typed(columns: dict[str, Array]) -> dict[str, Array]:
-    """Labels that are numbers as numbers, for files that tell these from texts."""
+def _typed(columns: dict[str, Array], labels: Sequence[str]) -> dict[str, Array]:
+    """Labels that are numbers, all that there may be, as numbers: for files that tell the two."""
     import numpy as np
 
     from ..files.table import spelt
 
-    labels, places = np.unique(columns["prediction"], return_inverse=True)
-    if labels.dtype.kind != "U":
-        return columns
     try:
-        numbers = [float(label) for label in labels.tolist()]
+        numbers = {label: float(label) for label in labels}
     except ValueError:
         return columns
-    if [spelt(number) for number in numbers] != labels.tolist():
+    if not numbers or any(spelt(number) != label for label, number in numbers.items()):
         return columns
-    kind = np.int64 if all(number.is_integer() for number in numbers) else np.float64
-    return {**columns, "prediction": np.array(numbers, kind)[places]}
+    whole = all(value.is_integer() and abs(value) < 2**53 for value in numbers.values())
+    found = [numbers[label] for label in columns["prediction"].tolist()]
+    return {**columns, "prediction": np.array(found, np.int64 if whole else np.float64)}
 
 
 def _write_delimited(file: Any, columns: dict[str, Array], delimiter: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 import re
@@ -19,6 +20,9 @@ from .table import MISSING, Table, content
 BLANK: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """Cells that stand for a missing value, in lower case."""
 
+MOST_OF_A_LINE: Final = 1_000_000
+"""Characters of a header that are looked at for the delimiter."""
+
 _DELIMITERS: Final = ",;\t|"
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _LINE: Final = re.compile(r"[^\r\n]*")
@@ -34,9 +38,8 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
     """
     try:
         text = content(path).decode("utf-8-sig")
-        delimiter = _delimiter(_LINE.match(text)[0])  # type: ignore[index]
-        lines = io.StringIO(text, newline="")
-        read = list(enumerate(csv.reader(lines, delimiter=delimiter), start=1))
+        delimiter = _delimiter(text)
+        read = list(enumerate(_read(text, delimiter, path), start=1))
         rows = [row for _, row in read if row]
         numbers = [number for number, row in read if row]
     except UnicodeDecodeError as error:
@@ -68,9 +71,34 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
     return table.checked(path)
 
 
-def _delimiter(line: str) -> str:
-    """That which the line has most of, cells in quotes left out."""
-    return max(_DELIMITERS, key=_QUOTED.sub("", line).count)
+def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:
+    """The rows, the blank lines among them.
+
+    Raises:
+        ValueError: a quote is open at the end: what follows it was taken for one cell.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows, begins = [], 0
+    for row in reader:
+        rows.append(row)
+        begins, ended = reader.line_num, begins
+    if rows and begins - ended > 1:  # the last row has several lines: was its quote closed?
+        strict = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            collections.deque(strict, maxlen=0)
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise ValueError(
+                    f"{str(path)!r}: row {len(rows)} opens a quote that is never closed; "
+                    f"{begins - ended:,} lines would be one cell"
+                ) from None
+    return rows
+
+
+def _delimiter(text: str) -> str:
+    """That which the first line with anything in it has most of, cells in quotes left out."""
+    head = _QUOTED.sub("", text.lstrip("\r\n")[:MOST_OF_A_LINE])
+    return max(_DELIMITERS, key=_LINE.match(head)[0].count)  # type: ignore[index]
 
 
 def _is_number(cell: str) -> bool:

@@ -42,6 +42,8 @@ def _column(column: Any, name: str, path: Path, pyarrow: Any) -> Array:
     if types.is_dictionary(kind):
         kind = kind.value_type
         column = column.cast(kind)
+    if types.is_null(kind):  # nothing but missing values, as a column of blanks
+        return np.full(len(column), np.nan)
     if types.is_boolean(kind):
         column, kind = column.cast("int8"), pyarrow.int8()
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
-from .scales import Scale, fit, label
+from .scales import Scale, fit, label, labels
 
 # In user units of the picture, which is shown about as large on a phone and 1.4 times as large on a
 # desk: text of 11.5 is read on both.
@@ -125,15 +125,16 @@ class Chart:
 def axes(x: Scale, y: Scale, x_ticks: Sequence[float]) -> str:
     """Grid lines and labels."""
     parts = []
-    for tick in y.ticks():
+    ticks = y.ticks()
+    for tick, text in zip(ticks, labels(ticks), strict=True):
         at = y(tick)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" '
                      f'y2="{at:.1f}"/><text class="left" x="{LEFT - 5}" y="{at + 3.5:.1f}">'
-                     f"{label(tick)}</text>")  # fmt: skip
-    for tick in x_ticks:
+                     f"{text}</text>")  # fmt: skip
+    for tick, text in zip(x_ticks, labels([*x_ticks]), strict=True):
         at = x(tick)
         parts.append(f'<text class="below" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16}">'
-                     f"{label(tick)}</text>")  # fmt: skip
+                     f"{text}</text>")  # fmt: skip
     return "".join(parts)
 
 

@@ -28,7 +28,8 @@ def write_report(
     """`History.report`: the file appears whole or not at all."""
     text = _page(history, summary, outcome, title or "Training", classes)
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A name of a file that is no UTF-8 comes in halves of characters.
+        temporary.write_text(text, encoding="utf-8", errors="replace")
 
 
 def _page(

@@ -36,7 +36,7 @@ class Scale:
         step = _step((self.high - self.low) / max(most - 1, 1))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [round(index * step, 12) for index in range(first, last + 1)]
+        return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
 
 
 def fit(values: Iterable[float], start: float, end: float, log: bool = False) -> Scale:
@@ -74,6 +74,20 @@ def _decades(low: float, high: float, most: int) -> list[float]:
         if len(found) >= 2:
             break
     return found[:most]
+
+
+def labels(values: list[float]) -> list[str]:
+    """Of an axis: as many digits as tell its values apart.
+
+    >>> labels([2020.2, 2020.4]), labels([0.5, 1.0])
+    (['2020.2', '2020.4'], ['0.5', '1'])
+    """
+    texts: list[str] = []
+    for digits in range(4, 18):
+        texts = [f"{value:.{digits}g}" for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts
 
 
 def label(value: float) -> str:

@@ -1,0 +1,118 @@
+"""Files and paths that people have and do not expect: open quotes, blank columns, long names."""
+
+import os
+
+import numpy as np
+import pytest
+from cli_support import run
+
+from fastbp import History
+from fastbp.files import read
+from fastbp.report.scales import Scale, fit, labels
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def write(name, text):
+    with open(name, "w", newline="", encoding="utf-8") as file:
+        file.write(text)
+    return name
+
+
+def test_a_quote_that_is_never_closed_is_named(capsys, folder):
+    lines = [f"{i},{i}.5,{chr(34) + 'bad' if i == 20 else 'k'}" for i in range(60)]
+    write("q.csv", "\n".join(["x,y,note", *lines]) + "\n")
+    status, _, error = run(capsys, "train", "q.csv", "--target", "y", "--out", "q.safetensors")
+    assert status == 2
+    assert "row 22 opens a quote that is never closed; 40 lines would be one cell" in error
+    # Several lines in quotes that are closed are one cell, at the end of the file, too.
+    write("closed.csv", 'x,note\n1,a\n2,"two\nlines"\n')
+    assert read(folder / "closed.csv", {"note"}).columns["note"].tolist() == ["a", "two\nlines"]
+
+
+@pytest.mark.parametrize("head", ["\na;b\n", '"a\nx";b\n', "\r\n\r\na;b\r\n"])
+def test_the_delimiter_is_that_of_the_header(head, folder):
+    write("d.csv", head + "1,5;2\n3,5;4\n")
+    assert list(read(folder / "d.csv", set()).columns)[1] == "b"
+
+
+def test_a_column_of_nothing_but_missing_values_is_one_of_numbers(capsys, folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    a, b = RNG.normal(size=(2, 60))
+    parquet.write_table(pyarrow.table({"a": a, "b": b, "y": 2 * a + b}), "n.parquet")
+    parquet.write_table(pyarrow.table({"a": pyarrow.nulls(1), "b": [2.0]}), "null.parquet")
+    write("null.csv", "a,b\n,2.0\n")
+    arguments = ("--target", "y", "--epochs", "1", "--out", "n.safetensors")
+    assert run(capsys, "train", "n.parquet", *arguments)[0] == 0
+    found = [run(capsys, "predict", "n.safetensors", name) for name in ("null.parquet", "null.csv")]
+    assert found[0] == found[1]
+    assert found[0][0] == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"), [(("7", "other"), "U"), (("7", "8"), "i"), (("1e+20", "2e+20"), "f")]
+)
+def test_the_type_of_predictions_is_that_of_all_labels(capsys, folder, names, kind):
+    """Whichever of them a file is predicted to have."""
+    x = np.repeat([0.0, 10.0], 30) + RNG.normal(size=60)
+    rows = [f"{v},{names[v > 5]}" for v in x.tolist()]
+    write("l.csv", "\n".join(["x,label", *rows]) + "\n")
+    arguments = ("--target", "label", "--task", "classification", "--epochs", "30")
+    assert run(capsys, "train", "l.csv", *arguments, "--out", "l.safetensors")[0] == 0
+    write("one.csv", "x\n-1.0\n0.0\n")
+    status, _, error = run(capsys, "predict", "l.safetensors", "one.csv", "--out", "one.npz")
+    assert (status, error) == (0, "")
+    with np.load("one.npz") as found:
+        assert found["prediction"].dtype.kind == kind
+        assert found["prediction"].tolist() == [type(found["prediction"][0].item())(names[0])] * 2
+
+
+def test_a_path_that_cannot_be_is_refused_before_the_work(capsys, folder):
+    write("a.csv", "x,y\n" + "".join(f"{i},{i}\n" for i in range(40)))
+    for option in ("--out", "--report"):
+        status, out, error = run(capsys, "train", "a.csv", "--target", "y", option, "a" * 300)
+        assert status == 2
+        assert "File name too long" in error
+        assert "epoch" not in out
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(capsys, folder):
+    write("a.csv", "x,y\n" + "".join(f"{i},{i}\n" for i in range(40)))
+    (folder / "shut").mkdir(mode=0o500)
+    status, out, error = run(capsys, "train", "a.csv", "--target", "y", "--out", "shut/x")
+    assert status == 2
+    assert "cannot be written" in error
+    assert "epoch" not in out
+
+
+def test_a_report_is_written_whatever_a_name_holds(folder):
+    History({"loss": [1.0, 0.5]}).report("r.html", title="caf\udce9")
+    text = (folder / "r.html").read_text(encoding="utf-8")
+    assert "caf?" in text
+
+
+@pytest.mark.parametrize(
+    "values", [[1e-16, 3e-16], [2020.0, 2020.9], [1.7e9, 1.7e9 + 1000], [1.0, 1.00002], [0, 7]]
+)
+def test_an_axis_tells_its_values_apart(values):
+    scale = fit(values, 0.0, 100.0)
+    ticks = scale.ticks()
+    assert len(ticks) >= 3
+    assert len(set(labels(ticks))) == len(ticks)
+    places = [scale(tick) for tick in ticks]
+    assert places == sorted(places)
+    assert min(places) > -1e-6
+    assert max(places) < 100 + 1e-6
+    shown = [float(text) for text in labels(ticks)]
+    step = ticks[1] - ticks[0]
+    assert max(abs(a - b) for a, b in zip(shown, ticks, strict=True)) < step / 2
+    assert isinstance(scale, Scale)
