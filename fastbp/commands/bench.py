@@ -52,8 +52,9 @@ def bench(
         options.check_writable("--json", output)
     with options.blaming("--shape"):
         chosen = [shapes.parse(text, steps) for text in shape or shapes.SHAPES]
+    most = MOST_A_CORE * (os.cpu_count() or 1)
     if ranks is not None:
-        _on_ranks(chosen, sorted({1, *options.numbers("--ranks", ranks)}), repeats, output)
+        _on_ranks(chosen, sorted({1, *options.numbers("--ranks", ranks, most)}), repeats, output)
         return
     known = peers.installed()
     if device != "cpu":
@@ -64,7 +65,7 @@ def bench(
     names = _peers(peer, known, list(peers.PEERS))
     numbers = [1, available_cores()]
     if threads is not None:
-        numbers = options.numbers("--threads", threads, MOST_A_CORE * (os.cpu_count() or 1))
+        numbers = options.numbers("--threads", threads, most)
     console = Console(highlight=False, stderr=True)
     with console.status("starting") as status:
         result: dict[str, Any] = runner.run(
