@@ -23,11 +23,14 @@ def check_target(path: str | os.PathLike[str], argument: str = "path") -> Path:
 
     Raises:
         TypeError, ValueError: it is no path.
-        OSError: it is a directory or a device; its directory is missing or may not be written to.
+        OSError: it is a directory or a device, or its name is too long; its directory is missing
+            or may not be written to.
     """
     target = check_path(argument, path)
     if target.is_symlink():  # the link stays, the file that it names is replaced
         target = Path(os.path.realpath(target))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        target.stat()  # a name that is too long, a folder that may not be entered
     if target.is_dir():
         raise IsADirectoryError(f"{str(target)!r} is a directory: name a file to write")
     if target.exists() and not target.is_file():  # a device would be gone

@@ -7,9 +7,11 @@ killed either the old or the new checkpoint is there.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from dataclasses import dataclass, fields, is_dataclass
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,7 +76,8 @@ class Keeper:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.every = trainer, trainer.every
-        self.written, self.wrote = time.monotonic(), False
+        self.written = time.monotonic()
+        self.wrote: Path | None = None  # the file written last
         self.turn = self._turn()
 
     @property
@@ -109,9 +112,10 @@ class Keeper:
 
     def write(self) -> None:
         """Write one now."""
-        assert self.trainer.checkpoint is not None
-        write(self.trainer, self.trainer.checkpoint)
-        self.written, self.wrote, self.turn = time.monotonic(), True, self._turn()
+        path = self.trainer.checkpoint
+        assert path is not None
+        write(self.trainer, path)
+        self.written, self.wrote, self.turn = time.monotonic(), path, self._turn()
 
 
 def as_path(path: Any) -> Path | None:
@@ -135,6 +139,7 @@ def memory(trainer: Trainer) -> Memory:
     under_way = trainer._job or trainer._cut_short
     return {
         "settings": settings(trainer),
+        "rules": _rules(trainer),
         "seed": trainer.seed,
         "standing": standing,
         "fit": None if under_way is None else under_way.memory(),
@@ -151,15 +156,24 @@ def settings(trainer: Trainer) -> dict[str, Any]:
         "decoupled_decay": trainer.optimizer.decoupled_decay,
         "lr": "" if " at 0x" in rate else rate,  # a function has no description
         **{name: getattr(trainer, name) for name in (*names, "restarts")},
-        "rules": [_described(rule) for rule in trainer._all_rules],
     }
 
 
-def _described(rule: Any) -> str:
-    """A stopping rule by its arguments: what it has seen is no setting."""
-    given = [entry for entry in fields(rule) if entry.init] if is_dataclass(rule) else []
-    texts = [f"{entry.name}={getattr(rule, entry.name)!r}" for entry in given]
-    return f"{type(rule).__name__}({', '.join(text for text in texts if ' at 0x' not in text)})"
+def _rules(trainer: Trainer) -> list[str]:
+    """The stopping rules by their arguments: what they have seen is no setting."""
+    found = []
+    for rule in trainer._all_rules:
+        given = [entry.name for entry in fields(rule) if entry.init] if is_dataclass(rule) else []
+        texts = [f"{name}={_plain(getattr(rule, name))}" for name in given]
+        kept = ", ".join(text for text in texts if " at 0x" not in text)  # a function has no words
+        found.append(f"{type(rule).__name__}({kept})")
+    return found
+
+
+def _plain(value: Any) -> str:
+    """A number whatever its kind: 3, 3.0 and np.int64(3) are one setting."""
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    return repr(float(value)) if is_number else repr(value)
 
 
 @dataclass
@@ -205,8 +219,12 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
         differing = [
             f"{name}={shown(value)} (it had {shown(had[name])})"
             for name, value in settings(trainer).items()
-            if had.get(name, value) != value
+            if had[name] != value
         ]
+        ours_now = _rules(trainer)
+        for own, other in itertools.zip_longest(ours_now, kept.get("rules", ours_now)):
+            if own != other:
+                differing.append(f"{own or 'no rule'} (it had {other or 'none'})")
         standing = kept["standing"]
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}
         fit = None if kept["fit"] is None else Underway.recalled(kept["fit"], trainer)

@@ -127,11 +127,12 @@ class Fitting:
                 raise
             before.restore(self)
             self._job, self._cut_short = None, at
-            if job.wrote:
+            written, text = job.wrote, f"{error} Nothing has changed"
+            if written is not None:
                 with self._world.agreeing():
-                    self.save(self.checkpoint)
-            rewritten = f" ({self.checkpoint} was written meanwhile, and is so again)"
-            text = f"{error} Nothing has changed{rewritten if job.wrote else ''}."
+                    self.save(written)
+                text += f" ({written} was written meanwhile, and is so again)"
+            text += "."
             raise ValueError(text) from None
         finally:
             self._job = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .callbacks import State, run_callbacks
@@ -112,8 +113,8 @@ class Fit:
         return history
 
     @property
-    def wrote(self) -> bool:
-        """A checkpoint was written meanwhile."""
+    def wrote(self) -> Path | None:
+        """The checkpoint that was written meanwhile."""
         return self.run.keeper.wrote
 
     @property
@@ -257,8 +258,8 @@ class BestOf:
         trainer, attempts = self.trainer, self.attempts
         failure = None
         while attempts.made < trainer.restarts and not self._spent():
-            fit = self.fit or self._begin(attempts.made)
             try:
+                fit = self.fit or self._begin(attempts.made)
                 attempts.judge(fit.train(), trainer, diverged=fit.diverged)
             except DivergenceError as error:
                 failure = error
@@ -275,9 +276,9 @@ class BestOf:
         return attempts.found
 
     @property
-    def wrote(self) -> bool:
-        """A checkpoint was written meanwhile."""
-        return self.fit is not None and self.fit.wrote
+    def wrote(self) -> Path | None:
+        """The checkpoint that was written meanwhile."""
+        return None if self.fit is None else self.fit.wrote
 
     @property
     def diverged(self) -> bool:
@@ -296,7 +297,8 @@ class BestOf:
         self.attempts.start.restore(trainer)
         if attempt:
             trainer.network.initialize((trainer.network.seed + attempt) % SEEDS)
-            # Nothing has been made from here: no step that rates and Adam's corrections count.
+            # The first start goes on from where the trainer stands; rates and Adam's corrections
+            # count no step of a further one. Its epoch, and so its shuffles, is the first's.
             trainer.state[...] = 0.0
             trainer.step, trainer.schedule_state = 0, trainer.schedule.initial_state()
         self.fit = Fit(trainer, self.begin(attempt), *self.given, bar=self.bar)

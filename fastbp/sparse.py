@@ -47,7 +47,7 @@ class Sparse:
         """
         if len(X.shape) != 2:
             raise ValueError(f"{name} is sparse, of shape {X.shape}; give two dimensions.")
-        _check_given(X, name)
+        check_given(X, name)
         X = X.tocsr()
         _check_places(X.indices, X.indptr, X.shape, X.data.size, name)
         columns = writable_type(np.ascontiguousarray(X.indices, np.int32))
@@ -107,8 +107,14 @@ def as_sparse(X: Any, inputs: int, dtype: np.dtype[Any], name: str) -> Sparse:
     return found
 
 
-def _check_given(X: Any, name: str) -> None:
-    """The same of a format that SciPy makes CSR of: it writes where the places say."""
+def check_given(X: Any, name: str) -> None:
+    """Refuse a sparse matrix of another format that lies, before SciPy makes CSR of it.
+
+    SciPy writes where the places say.
+
+    Raises:
+        ValueError: its places do not fit its shape.
+    """
     kind, shape = getattr(X, "format", ""), X.shape
     if kind == "csc":
         _check_places(X.indices, X.indptr, shape[::-1], X.data.size, name)
@@ -116,8 +122,12 @@ def _check_given(X: Any, name: str) -> None:
         blocks = shape[0] // X.blocksize[0], shape[1] // X.blocksize[1]
         _check_places(X.indices, X.indptr, blocks, len(X.data), name)
     elif kind == "coo":
-        for places, size in ((X.row, shape[0]), (X.col, shape[1])):
-            _check_places(places, np.array([0] * size + [places.size]), (size, size), X.nnz, name)
+        for places, size in ((X.row, shape[0]), (X.col, shape[1])) if len(shape) == 2 else ():
+            if places.size and not 0 <= places.min() <= places.max() < size:
+                raise ValueError(
+                    f"{name} is a sparse matrix whose row or col do not fit its shape; build it "
+                    "anew."
+                )
 
 
 def _check_places(

@@ -89,7 +89,8 @@ class Trainer(Fitting):
         metrics: names or functions measured after each epoch, on the held-out data where there
             are any, else on the training data.
         callbacks: functions of a `State`, or objects with `on_epoch_end(state)`; true stops.
-        restarts: train so many times from other starts, and keep the best.
+        restarts: train so many times from other starts, and keep the best. The first goes on from
+            where the trainer stands; for a further one no step has been made.
         on_divergence: "raise" `DivergenceError`, or "warn" and stop.
         seed: of shuffles, dropout and noise; None: the network's.
         n_threads: None: as many as pay. The results do not depend on it.
@@ -389,8 +390,8 @@ class Trainer(Fitting):
             finish: go on with the fit that was cut short; False: the next `fit` is a new one.
 
         Returns:
-            The epochs that the fit cut short has left to run at most, the one under way and those
-            of further `restarts` included; 0 where it had ended.
+            At most how many epochs the fit that was cut short has still to run: the one under way,
+            and those of further `restarts`, included. 0 where it had ended.
 
         Raises:
             ValueError: the file is no checkpoint, is damaged, or is of another network or

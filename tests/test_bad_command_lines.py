@@ -103,7 +103,7 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     # --- tables
     (on("nul.csv"), "'nul.csv'"), (on("utf16.csv"), "not a text in UTF-8"),
     (on("latin.csv"), "not a text in UTF-8"), (on("bom.csv"), "'bom.csv' is empty"),
-    (on("blank.csv"), "'blank.csv' is empty"), (on("quote.csv"), "row 2 has 1 cell"),
+    (on("blank.csv"), "'blank.csv' is empty"), (on("quote.csv"), "row 2 opens a quote"),
     (on("wide.csv"), "field larger than field limit"), (on("missing.csv"), "has no number"),
     (on("inf.csv"), "column 'a' is infinite"), (on("large.csv"), "'a' has numbers too large"),
     (on("target_inf.csv"), "'b' is infinite in row 2"),

@@ -315,10 +315,11 @@ def test_a_state_dict_is_read_by_its_numbers():
 @pytest.mark.parametrize("how", ["pruned", "spectral"])
 def test_weights_that_hooks_form_are_those_of_the_next_pass(how):
     """Right after a step of the optimizer the module still holds those of the pass before."""
+    prune = pytest.importorskip("torch.nn.utils.prune")
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     if how == "pruned":
-        torch.nn.utils.prune.l1_unstructured(module[0], "weight", 0.3)
+        prune.l1_unstructured(module[0], "weight", 0.3)
     else:
         torch.nn.utils.spectral_norm(module[0])
     x = torch.from_numpy(data("float32"))
@@ -329,6 +330,7 @@ def test_weights_that_hooks_form_are_those_of_the_next_pass(how):
         optimizer.step()
     net = Network.from_torch(module)
     assert module.training
+    assert module[0].weight.grad_fn is not None  # as after a pass: a penalty on it has a gradient
     module.eval()
     wanted = module(x).detach().numpy()
     assert np.abs(net.forward(x.numpy()) - wanted).max() < 1e-6

@@ -204,13 +204,15 @@ def test_values_of_one_place_add_up() -> None:
 @pytest.mark.parametrize("form", ["csc", "coo", "bsr"])
 def test_places_that_lie_are_refused_before_scipy_writes_there(form: str, place: int) -> None:
     matrix = scipy_sparse.random(40, 4, 0.5, random_state=0, format=form)
-    if form == "coo":
-        matrix.row[3] = place
-    else:
-        matrix.indices[3] = place
+    y = np.arange(40) % 2
+    pytest.importorskip("sklearn")
+    model = fastbp.MLPClassifier((3,), solver="lbfgs", max_iter=1, tol=1e9).fit(matrix, y)
+    (matrix.row if form == "coo" else matrix.indices)[3] = place
     net = fastbp.Network(4, [fastbp.Dense(2)], seed=0)
-    with pytest.raises(ValueError, match="indices or indptr do not fit its shape"):
-        net.forward(matrix)
+    words = "(row or col|indices or indptr) do not fit its shape"
+    for call in (net.forward, model.predict, lambda X: model.fit(X, y)):
+        with pytest.raises(ValueError, match=words):
+            call(matrix)
 
 
 def test_blocks_of_values_are_taken() -> None:

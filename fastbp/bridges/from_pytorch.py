@@ -6,7 +6,6 @@ the mean: it is taken off the running mean.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -21,7 +20,6 @@ from ..kernels.tables import ACTIVATIONS
 from ..layers import BatchNorm, Dense
 from .torch_modules import NAMES, SETTINGS, SigmaBatchNorm1d
 
-_NUMBERS_IN: Final = re.compile(r"(\d+)")
 _COMMUTE: Final = ("identity", "relu", "leaky_relu")  # f(c z) = c f(z) for c >= 0
 
 
@@ -157,13 +155,12 @@ def _of_torch(hook: Any) -> bool:
 
 
 def _form_weights(module: nn.Module) -> None:
-    """Have PyTorch's own hooks form the weight anew, as each forward pass does before it."""
+    """Have PyTorch's own hooks form the weight, as the next forward pass in eval mode would."""
     training = module.training
     module.training = False  # spectral norm then takes no step of its iteration
     try:
-        with torch.no_grad():
-            for hook in module._forward_pre_hooks.values():
-                hook(module, ())
+        for hook in module._forward_pre_hooks.values():
+            hook(module, ())
     finally:
         module.training = training
 
@@ -286,14 +283,15 @@ def _from_state(state: Mapping[str, Any], layers: Sequence[Dense | str] | None) 
 
 
 def _in_order(groups: dict[str, Any]) -> list[tuple[str, Any]]:
-    """By number where names differ in numbers alone (0, 2, 10), else as they come.
+    """By place where they are a Sequential's (0, 2, 10, or net.0, ...), else as they come.
 
     Safetensors hands the tensors of a file out by dtype and alphabet.
     """
-    split = {prefix: _NUMBERS_IN.split(prefix) for prefix in groups}
-    if len({tuple(parts[::2]) for parts in split.values()}) > 1:
+    places = {prefix: prefix.rpartition(".") for prefix in groups}
+    numbered = all(place.isascii() and place.isdigit() for _, _, place in places.values())
+    if not numbered or len({front for front, _, _ in places.values()}) > 1:
         return [*groups.items()]
-    return sorted(groups.items(), key=lambda item: [int(part) for part in split[item[0]][1::2]])
+    return sorted(groups.items(), key=lambda item: int(places[item[0]][2]))
 
 
 def _describe(found: list[Found], layers: Sequence[Dense | str] | None) -> None:

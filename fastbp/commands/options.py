@@ -26,12 +26,10 @@ def refuse(option: str, problem: str) -> typer.BadParameter:
 
 def check_writable(option: str, path: Path) -> None:
     """Refuse a file that could not be written, before time is spent on its content."""
-    try:
-        misplaced = path.is_dir() or not path.parent.is_dir()
-        allowed = os.access(path if path.exists() else path.parent, os.W_OK)
-    except OSError as error:  # a name that is too long, a folder that may not be entered
-        raise refuse(option, f"{str(path)!r} cannot be written: {error.strerror}.") from None
-    if misplaced:
+    with writing(option, path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.stat()  # a name that is too long, a folder that may not be entered
+    allowed = os.access(path if path.exists() else path.parent, os.W_OK)
+    if path.is_dir() or not path.parent.is_dir():
         raise refuse(option, f"{str(path)!r} cannot be written: name a file in an existing folder.")
     if not allowed:
         raise refuse(option, f"{str(path)!r} cannot be written: it is not allowed here.")
@@ -39,14 +37,11 @@ def check_writable(option: str, path: Path) -> None:
 
 def check_replaceable(option: str, path: Path, *read: Path) -> None:
     """Refuse what no file can take the place of: a device or a pipe, or a file that is `read`."""
-    check_writable(option, path)
-    if not os.access(path.parent, os.W_OK):  # a new file takes its place
-        raise refuse(option, f"{str(path)!r} cannot be written: its folder may not be written to.")
-    if not path.exists():
-        return
-    if not path.is_file():
-        raise refuse(option, f"{str(path)!r} cannot be written: it is no regular file.")
-    if any(other.exists() and other.samefile(path) for other in read):
+    from ..atomic import check_target
+
+    with writing(option, path):
+        check_target(path)
+    if any(other.exists() and path.exists() and other.samefile(path) for other in read):
         raise refuse(option, f"{str(path)!r} is what is read; its data would be gone.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import csv
 import io
+import itertools
 import re
 from collections.abc import Collection
 from contextlib import suppress
@@ -26,7 +27,7 @@ MOST_OF_A_LINE: Final = 1_000_000
 _DELIMITERS: Final = ",;\t|"
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _LINE: Final = re.compile(r"[^\r\n]*")
-_QUOTED: Final = re.compile(r'"(?:[^"]|"")*"')
+_QUOTED: Final = re.compile(r'(?:^|(?<=[,;\t|\r\n]))"(?:[^"]|"")*"')  # from a cell's start
 
 
 def read_delimited(path: Path, texts: Collection[str]) -> Table:
@@ -44,8 +45,6 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
         numbers = [number for number, row in read if row]
     except UnicodeDecodeError as error:
         raise ValueError(f"{str(path)!r} is not a text in UTF-8 ({error.reason})") from None
-    except csv.Error as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from None
     if not rows:
         raise ValueError(f"{str(path)!r} is empty")
     names = [cell.strip() for cell in rows[0]]
@@ -78,20 +77,24 @@ def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:
         ValueError: a quote is open at the end: what follows it was taken for one cell.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows, begins = [], 0
-    for row in reader:
-        rows.append(row)
-        begins, ended = reader.line_num, begins
-    if rows and begins - ended > 1:  # the last row has several lines: was its quote closed?
-        strict = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        try:
-            collections.deque(strict, maxlen=0)
-        except csv.Error as error:
-            if "unexpected end" in str(error):
-                raise ValueError(
-                    f"{str(path)!r}: row {len(rows)} opens a quote that is never closed; "
-                    f"{begins - ended:,} lines would be one cell"
-                ) from None
+    rows: list[list[str]] = []
+    before = last = 0  # lines up to the last row, and with it
+    try:
+        for row in reader:
+            rows.append(row)
+            before, last = last, reader.line_num
+    except csv.Error as error:
+        where = f"{str(path)!r}: row {len(rows) + 1} cannot be read: {error}"
+        raise ValueError(f"{where}; is a quote open there?") from None
+    lines = list(itertools.islice(io.StringIO(text, newline=""), before, None))
+    try:
+        collections.deque(csv.reader(lines, delimiter=delimiter, strict=True), maxlen=0)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise ValueError(
+                f"{str(path)!r}: row {len(rows)} opens a quote that is never closed; "
+                f"{plural(len(lines), 'line')} would be one cell"
+            ) from None
     return rows
 
 

@@ -36,7 +36,8 @@ class Scale:
         step = _step((self.high - self.low) / max(most - 1, 1))
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
-        return [float(f"{index * step:.12g}") for index in range(first, last + 1)]
+        digits = 12 - math.floor(math.log10(step))
+        return [round(index * step, digits) for index in range(first, last + 1)]
 
 
 def fit(values: Iterable[float], start: float, end: float, log: bool = False) -> Scale:

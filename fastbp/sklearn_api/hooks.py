@@ -38,7 +38,7 @@ class Hooks:
         net: its network.
         given: what scikit-learn's hooks may ask for: X, y, metadata.
         tasks: epochs at most; 0: scikit-learn's callbacks are not called.
-        anew: nothing was trained before; else epochs are counted on.
+        anew: nothing was trained before; else the history of earlier fits with callbacks goes on.
     """
 
     def __init__(
@@ -46,11 +46,10 @@ class Hooks:
     ) -> None:
         self.estimator, self.net, self.given = estimator, net, given
         self.own = as_callbacks(estimator.callbacks)
-        self.history = History()
-        if anew or not self.own:
-            vars(estimator).pop("_history", None)
+        before = None if anew else vars(estimator).get("_history")
+        self.history: History = before or History()
         if self.own:
-            self.history = vars(estimator).setdefault("_history", self.history)
+            estimator._history = self.history
         self.context: Any = None
         self.root: Any = None
         if tasks and getattr(estimator, "_skl_callbacks", None):

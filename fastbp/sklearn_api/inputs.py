@@ -12,7 +12,7 @@ from sklearn.utils.validation import validate_data
 from ..canonical import as_floats, find_not_finite
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..network import Network
-from ..sparse import Sparse, is_sparse, parts
+from ..sparse import Sparse, check_given, is_sparse, parts
 from ..threads import WORK_A_CALL, at_most, choose_threads
 
 
@@ -96,6 +96,8 @@ def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = Fa
     scikit-learn sums it up on one: 10 ms of the 145 that a fit of MNIST takes. What has any goes in
     as it came, so that scikit-learn says so, in its words and at its place among the complaints.
     """
+    if is_sparse(X):
+        check_given(X, "X")
     with at_most(estimator.n_threads):
         known = (
             type(X) is np.ndarray

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..engine import NO_COLUMNS, NO_STARTS, Array
 from ..kernels.checks import writable_type
 from ..network import Network
+from ..sparse import check_given, is_sparse
 from .architecture import build, coefficients, units_of
 from .inputs import Inputs, outputs
 
@@ -87,6 +88,8 @@ class HoldsNetwork(BaseEstimator):
             if out is not None:
                 return out if out.dtype >= X.dtype else out.astype(X.dtype)
         check_is_fitted(self)
+        if is_sparse(X):
+            check_given(X, "X")
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         net = self._ready()
         check_width(X.shape[1], net)

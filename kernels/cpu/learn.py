@@ -26,9 +26,8 @@ from .bodies import (
 from .jit import inline, serial
 from .layer_products import NARROW_ROWS
 from .memory import segment, window
-from .operands import ROOM
 from .outer import REPEATED
-from .scratch import keeps_panels, panels_of_block, room_of
+from .scratch import ROOM, keeps_panels, panels_of_block, room_of
 from .shares import COLUMNS, FLAT, ROWS, TALL, row_of, share, share_of_rows
 from .table import reached
 from .update import SGD

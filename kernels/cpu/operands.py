@@ -23,7 +23,7 @@ A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows (24 of AVX2), til
 A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in the L2
 A_COLUMNS: Final = 320  # columns of the result that make it pay; 128 take 0.93 of the time in place
 NEAR_BYTES: Final = 2 << 20  # an operand up to this is found in the L2, or nearly: not asked for
-ROOM: Final = 32768  # elements of a result that is written where it is near; larger ones ask ahead
+NEAR_ELEMENTS: Final = 32768  # a result up to this is near; lines of larger ones are asked for
 PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
 SCRATCH_BYTES: Final = PANEL_BYTES + DEPTH_BLOCK_BYTES * A_ROWS  # of one thread, for one product
 

@@ -32,10 +32,10 @@ from .operands import (
     DEPTH_BLOCK_BYTES,
     FORGET,
     KEPT,
+    NEAR_ELEMENTS,
     PACK_ROWS,
     PACK_STRIDE_BYTES,
     PANEL_BYTES,
-    ROOM,
     SCRATCH_BYTES,
     make_packing,
     next_source,
@@ -101,7 +101,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
         packed_b = scratch if across == 0 else scratch + PANEL_BYTES  # C may lie in scratch, then
         kept, padded = scratch + SCRATCH_BYTES, (columns + lanes - 1) // lanes * lanes
         high = tall if pack_a else max(rows, 1)
-        ask = ASK_C if rows * columns > ROOM else 0
+        ask = ASK_C if rows * columns > NEAR_ELEMENTS else 0
         done = 0
         while done < depth or done == 0:
             part = min(block, depth - done)

@@ -11,9 +11,11 @@ from ..layout import LD, M
 from .bf16_learn import BF16_LEARN_BYTES
 from .jit import inline, view
 from .memory import segment
-from .operands import FORGET, KEEP, KEPT, PACK_STRIDE_BYTES, ROOM, SCRATCH_BYTES
+from .operands import FORGET, KEEP, KEPT, NEAR_ELEMENTS, PACK_STRIDE_BYTES, SCRATCH_BYTES
 from .shares import TALL
 
+ROOM: Final = NEAR_ELEMENTS
+"""Elements of dL/dW formed before they are applied; blocks of wider layers go to the gradient."""
 CONSTANTS: Final = 64
 """Elements for the step's optimizer constants."""
 KEPT_BYTES: Final = 32 << 20
