@@ -254,6 +254,10 @@ def as_weights(
     if not np.isfinite(weights).all() or weights.min() < 0.0:
         row = int((~(np.isfinite(weights) & (weights >= 0.0))).argmax())
         raise ValueError(f"{name}[{row}]={weights[row]} must be finite and 0 or more.")
+    with np.errstate(over="ignore"):
+        total = weights.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        raise ValueError(f"{name} is too large: its sum is no finite number; scale it down.")
     if (denormal := (weights > 0.0) & (weights < np.finfo(kind).tiny)).any():
         weights = np.where(denormal, kind.type(0), weights)  # as the kernels take them
     if not weights.any():

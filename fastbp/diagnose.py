@@ -35,7 +35,8 @@ class Diagnosis(list[Finding]):
     def __str__(self) -> str:
         if not self:
             return self.note or "No layer vanishes, explodes or is dead."
-        return "\n".join(f"{f.words}\n  Try: {f.advice}" for f in self)
+        found = [f"{f.words}\n  Try: {f.advice}" for f in self]
+        return "\n".join([*found, self.note] if self.note else found)
 
     __repr__ = __str__
 
@@ -90,6 +91,8 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
         return Diagnosis(note="Nothing was recorded by layer: there is nothing to judge.")
     if any(not math.isfinite(v) for row in history.weight_norm for v in row):
         return Diagnosis((judge(early[0]) if early else []) or [_not_finite(history, layers)])
+    # Of the epoch in which it diverged nothing was recorded by layer.
+    note = history.stopped if "not finite" in history.stopped else ""
     early.append(figures_of(layers, _epochs(history, slice(0, 1)), True))
     late = figures_of(layers, _epochs(history, slice(-5, None)), False)
     now = judge(late)
@@ -99,9 +102,9 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
             continue
         still = {finding.layer for finding in now}
         if any(finding.layer in still for finding in findings) or _unsound(late):
-            return Diagnosis(findings)
-        return Diagnosis([*(_past(f) for f in findings), *now])
-    return Diagnosis(now)
+            return Diagnosis(findings, note)
+        return Diagnosis([*(_past(f) for f in findings), *now], note)
+    return Diagnosis(now, note)
 
 
 def _epochs(history: History, part: slice) -> dict[str, list[list[float]]]:

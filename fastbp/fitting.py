@@ -180,8 +180,10 @@ class Fitting:
         record = {"loss": 0.0, "lr": 0.0, "seconds": 0.0}
         record |= {prefix + name: 0.0 for name in ("loss", *self.metrics)}
         check_outputs(self.metrics, self.network.layers[-1].units)
-        after_warmup = getattr(self.schedule, "schedule", None)
-        for watcher in [*self._all_rules, self.schedule, after_warmup]:
+        schedules = [self.schedule]
+        while hasattr(schedules[-1], "schedule"):  # after a warm-up
+            schedules.append(schedules[-1].schedule)
+        for watcher in [*self._all_rules, *schedules]:
             if hasattr(watcher, "monitor"):
                 name, _ = monitored(record, watcher.monitor)
                 if getattr(watcher, "mode", "min") is None:

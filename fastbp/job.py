@@ -68,7 +68,8 @@ class Fit:
             self._go_on(at)
         else:
             self.history.start = starting_figures(trainer.network)
-            trainer.history.best_epoch = None  # whose weights an earlier fit went back to
+            # Why an earlier fit stopped, and whose weights it went back to.
+            trainer.history.stopped, trainer.history.best_epoch = "", None
         self.history.layers = layer_facts(trainer.network, run.rows)
         trainer.history.layers = self.history.layers
         trainer.history.start = trainer.history.start or self.history.start

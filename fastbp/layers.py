@@ -162,7 +162,7 @@ class Layer:
         return getattr(self.description, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in {"_network", "index", "description", "inputs"}:
+        if name in {"_network", "index", "description", "inputs"} and name not in vars(self):
             super().__setattr__(name, value)
             return
         if name not in self._NUMBERS:

@@ -123,12 +123,13 @@ def compute(
     asked, lost = resolve(metrics), bool(np.isnan(table).any())
     check_outputs(asked, table.shape[1])
     each = _decide_each(loss, target, table.shape[1])
-    guarded = target.view()
-    guarded.flags.writeable = False  # it may be the caller's own, and read-only
+    # They may be the caller's own, and read-only; and what one metric wrote another would read.
+    truth, guess = target.view(), raw.view()
+    truth.flags.writeable = guess.flags.writeable = False
     values = {}
     for name, metric in asked.items():
         if not isinstance(metric, str):
-            values[name] = check_real(f"metric {name}(y, outputs)", metric(guarded, raw))
+            values[name] = check_real(f"metric {name}(y, outputs)", metric(truth, guess))
         elif lost:
             values[name] = float("nan")
         else:

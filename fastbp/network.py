@@ -122,7 +122,10 @@ class Network(Parameters, Passes, Placement, Bridges):
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):
             layers = [layers]
-        entries = check_entries("layers", layers, "a sequence of fastbp.Dense(...)")
+        allowed = "a sequence of fastbp.Dense(...)"
+        if isinstance(layers, set | frozenset | dict):
+            raise TypeError(f"layers={shown(layers)} has no order; give {allowed}")
+        entries = check_entries("layers", layers, allowed)
         bound, width = [], self.inputs
         for index, layer in enumerate(entries):
             if not isinstance(layer, Dense):
@@ -137,13 +140,17 @@ class Network(Parameters, Passes, Placement, Bridges):
 
     @property
     def precision(self) -> str | None:
-        """Of the operands of products: None, as `dtype`, or "bfloat16". May be set at any time."""
+        """Of the operands of products: None, as `dtype`, or "bfloat16"; may be set between fits."""
         return self._precision
 
     @precision.setter
     def precision(self, precision: str | None) -> None:
         is_bf16(precision, self.dtype)
         check_place(self.device, precision)
+        if "_claim" in vars(self):
+            raise RuntimeError(
+                f"precision={precision!r} was set while the network is trained; set it between fits"
+            )
         self._precision = precision
         self._workspaces = []
 
@@ -360,6 +367,8 @@ class Network(Parameters, Passes, Placement, Bridges):
         Network(2-1, identity, loss='squared_error', float32, 3 parameters)
         """
         fields = dict(architecture)
+        if "device" in fields:
+            raise ValueError("an architecture has no device; net.to(device) moves a network")
         layers = []
         for entry in fields.pop("layers"):
             entry = dict(entry)

@@ -18,6 +18,9 @@ def plot_history(history: History, path: str | Path | None = None) -> Any:
     if len(history) == 0:
         raise ValueError("history.plot: there are no epochs to draw; call fit first.")
     panels = _panels(history)
+    if not panels:
+        names = ", ".join(history)
+        raise ValueError(f"history.plot: nothing to draw was recorded, only {names}.")
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
     figure = _figure(5.0 * columns, 3.4 * rows, "history.plot")

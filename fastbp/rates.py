@@ -63,8 +63,22 @@ class Schedule:
         low = first // block * block
         high = -(-(first + count) // block) * block
         steps = np.arange(low, high, dtype=np.float64)
-        rates = self.at(steps, total, self.initial_state() if state is None else state)
-        return np.ascontiguousarray(rates[first - low : first - low + count])
+        found = self.at(steps, total, self.initial_state() if state is None else state)
+        rates = np.asarray(found, dtype=np.float64)
+        if rates.shape != steps.shape:
+            raise ValueError(
+                f"{type(self).__name__}.at gave shape {rates.shape} for {len(steps)} steps; give a "
+                "rate for each."
+            )
+        rates = rates[first - low : first - low + count]
+        bad = ~(np.isfinite(rates) & (rates >= 0.0))
+        if bad.any():
+            place = int(bad.argmax())
+            raise ValueError(
+                f"{type(self).__name__}.at gave {rates[place]:g} for step {first + place}; a rate "
+                "is a finite number of 0 or more."
+            )
+        return np.ascontiguousarray(rates)
 
     def initial_state(self) -> State:
         """What changes during training, as a dict of plain values; empty for most schedules."""

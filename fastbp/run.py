@@ -285,6 +285,7 @@ class Run:
         frames: up to whoever called `fit`, whom a warning names.
         """
         self.stopped, self.diverged = str(error), True
+        self.trainer.history.stopped = self.stopped
         if self.on_divergence == "raise":
             raise error
         if self.on_divergence == "warn":

@@ -209,7 +209,8 @@ class Warmup(Schedule):
 
     def observe(self, state: State, record: Mapping[str, Any]) -> None:
         if record.get("step", self.steps) >= self.steps:  # it has started
-            self.schedule.observe(state, record)
+            own = {**record, "step": record["step"] - self.steps} if "step" in record else record
+            self.schedule.observe(state, own)
 
 
 @dataclass(frozen=True)

@@ -60,15 +60,17 @@ def accuracy_each(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> flo
 
 
 def top(k: int) -> Metric:
-    """Share of rows whose class is among the k likeliest.
+    """Share of rows whose class is among the k likeliest; of equally likely ones the first count.
 
     >>> top(2).outputs
     2
     """
 
     def top_k(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
-        own = np.take_along_axis(outputs, labels_of(y)[:, None], axis=1)
-        return float(_mean(weight, (outputs > own).sum(axis=1) < k))
+        labels = labels_of(y)[:, None]
+        own = np.take_along_axis(outputs, labels, axis=1)
+        before = (outputs > own) | ((outputs == own) & (np.arange(outputs.shape[1]) < labels))
+        return float(_mean(weight, before.sum(axis=1) < k))
 
     doc = f"share of rows whose class is among the {k} likeliest"
     return Metric(top_k, higher=True, doc=doc, outputs=2)

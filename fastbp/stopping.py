@@ -164,6 +164,9 @@ class NoChange(Stopping):
 class SmallGradient(Stopping):
     """Stop when the norm of the gradient, all parameters together, is at most `norm`.
 
+    The gradient is the data term's: `weight_decay` adds 2 lambda W to what is descended, and where
+    both balance this one is not small.
+
     Args:
         norm: above 0; compared with the root of the sum of squares of `gradient_norm` and
             `shift_norm`.

@@ -67,12 +67,12 @@ def trace(
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
     seed = network.seed if seed is None else check_seed(seed)
     result = Trace()
-    result["input"] = [A]
+    result["input"] = [A.copy()]  # it may be the caller's own, and read-only
     steps = []
     for layer in network.layers:
         steps.append(_forward(layer, A, training, seed, network.precision))
         A = steps[-1]["output"]
-    result["loss"] = [kernels.loss_forward(network.loss_name, A, Y)]
+    result["loss"] = [_losses(network, steps[-1], Y)]
     scale = 1.0 / len(A) if network.reduction == "mean" else 1.0
     dA, dZ = _end(network, steps[-1], Y, scale)
     for layer, step in zip(reversed(network.layers), reversed(steps), strict=True):
@@ -112,6 +112,14 @@ def _normalize(layer: Any, Z: Array, step: dict[str, Any], training: bool) -> Ar
     )
     step["variance"] = variance
     return out
+
+
+def _losses(network: Network, step: dict[str, Any], Y: Array) -> Array:
+    """The losses of the samples, from logits where training computes them so."""
+    if network._specs[-1].ends_in_logits(network.loss_name):
+        last = network.layers[-1].activation
+        return kernels.loss_and_delta(network.loss_name, last, step["U"], Y)[0]
+    return kernels.loss_forward(network.loss_name, step["output"], Y)
 
 
 def _end(

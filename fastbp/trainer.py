@@ -169,6 +169,9 @@ class Trainer(Fitting):
         """
         for name, check in _SETTINGS.items():
             setattr(self, name, check(name, getattr(self, name)))
+        fresh = self.schedule.initial_state()
+        if self.schedule_state.keys() != fresh.keys():  # another kind was set
+            self.schedule_state = fresh
         wanted = len(self.optimizer.rows), self._owner._parameters.size
         fits = (self._state.shape, self._state.dtype) == (wanted, self._owner.dtype)
         if self.network is not self._owner or not fits:

@@ -319,3 +319,29 @@ for function, error in ((wrong, errors.TypingError), (right, KeyboardInterrupt))
 def test_who_fails_to_compile_lets_others_try(tmp_path: Path) -> None:
     """The lock of a function is given back: for its holder's life nobody else could compile it."""
     run(tmp_path, code=FAILING)
+
+
+def test_who_has_no_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs with any user id."""
+    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    with pytest.warns(RuntimeWarning, match="cannot keep compiled kernels .Could not determine"):
+        assert jit.cache_directory.__wrapped__() is None
+
+
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+def test_code_that_holds_addresses_is_compiled_anew(tmp_path: Path) -> None:
+    """NUMBA_OPT=0 leaves some in; a second process finds nothing that is wrong."""
+    code = "import numpy as np; from fastbp.kernels import linear_forward\n"
+    code += "print(linear_forward(np.ones((2, 3)), np.ones((3, 1))).tolist())"
+    settings = {**os.environ, "NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, "[[3.0], [3.0]]\n"), done.stderr

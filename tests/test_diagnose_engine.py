@@ -113,3 +113,33 @@ def test_who_diverges_in_the_first_epoch_is_told_so() -> None:
     with pytest.warns(RuntimeWarning, match="diverged"):
         history = trainer.fit(X, y, epochs=3)
     assert str(history.diagnose()).startswith("training diverged in epoch 0")
+
+
+@pytest.mark.parametrize("mode", ["raise", "warn"])
+def test_who_diverges_later_is_told_so(mode: str) -> None:
+    """The epochs that were recorded are sound; the one that was not is what the note says."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(640, 5))
+    net = fastbp.Network(5, [fastbp.Dense(32, "relu"), fastbp.Dense(1)], seed=0)
+    rates = fastbp.SGD(lambda step: 0.01 if step < 105 else 10.0)
+    trainer = fastbp.Trainer(net, rates, on_divergence=mode)
+    said: Any = pytest.raises(fastbp.DivergenceError) if mode == "raise" else pytest.warns()
+    with said:
+        trainer.fit(X, X[:, 0] * 3, epochs=10)
+    history = trainer.history
+    assert len(history) == 5
+    assert history.stopped.startswith("training diverged in epoch 5")
+    assert str(history.diagnose()) == history.stopped
+
+
+def test_a_linear_model_may_have_any_weights() -> None:
+    X = np.random.default_rng(0).standard_normal((640, 5))
+    cases: list[tuple[Any, Any, Any]] = [
+        (fastbp.Dense(1), X * 1e3, X @ np.arange(5.0)),
+        (fastbp.Dense(1), X, np.zeros(640)),
+        (fastbp.Dense(1, "sigmoid", init="zeros"), X, (X[:, 0] > 0).astype(int)),
+    ]
+    for layer, inputs, y in cases:
+        trainer = fastbp.Trainer(fastbp.Network(5, [layer], seed=0), fastbp.Adam(0.01))
+        history = trainer.fit(inputs, y, epochs=60)
+        assert str(history.diagnose()) == "No layer vanishes, explodes or is dead."

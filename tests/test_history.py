@@ -191,3 +191,8 @@ def test_any_name_may_have_values_by_layer(tmp_path: Path) -> None:
 def test_a_report_names_what_is_wrong(tmp_path: Path, given: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=words):
         _history().report(**{"path": tmp_path / "run.html", **given})
+
+
+def test_a_history_without_anything_to_draw_says_so() -> None:
+    with pytest.raises(ValueError, match="nothing to draw was recorded, only seconds"):
+        History({"seconds": [1.0]}).plot()

@@ -108,3 +108,21 @@ def test_one_sample_is_the_notes_chain_of_jacobians(activation: str, loss: str) 
             trace["dL/dZ"][index].ravel(), chained.ravel(), rtol=1e-10, atol=1e-13 * largest
         )
     assert np.abs(_flat(net, trace) - gradient).max() <= 1e-13 * largest
+
+
+@pytest.mark.parametrize(
+    ("units", "output", "loss", "logit", "label", "wanted"),
+    [
+        (1, "sigmoid", "nll", 30.0, 0, 30.0), (2, "softmax", "cross_entropy", 100.0, 1, 200.0),
+        (1, "exp", "poisson", -200.0, 3, 600.0),
+    ],
+)  # fmt: skip
+def test_losses_from_logits_are_those_of_training(
+    units: int, output: str, loss: str, logit: float, label: int, wanted: float
+) -> None:
+    """Beyond what the outputs, held off 0 and 1, can tell."""
+    net = Network(1, [Dense(units, output)], loss=loss, dtype="float32")
+    net.layers[0].W[:] = [[1.0, -1.0]] if units == 2 else 1.0
+    found = net.trace([[logit]], [label])["loss"][0]
+    assert found == pytest.approx([net.loss([[logit]], [label])], rel=1e-6)
+    assert found == pytest.approx([wanted], rel=1e-2)

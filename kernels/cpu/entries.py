@@ -129,6 +129,9 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what was compiled, if it can be kept: a full disk is no reason to stop."""
         try:
+            # Addresses of this process mean nothing to another; NUMBA_OPT=0 leaves some in.
+            if data.library.has_dynamic_globals:
+                return
             with contextlib.suppress(OSError):
                 super().save_overload(sig, data)
         finally:

@@ -118,19 +118,22 @@ def source_stamp() -> str:
     return digest.hexdigest()[:16]
 
 
+def _base() -> Path:
+    """Where caches are kept; RuntimeError where nobody knows the user's home."""
+    if config.CACHE_DIR:
+        return Path(config.CACHE_DIR)
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "fastbp"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", "~")).expanduser() / "fastbp"
+    return Path("~/.cache/fastbp").expanduser()
+
+
 @functools.cache
 def cache_directory() -> Path | None:
     """Directory of the compiled kernels, private to the user; None where none can be written."""
-    if config.CACHE_DIR:
-        base = Path(config.CACHE_DIR)
-    elif os.environ.get("XDG_CACHE_HOME"):
-        base = Path(os.environ["XDG_CACHE_HOME"]) / "fastbp"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", "~")).expanduser() / "fastbp"
-    else:
-        base = Path("~/.cache/fastbp").expanduser()
-    path = base / f"fastbp-{source_stamp()}"
     try:
+        path = _base() / f"fastbp-{source_stamp()}"
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if hasattr(os, "getuid"):
             if path.is_symlink() or path.stat().st_uid != os.getuid():
