@@ -335,13 +335,13 @@ def test_who_has_no_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
-def test_code_that_holds_addresses_is_compiled_anew(tmp_path: Path) -> None:
-    """NUMBA_OPT=0 leaves some in; a second process finds nothing that is wrong."""
+def test_code_that_holds_addresses_runs(tmp_path: Path) -> None:
+    """NUMBA_OPT=0 leaves some in: such code is not kept, and nothing is said of it."""
     code = "import numpy as np; from fastbp.kernels import linear_forward\n"
     code += "print(linear_forward(np.ones((2, 3)), np.ones((3, 1))).tolist())"
     settings = {**os.environ, "NUMBA_OPT": "0", "NUMBA_CACHE_DIR": str(tmp_path)}
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
-        )
-        assert (done.returncode, done.stdout) == (0, "[[3.0], [3.0]]\n"), done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=settings, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "[[3.0], [3.0]]\n"), done.stderr
+    assert "Warning" not in done.stderr
