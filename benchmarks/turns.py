@@ -6,9 +6,11 @@
 Each version is a commit (or `.`, the working tree), unpacked into a folder of its own and imported
 in a process of its own that lives through the run. A shape is `NAME:THREADS`, a name or widths and
 batch as `fastbp bench` takes them, and what the network has besides: adam, bn, dropout, float64, or
-an activation. Prints medians in microseconds a step and, in brackets, the median over the turns of
-the version's time over the first one's. `--rest`: seconds of sleep before each fit, after which
-threads and clocks must be woken.
+an activation. Or it is a product on one thread as `products.py` calls it, such as
+`256x784x512/AtdZ` (batch, inputs, units; AW, AtdZ or dZWt): its result lies where the last call
+left it. Prints medians in microseconds a step or product and, in brackets, the median over the
+turns of the version's time over the first one's. `--rest`: seconds of sleep before each fit, after
+which threads and clocks must be woken.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 SHAPES = ["online:1", "notes:1", "tabular:1", "mnist:1", "mnist:2", "wide:2"]
+PRODUCTS = ("AW", "AtdZ", "dZWt")
 WORK = 1.2e10  # operations of a timed fit
+FEW = 1e8  # of timed products
 
 
 def unpack(version: str, folder: Path) -> None:
@@ -82,13 +86,26 @@ def trainer_of(shape: str) -> tuple[Callable[[], Any], int]:
     return lambda: trainer.fit(X, y, epochs=1), steps
 
 
+def product_of(shape: str) -> tuple[Callable[[], Any], int]:
+    """A function that forms a product some times, and how many times that are."""
+    import numpy as np
+    import products  # the one beside this file, on the version's kernels
+
+    sizes, name = shape.split("/")
+    b, m, n = map(int, sizes.split("x"))
+    products.bind_tiles(np.float32)
+    call = products.pairs(b, m, n, np.random.default_rng(0))[2 * PRODUCTS.index(name)]
+    count = max(int(FEW / (2 * b * m * n)), 1)
+    return lambda: products.seconds(call, count), count
+
+
 def work() -> None:
-    """A version's process: answers each shape on standard input with microseconds a step."""
+    """A version's process: answers each shape on standard input with microseconds."""
     known: dict[str, tuple[Callable[[], Any], int]] = {}
     for line in sys.stdin:
         shape = line.strip()
         if shape not in known:
-            known[shape] = trainer_of(shape)
+            known[shape] = product_of(shape) if "/" in shape else trainer_of(shape)
             known[shape][0]()
         fit, steps = known[shape]
         start = time.perf_counter()
