@@ -145,7 +145,7 @@ def _part(data: Data, trainer: Trainer, steps: int) -> Data:
     order = np.arange(data.samples)
     shuffle(order, trainer.seed, -2)  # epochs count from 0; -1 holds out
     part = data.only(np.sort(order[:most]))
-    if part.weights.size and not part.weights[part.indices].any():
+    if not part.counts:
         raise ValueError(
             f"sample_weight is 0 for all of the {most} rows that steps={steps} of batch_size="
             f"{trainer.batch_size} look at; give more steps, or leave out rows that do not count."

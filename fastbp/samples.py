@@ -61,6 +61,11 @@ class Data:
         """How many count."""
         return len(self.indices)
 
+    @property
+    def counts(self) -> bool:
+        """At least one of the samples has a weight."""
+        return not self.weights.size or bool(self.weights[self.indices].any())
+
     def only(self, indices: Array) -> Data:
         """The same arrays, fewer samples."""
         return replace(self, indices=indices)
@@ -179,7 +184,7 @@ def parted(data: Data, train: Array, held: Array, name: str) -> tuple[Data, Data
 def check_weights(data: Data, held: Data | None) -> None:
     """Raise ValueError where no row of one of them counts."""
     for part, name in ((data, "to train on"), (held, "held out for validation")):
-        if part is not None and part.weights.size and not part.weights[part.indices].any():
+        if part is not None and not part.counts:
             raise ValueError(f"sample_weight is 0 for every row {name}; at least one must count.")
 
 
