@@ -32,7 +32,9 @@ def check_writable(option: str, path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise refuse(option, f"{str(path)!r} cannot be written: name a file in an existing folder.")
     if not allowed:
-        raise refuse(option, f"{str(path)!r} cannot be written: it is not allowed here.")
+        raise refuse(
+            option, f"{str(path)!r} cannot be written: its folder may not be; name another."
+        )
 
 
 def check_replaceable(option: str, path: Path, *read: Path) -> None:
