@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -35,12 +36,19 @@ def _top(
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line, by default this process's, and exit with its status.
 
-    Status 2 and one line on standard error for a wrong command line, 130 after Ctrl-C.
+    Status 2 and one line on standard error for a wrong command line, 130 after Ctrl-C, 1 where
+    the output cannot be written.
     """
     try:
         status = app(arguments, prog_name="fastbp", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # commands answer for their files: this is the output's
+        print(f"fastbp: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what it holds is not tried again
+        sys.exit(1)
     except Exception as error:
         # Typer's usage errors say what they are by these two fields, wherever they come from.
         if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):

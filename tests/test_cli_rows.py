@@ -206,6 +206,18 @@ def test_predictions_that_cannot_be_printed_are_one_line(said: Callable[..., str
     assert "probability of gr\u00f6\u00dfe" in out.decode("utf-8")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("arguments", [["info"], ["--version"], ["train", "--help"]])
+def test_what_cannot_be_printed_is_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastbp", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "fastbp: the output cannot be written: No space left on device\n"
+
+
 def test_labels_that_are_texts_stay_as_they_are(said: Callable[..., str]) -> None:
     """In files that tell texts from numbers, and where digits are a code."""
     pandas, x = pytest.importorskip("pandas"), np.arange(60.0)
