@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -44,7 +45,7 @@ class RateSearch:
     Attributes:
         rate: the suggestion.
         rates: the rates that were tried, ascending.
-        losses: mean loss of the last epoch, averaged over two trials; inf where one diverged.
+        losses: of the last epoch, the geometric mean of two trials; inf where one diverged.
         steps: of each trial.
 
     >>> RateSearch(0.1, [0.01, 0.1, 1.0], [0.5, 0.25, float("inf")], 100)
@@ -110,8 +111,10 @@ def find_rate(
 
 
 def _mean(losses: list[float]) -> float:
-    """Geometric mean; inf where one diverged."""
-    return math.exp(sum(math.log(max(loss, 1e-300)) for loss in losses) / len(losses))
+    """Geometric mean; inf where one diverged, else 0 where one is."""
+    if math.inf in losses:
+        return math.inf
+    return 0.0 if min(losses) <= 0 else math.exp(sum(map(math.log, losses)) / len(losses))
 
 
 def choose(rates: list[float], losses: list[float], untrained: float) -> float:
@@ -129,8 +132,9 @@ def choose(rates: list[float], losses: list[float], untrained: float) -> float:
     >>> choose([0.001, 0.01, 0.1, 1.0], [0.5, 0.02, 0.018, 2.0], 1.0)
     0.01
     """
-    top = max(untrained, min(losses)) * 10.0
-    logs = np.log(np.clip(losses, LEARNT * untrained, top))
+    least = max(LEARNT * untrained, sys.float_info.min)
+    top = max(max(untrained, min(losses)) * 10.0, least)
+    logs = np.log(np.clip(losses, least, top))
     wide = np.concatenate([logs[:1], logs, logs[-1:]])
     smooth = (wide[:-2] + 2.0 * logs + wide[2:]) / 4.0
     best = np.flatnonzero(smooth <= smooth.min() + 1e-9)

@@ -73,6 +73,8 @@ class Fit:
         self.history.layers = layer_facts(trainer.network, run.rows)
         trainer.history.layers = self.history.layers
         trainer.history.start = trainer.history.start or self.history.start
+        self.history.summary = trainer.history.summary = trainer.network.summary()
+        trainer.history.outcome = None  # that of the fit before
 
     def train(self) -> History:
         """Train to the end and leave trainer and network there."""
@@ -107,7 +109,6 @@ class Fit:
             history.best_epoch = watcher.best_epoch
             trainer.history.best_epoch = self.first + (watcher.best_epoch or 0)
         trainer.history.stopped = history.stopped
-        history.summary = trainer.history.summary = trainer.network.summary()
         if (held := run.held) is not None:
             history.outcome = judge(trainer.network, held.outputs(trainer.network), held.truth)
             trainer.history.outcome = history.outcome

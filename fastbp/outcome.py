@@ -24,17 +24,22 @@ POINTS: Final = 1000
 class Confusion:
     """Counts of rows by true class (rows) and predicted class (columns).
 
+    Attributes:
+        counts: the rows that have a predicted class.
+        undecided: how many have none, for their outputs are NaN.
+
     >>> Confusion([[3, 1], [0, 4]]).accuracy
     0.875
     """
 
     counts: list[list[int]]
+    undecided: int = 0
 
     @property
     def accuracy(self) -> float:
-        """Share on the diagonal."""
+        """Share on the diagonal, of all rows: NaN is not right."""
         table = np.array(self.counts)
-        return float(table.trace() / max(table.sum(), 1))
+        return float(table.trace() / max(table.sum() + self.undecided, 1))
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,17 @@ class Residuals:
     predicted: list[float]
 
 
-Outcome = Confusion | Residuals
+@dataclass(frozen=True)
+class Omitted:
+    """There is no table of such predictions, and why."""
+
+    why: str
 
 
-def judge(network: Network, outputs: Array, truth: Array) -> Outcome | None:
+Outcome = Confusion | Residuals | Omitted
+
+
+def judge(network: Network, outputs: Array, truth: Array) -> Outcome:
     """What the network predicts, against the truth.
 
     Args:
@@ -57,11 +69,11 @@ def judge(network: Network, outputs: Array, truth: Array) -> Outcome | None:
         truth: (n,) classes, or targets (n, outputs).
 
     Returns:
-        None for several labels a row, and for more than 1000 classes.
+        `Omitted` for several labels a row, and for more than 1000 classes.
     """
     classes = LOSSES[network.loss_name].classes
     if classes == "each" and outputs.shape[1] > 1:
-        return None
+        return Omitted("Of several labels a row there is no confusion matrix.")
     if classes:
         return _confusion(truth, outputs)
     if truth.ndim == 1:
@@ -71,17 +83,18 @@ def judge(network: Network, outputs: Array, truth: Array) -> Outcome | None:
     return Residuals(pairs[chosen, 0].tolist(), pairs[chosen, 1].tolist())
 
 
-def _confusion(truth: Array, outputs: Array) -> Confusion | None:
+def _confusion(truth: Array, outputs: Array) -> Confusion | Omitted:
     classes = max(outputs.shape[1], 2)
     if classes > MOST_CLASSES:
-        return None
+        return Omitted(f"Of {classes:,} classes no confusion matrix is kept.")
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (labels_of(truth), labels_of(outputs)), 1)
+    decided = ~np.isnan(outputs).any(axis=1)
+    np.add.at(counts, (labels_of(truth)[decided], labels_of(outputs)[decided]), 1)
     rows: list[list[int]] = counts.tolist()
-    return Confusion(rows)
+    return Confusion(rows, int(len(outputs) - decided.sum()))
 
 
-def outcome_of(network: Network, X: Any, y: Any) -> Outcome | None:
+def outcome_of(network: Network, X: Any, y: Any) -> Outcome:
     """`judge` for data as people have it, checked at the door."""
     matrix = network._as_matrix(X, sparse=True)
     batch = network._batch(matrix, y, None)

@@ -70,15 +70,24 @@ def _draw(axes: Any, panel: Panel, history: History) -> None:
     epochs, count = range(1, len(history) + 1), len(panel.curves)
     for number, (name, values) in enumerate(panel.curves.items()):
         shade = colormaps["viridis"](0.9 * number / max(count - 1, 1)) if panel.ordered else None
-        marker = "o" if len(history) == 1 else None
-        axes.plot(epochs, values, label=name, marker=marker, color=shade)
+        axes.plot(epochs, values, label=name, marker="o", markevery=_alone(values), color=shade)
     every = [value for values in panel.curves.values() for value in values]
     if panel.log and min(every) > 0 and max(every) > 3 * min(every):
         axes.set_yscale("log")
     if history.best_epoch is not None and panel.title in {"loss", "metrics"}:
         axes.axvline(history.best_epoch + 1, color="0.6", linestyle=":", label="best")
     axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
-    axes.legend(fontsize="small", ncols=1 + count // 8)
+    lines = axes.get_lines()
+    legend = axes.legend(lines, range(len(lines)), fontsize="small", ncols=1 + count // 8)
+    for text, line in zip(legend.get_texts(), lines, strict=True):
+        text.set_parse_math(False)  # nor is a name left out for beginning with "_"
+        text.set_text(line.get_label())
+
+
+def _alone(values: list[float]) -> list[int]:
+    """The epochs without a neighbour to draw a line to: they get a dot."""
+    there = [False, *map(math.isfinite, values), False]
+    return [at for at in range(len(values)) if there[at : at + 3] == [False, True, False]]
 
 
 def plot_rates(found: RateSearch, path: str | Path | None = None) -> Any:

@@ -97,6 +97,10 @@ def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
         raise TypeError(f"{where} holds {_what(str(kind))}; {way_out}")
     if column.null_count():
         raise _missing(column, where)
+    if str(kind) in {"Int128", "UInt128"}:  # NumPy has none
+        import narwhals
+
+        column = column.cast(narwhals.Float64)
     array = np.asarray(column.to_numpy())
     return array.astype(np.float64) if array.dtype.kind == "O" else array  # decimals
 

@@ -63,6 +63,8 @@ def trace(
     Y = as_targets(
         network._on_host(y), len(A), network.layers[-1].units, network.dtype, network.loss_name
     )
+    if not needs_screening(Y) and (message := unfit(Y, "y")):
+        raise ValueError(message)
     if Y.ndim == 1:
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]
     seed = network.seed if seed is None else check_seed(seed)

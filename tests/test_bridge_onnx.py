@@ -112,3 +112,17 @@ def test_too_large_for_one_file(monkeypatch):
     monkeypatch.setattr("fastbp.bridges.onnx_graph.MOST_BYTES", 10)
     with pytest.raises(ValueError, match="do not fit into an ONNX file"):
         Network(2, [Dense(1)]).to_onnx()
+
+
+def test_a_small_eps_is_not_rounded_in_float64():
+    net = Network(3, [Dense(3, batch_norm=BatchNorm(eps=1e-50))], dtype="float64")
+    net.layers[0].running_variance = [1e-9, 1e-6, 1e-30]
+    rows = np.random.default_rng(0).standard_normal((5, 3))
+    session = ort.InferenceSession(net.to_onnx().SerializeToString())
+    outputs = session.run(None, {"X": rows})[0]
+    np.testing.assert_allclose(outputs, net.forward(rows), rtol=1e-14)
+
+
+def test_a_flag_is_a_flag():
+    with pytest.raises(TypeError, match="fold_batch_norm='no' .* must be True or False"):
+        Network(2, [Dense(1)]).to_onnx(fold_batch_norm="no")

@@ -8,6 +8,7 @@ from fastbp.bridges import register_skl2onnx
 
 pytest.importorskip("skl2onnx")
 pytest.importorskip("onnxruntime")
+import onnx
 import onnxruntime as ort
 import skl2onnx
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -90,3 +91,14 @@ def test_one_class_alone(classifier, regressor):
     labels, maps = run(pipeline, "float32")
     assert set(labels) == {7}
     assert all(list(one) == [7] for one in maps)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_shape_of_a_regression_is_declared(outputs):
+    register_skl2onnx(Regressor)
+    model = Regressor(hidden_layer_sizes=(3,), max_iter=2).fit(
+        X, X[:, :outputs] if outputs > 1 else X[:, 0]
+    )
+    onnx_model = skl2onnx.to_onnx(model, X[:1].astype(np.float32), target_opset=17)
+    assert onnx_model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == outputs
+    onnx.checker.check_model(onnx_model, full_check=True)

@@ -165,3 +165,9 @@ def test_what_is_no_estimator():
     model.activation = "swish"
     with pytest.raises(ValueError, match="activation 'swish', which a network has not"):
         Network.from_sklearn(model)
+
+
+@pytest.mark.parametrize("classes", [[1, "a", None], [1, None, 2], [(1,), (2,), (3,)]])
+def test_labels_without_an_order_are_refused(classes):
+    with pytest.raises(ValueError, match="must be 3 different labels"):
+        Network(4, [Dense(3, "softmax")]).to_sklearn(classes)

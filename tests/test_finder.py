@@ -93,3 +93,9 @@ def test_a_short_last_batch_that_batch_norm_merges_is_no_step() -> None:
     trainer = Trainer(Network(3, [Dense(4, batch_norm=True), Dense(1)]), SGD(0.1), batch_size=4)
     found = trainer.find_rate(X[:9], y[:9], low=1e-3, high=1e-2, steps=6)  # batches of 4 and 5
     assert found.steps == 6
+
+
+def test_a_loss_of_0_is_said_to_be_0() -> None:
+    found = Trainer(Network(3, [Dense(1)]), SGD(0.1)).find_rate(np.zeros((9, 3)), np.zeros(9))
+    assert set(found.losses) == {0.0}
+    assert "loss 0 after" in repr(found)

@@ -196,3 +196,12 @@ def test_a_report_names_what_is_wrong(tmp_path: Path, given: dict[str, Any], wor
 def test_a_history_without_anything_to_draw_says_so() -> None:
     with pytest.raises(ValueError, match="nothing to draw was recorded, only seconds"):
         History({"seconds": [1.0]}).plot()
+
+
+def test_the_plot_names_every_curve_as_it_is_and_shows_lone_epochs() -> None:
+    pytest.importorskip("matplotlib")
+    nan = float("nan")
+    history = History({"loss": [1.0, nan, 2.0, 3.0], "_cost": [1.0] * 4, "$x_$": [2.0] * 4})
+    loss, metrics = history.plot().axes
+    assert [text.get_text() for text in metrics.get_legend().get_texts()] == ["_cost", "$x_$"]
+    assert loss.get_lines()[0].get_markevery() == [0]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fastbp import Adam, Dense, History, Network, Trainer
-from fastbp.outcome import Confusion, Residuals, outcome_of
+from fastbp.outcome import Confusion, Omitted, Residuals, outcome_of
 from fastbp.report.charts import Chart
 from fastbp.report.scales import Scale, fit
+from fastbp.report.sections import charts
 
 VOID = {"meta", "line", "path", "circle", "br"}
 RNG = np.random.default_rng(0)
@@ -149,7 +150,10 @@ def test_outcomes_of_every_kind():
     counts = np.array(outcome_of(binary, X, labels).counts)
     assert counts.sum(axis=1).tolist() == np.bincount(labels).tolist()
     assert counts[:, 1].sum() == binary.predict(X).sum()
-    assert outcome_of(Network(4, [Dense(2, "sigmoid")]), X, X[:, :2] > 0) is None
+    each = outcome_of(Network(4, [Dense(2, "sigmoid")]), X, X[:, :2] > 0)
+    assert each == Omitted("Of several labels a row there is no confusion matrix.")
+    many = outcome_of(Network(4, [Dense(1001, "softmax")]), X, labels)
+    assert many == Omitted("Of 1,001 classes no confusion matrix is kept.")
     several = outcome_of(Network(4, [Dense(3)]), np.tile(X, (10, 1)), np.tile(X[:, :3], (10, 1)))
     assert isinstance(several, Residuals)
     assert len(several.truth) == 1000
@@ -158,7 +162,9 @@ def test_outcomes_of_every_kind():
 def test_gaps_and_single_points():
     nan = float("nan")
     svg = Chart("x", {"a": [1.0, nan, 2.0, 3.0]}).svg()
-    assert re.search(r'd="M[\d. ]+ M[\d. ]+ L[\d. ]+"', svg)
+    assert re.search(r'd="M[\d. ]+ h0.01 M[\d. ]+ L[\d. ]+"', svg)
+    middle = Chart("x", {"a": [nan, 2.0, nan], "b": [1.0, 2.0, 3.0]}).svg()
+    assert re.search(r'd="M[\d. ]+ h0.01"', middle)
     assert 'h0.01"' in Chart("x", {"a": [1.0]}).svg()
     assert "NaN" not in Chart("x", {"a": [nan, nan]}).html()
 
@@ -196,3 +202,44 @@ def test_notebooks_show_tables_and_curves(trained):
     assert "<script>" not in history._repr_html_()
     assert "0 epochs" in History()._repr_html_()
     assert "(4, 8)" in Page(net.summary()._repr_html_()).words
+
+
+def test_rows_whose_outputs_are_nan_are_counted_wrong(trained, tmp_path):
+    _, history, y = trained
+    net = Network(4, [Dense(3, "softmax")], seed=1)
+    right = (net.predict(X) == y)[10:].sum()
+    net.layers[0].W[0, 0] = 3e38
+    other = np.concatenate([np.full((10, 4), 1e5), X[10:]])
+    other[10:, 0] = 0.0
+    found = outcome_of(net, other, y)
+    assert np.isnan(net.forward(other)).any(axis=1).sum() == found.undecided == 10
+    right = (net.predict(other[10:]) == y[10:]).sum()
+    assert found.accuracy == right / 80
+    words = page(history, tmp_path / "nan.html", network=net, data=(other, y))[0].words
+    assert f"{100 * right / 80:.2f}% are right. The outputs of 10 rows are NaN" in words
+
+
+def test_a_training_that_was_cut_short_says_so(tmp_path):
+    def stop(state):
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+
+    trainer = Trainer(Network(4, [Dense(1)]), progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, X[:, 0], epochs=9, validation=0.2, callbacks=[stop])
+    words = page(trainer.history, tmp_path / "cut.html")[0].words
+    assert "was cut short, and its held-out data were not judged" in words
+    assert "5 parameters" in words
+    assert "No data were held out" not in words
+    trainer.fit(X, X[:, 0])
+    assert "No data were held out" in page(trainer.history, tmp_path / "next.html")[0].words
+
+
+def test_no_metric_takes_anothers_name():
+    def names(metrics):
+        trainer = Trainer(Network(4, [Dense(1)]), metrics=metrics, progress=False)
+        return list(charts(trainer.fit(X, X[:, 0], validation=0.2))[1].curves)
+
+    one = {"a_b": lambda y, out: 1.0, "a b": lambda y, out: 2.0}
+    assert names(one) == ["validation_a_b", "validation_a b"]
+    assert names({"my_validation_x": one["a_b"]}) == ["held-out my validation x"]

@@ -139,3 +139,9 @@ def test_sparse_columns_of_pandas_are_numbers():
     periods = pandas.DataFrame({"p": pandas.period_range("2020", periods=3, freq="M"), "x": 1.0})
     with pytest.raises(TypeError, match=r"X\['p'\] holds period\[M\]"):
         from_table(periods, "X")
+
+
+def test_integers_of_128_bits_are_read():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1, 4], "b": [2, 5]}).cast(polars.Int128)
+    assert from_table(frame, "X").tolist() == [[1.0, 2.0], [4.0, 5.0]]

@@ -126,3 +126,10 @@ def test_losses_from_logits_are_those_of_training(
     found = net.trace([[logit]], [label])["loss"][0]
     assert found == pytest.approx([net.loss([[logit]], [label])], rel=1e-6)
     assert found == pytest.approx([wanted], rel=1e-2)
+
+
+def test_targets_of_a_memory_map_are_looked_at(tmp_path: Path) -> None:
+    np.save(tmp_path / "y.npy", np.array([[1.0], [np.nan]], np.float32))
+    y = np.load(tmp_path / "y.npy", mmap_mode="r")
+    with pytest.raises(ValueError, match=r"y\[1, 0\]=nan is not finite"):
+        Network(2, [Dense(1)]).trace([[1, 2], [3, 4]], y)

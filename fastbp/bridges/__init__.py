@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from ..errors import check_flag
 from ..extras import require
 
 if TYPE_CHECKING:
@@ -37,11 +38,13 @@ class Bridges:
         Raises:
             ImportError: PyTorch is not installed (extra `torch`).
             ValueError: logits are asked for where the last activation is not the last thing.
+            TypeError: logits is not a bool.
 
         Example (needs PyTorch):
             module = net.to_torch()
             torch.save(module.state_dict(), "net.pt")
         """
+        check_flag("logits", logits)
         require("torch", "torch", "net.to_torch")
         from .to_pytorch import export
 
@@ -106,8 +109,9 @@ class Bridges:
             ImportError: scikit-learn is not installed (extra `sklearn`).
             ValueError: what scikit-learn has no word for: hidden layers that differ in their
                 activation or have another than identity, sigmoid, tanh, relu; other last layers
-                than softmax or sigmoid with its log loss, exp with poisson, or identity; batch norm
-                at the very end.
+                than softmax or sigmoid with its log loss, exp with poisson, or identity with a
+                squared error; batch norm at the very end. Or `classes` are not so many different
+                labels in order.
 
         >>> model = Network(4, [Dense(8, "relu"), Dense(3, "softmax")]).to_sklearn(["a", "b", "c"])
         >>> model.predict([[0.0, 0.0, 0.0, 0.0]]).shape
@@ -163,12 +167,14 @@ class Bridges:
         Raises:
             ImportError: onnx is not installed (extra `onnx`).
             ValueError: the parameters take 2 GiB or more, which one ONNX file cannot hold.
+            TypeError: fold_batch_norm is not a bool.
             OSError: the file cannot be written.
 
         >>> model = Network(4, [Dense(8, "relu"), Dense(3, "softmax")]).to_onnx()
         >>> [node.op_type for node in model.graph.node]
         ['Gemm', 'Relu', 'Gemm', 'Softmax']
         """
+        check_flag("fold_batch_norm", fold_batch_norm)
         require("onnx", "onnx", "net.to_onnx")
         from .onnx_graph import export
 

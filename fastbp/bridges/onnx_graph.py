@@ -124,9 +124,12 @@ ACTIVATIONS: Final[dict[str, Callable[[Graph, str], str]]] = {
 
 
 def _batch_norm(graph: Graph, x: str, layer: Any) -> str:
-    """The node; the form "sigma" becomes its square root's: (sqrt(v) + eps)^2 for v, eps 0."""
+    """The node; the divisor's square for its variance and 0 for eps, but in the plain case.
+
+    The node's eps is a float32, whatever it is added to, and added to a square root it cannot be.
+    """
     norm, variance, eps = layer.batch_norm, layer.running_variance, layer.batch_norm.eps
-    if norm.form == "sigma":
+    if norm.form == "sigma" or graph.double:
         variance, eps = (divisor(norm, variance) ** 2).astype(graph.dtype), 0.0
     names = ("gamma", "beta", "running_mean")
     inputs = [graph.number(f"{graph.prefix}.{name}", getattr(layer, name)) for name in names]

@@ -110,7 +110,9 @@ def _classifier(
 
     several = out == "logistic" and layers[-1].W.shape[1] > 1  # labels a row
     names = np.arange(count) if classes is None else np.asarray(classes)
-    if names.shape != (count,) or len(np.unique(names)) != count:
+    texts = {isinstance(name, str) for name in names.flat}
+    ordered = len(texts) <= 1 and None not in names.flat
+    if names.shape != (count,) or not ordered or len(np.unique(names)) != count:
         raise ValueError(f"classes={shown(classes)} must be {plural(count, 'different label')}")
     if several and not np.array_equal(names, np.arange(count)):
         raise ValueError("classes: with several labels a row scikit-learn numbers them 0, 1, ...")

@@ -28,12 +28,17 @@ def register(estimators: tuple[type, ...]) -> None:
         update_registered_converter(
             estimator,
             f"Fastbp{estimator.__name__}",
-            calculate_linear_classifier_output_shapes
-            if classifies
-            else calculate_linear_regressor_output_shapes,
+            calculate_linear_classifier_output_shapes if classifies else _regressor_shapes,
             convert,
             options=_OPTIONS if classifies else None,
         )
+
+
+def _regressor_shapes(operator: Any) -> None:
+    """skl2onnx's own knows linear models, and takes the number of outputs from them."""
+    calculate_linear_regressor_output_shapes(operator)
+    shape = operator.outputs[0].type.shape
+    operator.outputs[0].type.shape = [shape[0], operator.raw_operator.n_outputs_]
 
 
 def convert(scope: Any, operator: Any, container: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -79,17 +80,17 @@ class Chart:
         )
 
     def _curve(self, number: int, values: Sequence[float], x: Scale, y: Scale) -> str:
-        """A line through what is finite, with gaps; a dot where there is one epoch alone."""
-        path, pen = [], "M"
-        for epoch in self.epochs:
-            value = values[epoch]
-            if not math.isfinite(value) or (y.log and value <= 0):
-                pen = "M"
-                continue
-            path.append(f"{pen}{x(epoch + 1):.1f} {y(value):.1f}")
-            pen = "L"
-        lone = " h0.01" if len(self.epochs) == 1 else ""
-        return f'<path class="curve" {self._stroke(number)} d="{" ".join(path)}{lone}"/>'
+        """A line through what is finite, with gaps; a dot where an epoch stands alone."""
+
+        def drawn(epoch: int) -> bool:
+            return math.isfinite(values[epoch]) and not (y.log and values[epoch] <= 0)
+
+        path = []
+        for there, stretch in itertools.groupby(self.epochs, drawn):
+            if there:
+                points = [f"{x(epoch + 1):.1f} {y(values[epoch]):.1f}" for epoch in stretch]
+                path.append(f"M{' L'.join(points)}{' h0.01' if len(points) == 1 else ''}")
+        return f'<path class="curve" {self._stroke(number)} d="{" ".join(path)}"/>'
 
     def _stroke(self, number: int) -> str:
         if not self.ordered:

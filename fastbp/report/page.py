@@ -43,7 +43,7 @@ def _page(
     stopped = f" It stopped because {history.stopped}." if history.stopped else ""
     parts = [
         _section("Curves", f'<div class="charts">{charts}</div>'),
-        _section("Held-out data", sections.outcome(outcome, classes)),
+        _section("Held-out data", sections.outcome(outcome, classes, history)),
         _section("Network", sections.network(summary)),
         _section("Diagnosis", sections.diagnosis(history)),
         f"<details><summary>Numbers by epoch</summary>{sections.numbers(history)}</details>",

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from ..outcome import Confusion, Residuals
+from ..errors import plural
+from ..outcome import Confusion, Omitted, Outcome, Residuals
 from .charts import Chart, scatter
 from .scales import label
 
@@ -28,8 +29,7 @@ def charts(history: History) -> list[Chart]:
     names = {"loss": "training", "validation_loss": "held out"}
     found = {word: history[name] for name, word in names.items() if name in history}
     charts = [Chart("Loss", found, log=True, marked=marked, note="Mean of the samples' losses.")]
-    metrics = {name.replace("validation_", "held-out ").replace("_", " "): values
-               for name, values in history.metrics.items()}  # fmt: skip
+    metrics = {_word(name, history): values for name, values in history.metrics.items()}
     charts.append(Chart("Metrics", metrics, marked=marked, note="After each epoch."))
     rate = {"rate": history.lr} if "lr" in history else {}
     charts.append(Chart("Rate", rate, log=True, note="Step size of an epoch's last step."))
@@ -40,12 +40,23 @@ def charts(history: History) -> list[Chart]:
     return [chart for chart in charts if chart.curves]
 
 
+def _word(name: str, history: History) -> str:
+    """A metric's name in words, unless another metric's would be the same."""
+
+    def plain(name: str) -> str:
+        held = "held-out " if name.startswith("validation_") else ""
+        return held + name.removeprefix("validation_").replace("_", " ")
+
+    alone = [plain(other) for other in history.metrics].count(plain(name)) == 1
+    return plain(name) if alone else name
+
+
 def tiles(history: History) -> str:
     """The figures one looks for first."""
     place = -1 if history.best_epoch is None else history.best_epoch
     found = [("epochs", f"{len(history):,}")]
     words = {"loss": "loss", "validation_loss": "held-out loss"}
-    words |= {n: n.replace("validation_", "held-out ").replace("_", " ") for n in history.metrics}
+    words |= {name: _word(name, history) for name in history.metrics}
     for name, word in words.items():
         if name in history:
             found.append((word, label(history[name][place])))
@@ -74,13 +85,16 @@ def network(summary: Any) -> str:
     return words + table(summary.HEAD, summary.rows)
 
 
-def outcome(found: Confusion | Residuals | None, classes: Sequence[str] | None) -> str:
+def outcome(found: Outcome | None, classes: Sequence[str] | None, history: History) -> str:
     """The confusion matrix, or predictions against the truth."""
     if found is None:
-        return (
-            "<p>No data were held out. <code>fit(..., validation=0.1)</code> holds some out, and "
-            "<code>history.report(path, network=net, data=(X, y))</code> judges by others.</p>"
-        )
+        why = "No data were held out. <code>fit(..., validation=0.1)</code> holds some out, and"
+        if "validation_loss" in history and math.isfinite(history.validation_loss[-1]):
+            why = "The training was cut short, and its held-out data were not judged at its end."
+        other = "<code>history.report(path, network=net, data=(X, y))</code> judges by others."
+        return f"<p>{why} {other}</p>"
+    if isinstance(found, Omitted):
+        return f"<p>{escape(found.why)}</p>"
     if isinstance(found, Residuals):
         return scatter(found.truth, found.predicted) + _spread(found)
     names = [str(n) for n in range(len(found.counts))] if classes is None else [*classes]
@@ -115,8 +129,9 @@ def _matrix(found: Confusion, names: Sequence[str]) -> str:
                          f"{count or '·'}</td>")  # fmt: skip
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{"".join(cells)}</tr>')
     return (
-        f"<p>Held-out rows by true class (down) and predicted class (across); "
-        f'{100 * found.accuracy:.2f}% are right.</p><div class="scroll"><table class="matrix">'
+        "<p>Held-out rows by true class (down) and predicted class (across); "
+        f"{100 * found.accuracy:.2f}% are right.{_undecided(found)}</p>"
+        '<div class="scroll"><table class="matrix">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -131,9 +146,15 @@ def _mistakes(found: Confusion, names: Sequence[str]) -> str:
     ]
     wrong.sort(key=lambda mistake: -mistake[0])
     rows = [(names[true], names[guess], str(count)) for count, true, guess in wrong[:MISTAKES]]
-    words = (f"<p>{100 * found.accuracy:.2f}% of the held-out rows are right. Of {len(names)} "
-             "classes, the commonest mistakes:</p>")  # fmt: skip
+    words = (f"<p>{100 * found.accuracy:.2f}% of the held-out rows are right.{_undecided(found)} "
+             f"Of {len(names)} classes, the commonest mistakes:</p>")  # fmt: skip
     return words + table(("class", "taken for", "rows"), rows)
+
+
+def _undecided(found: Confusion) -> str:
+    if not found.undecided:
+        return ""
+    return f" The outputs of {plural(found.undecided, 'row')} are NaN, and no class: counted wrong."
 
 
 def diagnosis(history: History) -> str:
