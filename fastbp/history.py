@@ -47,15 +47,19 @@ class History:
     `history["validation_accuracy"]`. A value that an epoch did not give is NaN; a name that no
     epoch gave is an empty list if it is one of the above, and an error otherwise.
 
+    Args:
+        columns: lists by name, all of as many values; None: no epochs yet.
+
     Attributes:
         stopped: why training stopped, in words; "" where all epochs were run.
         best_epoch: the epoch (from 0) whose weights were restored, or None.
         layers: facts about the layers, for `diagnose`.
         summary: the network's table, for `report`; None before a fit.
         outcome: what the network made of the held-out data when the fit ended, for `report`: a
-            `fastbp.outcome.Confusion` or `Residuals`; None without held-out data.
-        start: values by layer before the first step ("weight_norm", "delta_rms", "dead_relu"), for
-            `diagnose`; empty where they were not taken.
+            `fastbp.outcome.Confusion`, `Residuals`, or `Omitted` where there is no such table; None
+            without held-out data, and where the fit was cut short.
+        start: values by layer before the first step ("weight_norm"), for `diagnose`; empty where
+            they were not taken.
 
     >>> history = History()
     >>> history.append_epoch(loss=0.5, accuracy=0.8)
@@ -103,6 +107,9 @@ class History:
 
         Raises:
             IndexError: there is no such epoch.
+
+        >>> History({"loss": [0.5, 0.25]}).record()
+        {'epoch': 1, 'loss': 0.25}
         """
         place = epoch + self._epochs if epoch < 0 else epoch
         if not 0 <= place < self._epochs:
@@ -185,6 +192,13 @@ class History:
     ) -> History:
         """The history that `to_dict` came from.
 
+        Args:
+            columns: lists by name, all of as many values.
+            stopped, best_epoch: as the attributes.
+
+        Raises:
+            ValueError: the lists are not equally long.
+
         >>> History.from_dict({"loss": [0.5, 0.25]}).loss
         [0.5, 0.25]
         """
@@ -258,8 +272,9 @@ class History:
             The matplotlib figure.
 
         Raises:
-            ImportError: matplotlib is not installed.
-            ValueError: there are no epochs to draw.
+            ImportError: matplotlib is not installed (extra `plot`).
+            ValueError: there are no epochs to draw, or an ending that matplotlib does not know.
+            OSError: the file cannot be written.
         """
         from .plotting import plot_history
 

@@ -40,6 +40,9 @@ class BatchNorm:
         momentum: weight of a batch's statistics in the running ones, above 0 and at most 1
             (PyTorch's meaning; Keras and ONNX give the weight of the old).
 
+    Raises:
+        ValueError, TypeError: an argument out of its range.
+
     >>> BatchNorm().position
     'before'
     """
@@ -144,6 +147,20 @@ class Layer:
     `W` (inputs, units), `b` (units,) and, with batch norm, `gamma`, `beta`, `running_mean` and
     `running_variance` (units,); None where the layer has none. Views are writable, and assigning
     to one copies into it.
+
+    Attributes:
+        index: the layer's place, from 0.
+        inputs: features of its input.
+        description: its `Dense`.
+
+    Raises:
+        ValueError, TypeError: numbers of another shape or kind are assigned.
+        AttributeError: anything else is.
+
+    >>> import fastbp
+    >>> layer = fastbp.Network(2, [Dense(3, "relu")]).layers[0]
+    >>> layer.W.shape, layer.activation, layer.gamma is None
+    ((2, 3), 'relu', True)
     """
 
     _NUMBERS = ("W", "b", "gamma", "beta", "running_mean", "running_variance")

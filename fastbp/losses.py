@@ -18,7 +18,7 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
 
     Args:
         loss: a name or an alias; None: cross_entropy after softmax, binary_cross_entropy after
-            sigmoid, squared_error otherwise.
+            sigmoid, squared_error otherwise, and where batch norm stands behind it.
         last: the last layer.
         index: its place, for messages.
 

@@ -39,7 +39,8 @@ class Network(Parameters, Passes, Placement, Bridges):
         inputs: features of a sample, m^1.
         layers: `Dense` descriptions, first to last.
         loss: name of the per-sample loss (`nll` and `nllm` are aliases); None: cross_entropy after
-            softmax, binary_cross_entropy after sigmoid, squared_error otherwise.
+            softmax, binary_cross_entropy after sigmoid, squared_error otherwise (and where batch
+            norm stands behind the last activation).
         dtype: "float32" or "float64", of parameters and arithmetic.
         seed: of initial weights, and of dropout, noise and shuffles in training.
         reduction: "mean" of the losses of a batch, or their "sum" (the notes' batch descent).
@@ -51,7 +52,10 @@ class Network(Parameters, Passes, Placement, Bridges):
     Raises:
         ValueError, TypeError: an argument is out of range or unknown, or the range of the last
             activation leaves the domain of the loss.
-        RuntimeError: precision="bfloat16" where the processor has no such instruction.
+        RuntimeError: precision="bfloat16" where the processor has no such instruction;
+            device="cuda" without a card or its driver.
+        ImportError: device="cuda" without the extra.
+        MemoryError: there is no room for the parameters.
 
     >>> net = Network(4, [Dense(8, "relu"), Dense(3, "softmax")], loss="cross_entropy")
     >>> net.forward(np.zeros((2, 4))).shape
@@ -166,6 +170,9 @@ class Network(Parameters, Passes, Placement, Bridges):
             training: batch statistics and dropout as in training, over X as one batch.
             seed: of the dropout masks; None: the network's.
 
+        Raises:
+            ValueError, TypeError: bad X, training or seed.
+
         >>> Network(2, [Dense(1)], seed=1).forward([[0.0, 0.0]])
         array([[0.]], dtype=float32)
         """
@@ -196,6 +203,9 @@ class Network(Parameters, Passes, Placement, Bridges):
 
         Raises:
             ValueError, TypeError: bad X; or a classifier's outputs for a row are NaN.
+
+        >>> Network(2, [Dense(3, "softmax")], seed=1).predict([[0.0, 0.0]])
+        array([0])
         """
         outputs = self.forward(X)
         classes = LOSSES[self.loss_name].classes
@@ -233,6 +243,9 @@ class Network(Parameters, Passes, Placement, Bridges):
 
         Raises:
             ValueError, TypeError: bad data, or an unknown metric.
+
+        >>> Network(2, [Dense(1)], seed=1).evaluate([[0.0, 0.0]], [2.0], "mean_absolute_error")
+        {'loss': 4.0, 'mean_absolute_error': 2.0}
         """
         matrix = self._as_matrix(X, sparse=True)
         batch = self._batch(matrix, y, sample_weight)
@@ -385,8 +398,17 @@ class Network(Parameters, Passes, Placement, Bridges):
 
         A file that is there is replaced when the new one is whole, or stays as it is.
 
+        Args:
+            path: the file.
+
         Raises:
             OSError: the file cannot be written.
+
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/net.safetensors"
+        >>> Network(2, [Dense(1)]).save(path)
+        >>> Network.load(path)
+        Network(2-1, identity, loss='squared_error', float32, 3 parameters)
         """
         io.save(self, path)
 
@@ -399,7 +421,8 @@ class Network(Parameters, Passes, Placement, Bridges):
             precision: "stored": the file's; else as for `Network`, whatever the file says.
 
         Raises:
-            ValueError: the file is no such network, is damaged, or is of a newer format.
+            ValueError, TypeError: the file is no such network, is damaged, or is of a newer format;
+                or an argument is of another kind.
             RuntimeError: its products are of bfloat16 and cannot be here; give precision=None.
             OSError: the file cannot be read.
         """

@@ -106,6 +106,9 @@ class Adagrad(Optimizer):
         lr: rate, 0 or more; a schedule or a callable of the step.
         eps: above 0.
 
+    Raises:
+        ValueError, TypeError: an argument out of its range.
+
     >>> Adagrad().hyper()
     (1e-10,)
     """
@@ -134,6 +137,9 @@ class Adadelta(Optimizer):
         lr: rate, 0 or more; a schedule or a callable of the step.
         rho: weight of the old average, in [0, 1).
         eps: above 0.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
 
     >>> Adadelta().hyper()
     (0.9, 1e-06)
@@ -164,6 +170,9 @@ class RMSprop(Optimizer):
         lr: rate, 0 or more; a schedule or a callable of the step.
         alpha: weight of the old average, in [0, 1).
         eps: above 0.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
 
     >>> RMSprop().hyper()
     (0.99, 1e-08)
@@ -196,6 +205,9 @@ class Adam(Optimizer):
         lr: rate, 0 or more; a schedule or a callable of the step.
         beta1, beta2: weights of the old averages, in [0, 1).
         eps: above 0.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
 
     >>> Adam(1e-3).hyper()
     (0.9, 0.999, 1e-08)
@@ -230,6 +242,9 @@ class AdamW(Adam):
         beta1, beta2: weights of the old averages, in [0, 1).
         eps: above 0.
         weight_decay: 0 or more.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
 
     >>> AdamW(1e-3).decoupled_decay
     0.01

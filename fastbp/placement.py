@@ -38,6 +38,9 @@ class Placement:
 
         Its parameters stay what they are, and views of them stay valid.
 
+        Args:
+            device: the name.
+
         Returns:
             The network itself.
 

@@ -56,7 +56,11 @@ class Schedule:
                 where it is not known.
             state: what `initial_state` made and `observe` changed; a fresh one if None.
 
-        >>> Called(lambda step: 0.1 / (step + 1)).rates(2, 2).round(4).tolist()
+        Raises:
+            ValueError: `at` gives another number of rates, or one that is negative or not finite.
+
+        >>> import fastbp
+        >>> fastbp.InverseTime(0.1, decay=1.0).rates(2, 2).round(4).tolist()
         [0.0333, 0.025]
         """
         block = _BLOCK if self.blocked else 1
@@ -91,6 +95,12 @@ class Schedule:
 @dataclass(frozen=True)
 class Constant(Schedule):
     """The same rate at every step: what a plain float means.
+
+    Args:
+        lr: the rate, 0 or more.
+
+    Raises:
+        ValueError, TypeError: it is out of its range.
 
     >>> Constant(0.1).rates(0, 2).tolist()
     [0.1, 0.1]

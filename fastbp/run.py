@@ -46,8 +46,11 @@ _FIGURES = {
 class DivergenceError(ArithmeticError):
     """Training met a loss or weight that is not finite; the message says where and what to try.
 
-    Attributes:
-        what: the message without what to try.
+    An `ArithmeticError`.
+
+    Args:
+        what: what happened, which the attribute `what` keeps.
+        advice: what to try, the rest of the message.
     """
 
     def __init__(self, what: str, advice: str = "") -> None:

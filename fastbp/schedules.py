@@ -33,6 +33,12 @@ class InverseTime(Schedule):
     descent converges. decay = 1 and power = 0.5 is scikit-learn's "invscaling", where t counts
     samples instead of steps.
 
+    Args:
+        lr: the first rate, 0 or more; so is `decay`, a share of it a step, and `power`.
+
+    Raises:
+        ValueError, TypeError: one is out of its range.
+
     >>> InverseTime(1.0, decay=0.5).rates(0, 3).round(4).tolist()
     [1.0, 0.6667, 0.5]
     """
@@ -56,7 +62,14 @@ class StepDecay(Schedule):
     """lr times `factor` for each time that `every` steps have passed.
 
     `every` is a number of steps, or an increasing tuple of the steps at which the rate falls. An
-    epoch has ceil(n / batch_size) of them. PyTorch's StepLR and MultiStepLR, which count epochs.
+    epoch has ceil(n / batch_size) of them (one less where batch norm has a last batch of one sample
+    join the one before). PyTorch's StepLR and MultiStepLR, which count epochs.
+
+    Args:
+        lr: the first rate, 0 or more; so is `factor`.
+
+    Raises:
+        ValueError, TypeError: one is out of its range, or `every` does not increase.
 
     >>> StepDecay(1.0, every=2, factor=0.5).rates(0, 5).tolist()
     [1.0, 1.0, 0.5, 0.5, 0.25]
@@ -94,6 +107,14 @@ class Exponential(Schedule):
 
     PyTorch's ExponentialLR (which counts epochs) and Keras' ExponentialDecay.
 
+    Args:
+        lr: the first rate, 0 or more.
+        factor: above 0, at most 1.
+        every: steps, at least 1.
+
+    Raises:
+        ValueError, TypeError: one is out of its range.
+
     >>> Exponential(1.0, factor=0.25, every=2).rates(0, 4).tolist()
     [1.0, 0.5, 0.25, 0.125]
     """
@@ -121,6 +142,14 @@ class Cosine(Schedule):
     restarts. With steps=None it spans the whole training up to the end of the `fit` at hand; give
     `steps` if training is to be the same however it is cut into fits.
 
+    Args:
+        lr, final: the first and the last rate, 0 or more.
+        steps: at least 1, or None.
+
+    Raises:
+        ValueError, TypeError: one is out of its range; or, in a fit, steps=None where nobody knows
+            how long it will be (`fit_stream` without `epochs`).
+
     >>> Cosine(1.0, steps=4).rates(0, 5).round(4).tolist()
     [1.0, 0.8536, 0.5, 0.1464, 0.0]
     """
@@ -147,6 +176,15 @@ class OneCycle(Schedule):
     Smith and Topin, "Super-convergence" (2018), in PyTorch's form (OneCycleLR), without its cycle
     of the momentum. The rise takes the share `rise` of `steps`; with steps=None the cycle spans
     the whole training up to the end of the `fit` at hand.
+
+    Args:
+        lr: the highest rate, 0 or more.
+        steps: at least 1, or None.
+        rise: a share, above 0 and below 1.
+        start_divisor, final_divisor: above 0.
+
+    Raises:
+        ValueError, TypeError: as for `Cosine`.
 
     >>> OneCycle(1.0, steps=11, rise=0.5, start_divisor=10).rates(0, 11).round(3).tolist()
     [0.1, 0.205, 0.472, 0.775, 0.973, 0.98, 0.827, 0.571, 0.292, 0.079, 0.0]
@@ -181,7 +219,14 @@ class OneCycle(Schedule):
 class Warmup(Schedule):
     """A linear climb over `steps` steps to the first rate of `schedule`, which then starts.
 
-    At t < steps the rate is (t + 1) / steps of it. `schedule` may be a float or a callable.
+    At t < steps the rate is (t + 1) / steps of it.
+
+    Args:
+        schedule: a schedule, a float or a callable of the step.
+        steps: at least 1.
+
+    Raises:
+        ValueError, TypeError: one is none of these.
 
     >>> Warmup(Cosine(1.0, steps=2), steps=4).rates(0, 6).round(4).tolist()
     [0.25, 0.5, 0.75, 1.0, 1.0, 0.5]
@@ -227,6 +272,9 @@ class ReduceOnPlateau(Schedule):
         monitor: the name of what is watched in `History`; None: the validation loss where there
             is one, the loss otherwise.
         mode: "min" or "max": which way is up; None: as the table of metrics says.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
 
     >>> schedule = ReduceOnPlateau(1.0, factor=0.5, patience=2)
     >>> state = schedule.initial_state()

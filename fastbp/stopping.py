@@ -74,6 +74,9 @@ class EarlyStopping(Stopping):
         restore_best: go back to the weights of the best epoch when the fit ends.
         mode: "min" or "max": which way is up; None: as the table of metrics says.
 
+    Raises:
+        ValueError, TypeError: an argument out of its range.
+
     Source: notes 004 Definition 30.
 
     >>> rule = EarlyStopping(patience=2)
@@ -127,6 +130,9 @@ class NoChange(Stopping):
         patience: how many epochs in a row.
         monitor: the name of what is watched.
 
+    Raises:
+        ValueError, TypeError: an argument out of its range.
+
     Source: notes 004, section 6.8.1.1 (the change in the loss as a termination condition).
 
     >>> rule = NoChange(tolerance=0.01, patience=2)
@@ -171,6 +177,9 @@ class SmallGradient(Stopping):
         norm: above 0; compared with the root of the sum of squares of `gradient_norm` and
             `shift_norm`.
 
+    Raises:
+        ValueError, TypeError: an argument out of its range.
+
     Source: notes 004, section 6.8.1.1 (the size of the gradient as a termination condition).
 
     >>> SmallGradient(1e-3).update({"gradient_norm": [3e-4, 0.0], "shift_norm": [0.0, 4e-4]})
@@ -195,6 +204,9 @@ class TimeBudget(Stopping):
 
     Args:
         seconds: above 0.
+
+    Raises:
+        ValueError, TypeError: an argument out of its range.
 
     >>> rule = TimeBudget(3600)
     >>> rule.start()

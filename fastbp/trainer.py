@@ -102,6 +102,12 @@ class Trainer(Fitting):
         distributed: "mpi": share each batch with the other ranks that `mpiexec` started; see
             docs/distributed.md. None: train in this process alone.
 
+    Attributes:
+        history: of all fits.
+        epoch, step: how many were made, in all fits.
+        schedule, schedule_state: the optimizer's step sizes, and what they have seen.
+        state: the optimizer's rows.
+
     Raises:
         ValueError, TypeError: an argument is out of range or unknown.
         ImportError: distributed="mpi" without the extra fastbp[mpi].
@@ -185,6 +191,10 @@ class Trainer(Fitting):
         """The optimizer. Another one of the same rule may be set between two fits.
 
         The optimizer's rows stay, and the trainer's steps are counted on: by its schedule as well.
+
+        Raises:
+            ValueError, TypeError: one of another rule is set, or none.
+            RuntimeError: it is set while the network is trained.
         """
         return self._optimizer
 
@@ -254,6 +264,13 @@ class Trainer(Fitting):
             ValueError, TypeError: bad data; nothing has changed then.
             DivergenceError: a loss or weight is not finite; the network has the weights of the
                 last finite step.
+            RuntimeError: the network is being trained already.
+
+        >>> net = Network(1, [Dense(1)], seed=1)
+        >>> trainer = Trainer(net, SGD(0.1), batch_size=4)
+        >>> history = trainer.fit([[0], [1], [2], [3]], [1, 3, 5, 7], epochs=200)
+        >>> round(history.loss[-1], 4), net.predict([[4]]).round(2).tolist()
+        (0.0, [9.0])
         """
         epochs = check_integer("epochs", epochs, least=1)
         further = as_callbacks(callbacks)
@@ -373,6 +390,9 @@ class Trainer(Fitting):
         In a callback the fit under way is kept with it, and `resume` goes on with that. After an
         interrupt (Ctrl-C) no fit is under way: what is kept is where the trainer stands.
 
+        Args:
+            path: the file.
+
         Raises:
             OSError: the file cannot be written.
         """
@@ -398,7 +418,9 @@ class Trainer(Fitting):
 
         Raises:
             ValueError: the file is no checkpoint, is damaged, or is of another network or
-                optimizer; nothing has changed then.
+                optimizer; nothing has changed then. Or path=None, and the trainer has no
+                `checkpoint`.
+            RuntimeError: the network is being trained.
             OSError: the file cannot be read.
 
         >>> import tempfile

@@ -51,7 +51,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         validation_curve: record `validation_loss_curve_`, the loss on the held-out data.
         callbacks: functions of a `fastbp.State`, called after each epoch; true stops.
             scikit-learn's callbacks are set by `set_callbacks`.
-        dtype: "float32" or "float64"; None: X's.
+        dtype: "float32" or "float64"; None: X's, and float64 under lbfgs.
         n_threads: None: as many as pay. The weights do not depend on it.
         device: "cpu", or "cuda" for an NVIDIA card.
         precision: "bfloat16" rounds the operands of products to bfloat16, as for `Network`; it goes

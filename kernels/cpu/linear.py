@@ -192,6 +192,9 @@ def weight_gradient(
     Returns:
         (dL/dW, dL/db).
 
+    Raises:
+        ValueError, TypeError, RuntimeError: as for `linear_forward`.
+
     >>> dW, db = weight_gradient(np.array([[1.0, 2.0]]), np.array([[3.0]]))
     >>> dW.tolist(), db.tolist()
     ([[3.0], [6.0]], [3.0])
@@ -223,6 +226,12 @@ def input_gradient(
         W: weights (m, k), like dZ.
         out: array for dL/dA (n, m). Default: a new one.
         precision: "bfloat16" for rounded dZ and W; see `linear_forward`.
+
+    Returns:
+        dL/dA (n, m).
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as for `linear_forward`.
 
     >>> input_gradient(np.array([[3.0]]), np.array([[1.0], [2.0]])).tolist()
     [[3.0, 6.0]]

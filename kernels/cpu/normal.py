@@ -1,7 +1,7 @@
 """N(0, 1) from random words (Box and Muller), as vector IR: no library, no branch.
 
 Two words make two numbers R cos t and R sin t with R = sqrt(-2 log u). u is the first word's place
-in (0, 1), so |z| reaches sqrt(66 log 2) = 6.76; the second word is the angle, its two top bits the
+in (0, 1), so |z| reaches sqrt(66 log 2) = 6.764; the second word is the angle, its two top bits the
 quadrant and the rest t's distance from the quadrant's middle, at most pi / 4. float32 numbers are
 computed in float32.
 """

@@ -146,7 +146,7 @@ def perturb(
         out: array for the result, like X; may be X. Default: a new one.
 
     Returns:
-        The perturbed samples. No |noise| exceeds 6.76 sigma.
+        The perturbed samples. No |noise| exceeds 6.77 sigma.
 
     Raises:
         ValueError, TypeError: a negative sigma, a bad address, or an array of another kind.
