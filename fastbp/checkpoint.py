@@ -139,7 +139,7 @@ def memory(trainer: Trainer) -> Memory:
     under_way = trainer._job or trainer._cut_short
     return {
         "settings": settings(trainer),
-        "rules": _rules(trainer),
+        "rules": rules(trainer),
         "seed": trainer.seed,
         "standing": standing,
         "fit": None if under_way is None else under_way.memory(),
@@ -159,7 +159,7 @@ def settings(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _rules(trainer: Trainer) -> list[str]:
+def rules(trainer: Trainer) -> list[str]:
     """The stopping rules by their arguments: what they have seen is no setting."""
     found = []
     for rule in trainer._all_rules:
@@ -221,7 +221,7 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
             for name, value in settings(trainer).items()
             if had[name] != value
         ]
-        ours_now = _rules(trainer)
+        ours_now = rules(trainer)
         for own, other in itertools.zip_longest(ours_now, kept.get("rules", ours_now)):
             if own != other:
                 differing.append(f"{own or 'no rule'} (it had {other or 'none'})")

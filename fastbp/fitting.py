@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -22,7 +22,7 @@ from .sampling import Indices, batch_bounds
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping
 from .stream import Stream
-from .underway import Underway, fingerprint
+from .underway import Underway
 
 
 @dataclass
@@ -141,16 +141,33 @@ class Fitting:
                 self.save(self.checkpoint)
         return history
 
-    def _check_ranks(self: Any, data: Data, held: Data | None, epochs: int) -> None:
-        """On several ranks: all were given the same, and stand where the first does."""
+    def _check_stream(self: Any, held: Data | None) -> None:
+        """What can be known to be wrong with a fit of a stream before an item has come."""
+        if self.metrics and held is None:
+            raise ValueError(
+                f"metrics={shown(list(self.metrics))} are measured on held-out data where batches "
+                "come one by one; give fit_stream(..., validation=(Xv, yv))"
+            )
+        self._check_monitors(held)
+        if self._cut_short is not None:
+            raise ValueError(
+                "resume(PATH) has a fit of arrays to be gone on with: call fit with its data, or "
+                "begin anew from the checkpoint's weights: resume(PATH, finish=False)."
+            )
+
+    def _check_ranks(self: Any, **given: Any) -> None:
+        """On several ranks: all were given the same, and stand where the first does.
+
+        given: facts about the arguments of a fit.
+        """
         if self._world.size == 1:
             return
         net = self.network
-        facts = checkpoints.settings(self)
-        facts |= {"epochs": epochs, "seed": self.seed, "epoch": self.epoch, "step": self.step}
-        facts["fit cut short"] = self._cut_short is not None
-        facts |= asdict(fingerprint(data, held, 0))
-        facts |= {"network": net.architecture(), "trainer's rules": len(self.stopping)}
+        facts = given | checkpoints.settings(self)
+        facts |= {name: getattr(self, name) for name in ("seed", "epoch", "step", "on_divergence")}
+        facts |= {"rules": checkpoints.rules(self), "metrics": list(self.metrics)}
+        facts |= {"fit cut short": self._cut_short is not None, "network": net.architecture()}
+        facts["schedule_state"] = self.schedule_state
         for name, numbers in (("parameters", net.parameters), ("optimizer rows", self.state)):
             facts[name] = f"checksum {crc32(numbers.tobytes()):08x}"
         self._world.check_same(facts)

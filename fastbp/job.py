@@ -75,6 +75,8 @@ class Fit:
         trainer.history.start = trainer.history.start or self.history.start
         self.history.summary = trainer.history.summary = trainer.network.summary()
         trainer.history.outcome = None  # that of the fit before
+        # Whether callbacks may change something: some rank's.
+        self.watched = bool(trainer._world.reason("callbacks" if hooks else ""))
 
     def train(self) -> History:
         """Train to the end and leave trainer and network there."""
@@ -98,7 +100,7 @@ class Fit:
                     self._finish_epoch(values)
                 history.stopped = world.reason(history.stopped)
                 progress.update(run.done, history.record())
-                if self.hooks and not self._sound():
+                if self.watched and not self._sound():
                     history.stopped = run.stopped
                     break
                 if not self._over():
@@ -127,7 +129,8 @@ class Fit:
     def _sound(self) -> bool:
         """Callbacks have left finite numbers; else the fit ends as one that diverges."""
         trainer, run = self.trainer, self.run
-        if run.guard.finite():
+        if not trainer._world.reason("" if run.guard.finite() else "not finite"):
+            trainer._check_ranks()  # they have changed the same on each
             return True
         error = DivergenceError(
             "a parameter, a running statistic or an optimizer's row is not finite after the "

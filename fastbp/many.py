@@ -135,6 +135,11 @@ def _trainers(networks: Any, options: dict[str, Any]) -> list[Trainer]:
     for place, item in enumerate(networks):
         with naming(f"networks[{place}]"):
             if isinstance(item, Trainer):
+                if item._world.size > 1:
+                    raise ValueError(
+                        f"distributed={item.distributed!r}: fit_many trains networks side by side "
+                        "in one process; give each rank some of them, without distributed."
+                    )
                 found.append(item)
             elif isinstance(item, Network):
                 found.append(Trainer(item, **_own(options)))

@@ -175,12 +175,12 @@ class Run:
 
     @property
     def kept_results(self) -> Any:
-        """What the compiled loop has summed up in the epoch under way, for a checkpoint."""
-        return self.work.results
+        """What the compiled loop has summed up in the epoch under way, a row a rank."""
+        return self.work.results[None]
 
     def take_up(self, results: Any) -> None:
-        """Go on from the sums of a checkpoint."""
-        self.work.results[...] = results
+        """Go on from the sums of a checkpoint, a row a rank."""
+        self.work.results[...] = results.sum(axis=0)
 
     def _recipe(self, first: int, count: int, step: int) -> Recipe:
         """Of the steps from `first` on of the epoch, before which the trainer has made `step`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ class Stream(Run):
     def __init__(
         self,
         trainer: Trainer,
-        batches: Iterable[Any],
+        items: Iterator[Any],
         held: Data | None,
         steps: int,
         epochs: int | None,
@@ -39,18 +39,14 @@ class Stream(Run):
         self.steps = steps
         self.total = None if epochs is None else trainer.step + epochs * steps
         self.left = None if epochs is None else epochs * steps
-        if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
-            raise TypeError(
-                f"batches={shown(batches)} must be an iterator of (X, y); for arrays in memory use "
-                "trainer.fit(X, y)"
-            )
-        self.items = iter(batches)
+        self.items = items
         self.taken = 0
         self.work = self.net._workspace(1)
         self.order = np.arange(0)
         self.following = self._fetch()
-        if self.following is None:
-            raise ValueError("batches gave nothing: there is nothing to train on")
+        with trainer._world.agreeing():
+            if self.following is None:
+                raise ValueError("batches gave nothing: there is nothing to train on")
 
     def _fetch(self) -> Data | None:
         """The next item through the door; None where there is none, or none is wanted."""
@@ -63,16 +59,20 @@ class Stream(Run):
         name = f"batches[{self.taken}]"
         X, y, weights = _parts(item, name)
         data = Data.canonical(self.net, X, y, weights, (f"{name}[0]", f"{name}[1]", f"{name}[2]"))
-        if data.samples == 1 and self.net._normed:
-            raise ValueError(
-                f"{name}: batch norm needs at least 2 samples in a batch, and there is 1; join it "
-                "with another, or give layers without batch_norm"
-            )
+        self._check_rows(data.samples, name)
         data = data.apart(X)
         self.taken += 1
         if self.left is not None:
             self.left -= 1
         return data
+
+    def _check_rows(self, rows: int, name: str) -> None:
+        """An item is enough for a step."""
+        if rows == 1 and self.net._normed:
+            raise ValueError(
+                f"{name}: batch norm needs at least 2 samples in a batch, and there is 1; join it "
+                "with another, or give layers without batch_norm"
+            )
 
     def _epoch(self, progress: Any) -> dict[str, Any]:
         """The steps of one epoch, fewer where the batches end; see `Run.epoch`."""
@@ -137,6 +137,20 @@ class Stream(Run):
     def rows(self) -> int:
         """Samples of the item at hand."""
         return 0 if self.following is None else self.following.samples
+
+
+def items_of(batches: Any) -> Iterator[Any]:
+    """The items of what `fit_stream` was given.
+
+    Raises:
+        TypeError: it has none.
+    """
+    if isinstance(batches, np.ndarray) or not isinstance(batches, Iterable):
+        raise TypeError(
+            f"batches={shown(batches)} must be an iterator of (X, y); for arrays in memory use "
+            "trainer.fit(X, y)"
+        )
+    return iter(batches)
 
 
 def _parts(item: Any, name: str) -> tuple[Any, Any, Any]:

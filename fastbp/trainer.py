@@ -6,6 +6,7 @@ import copy
 import os
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -37,8 +38,9 @@ from .samples import door, given
 from .sampling import SAMPLINGS
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
+from .stream import items_of
 from .threads import MOST_THREADS, at_most
-from .underway import Underway
+from .underway import Underway, fingerprint
 
 if TYPE_CHECKING:
     from .finder import RateSearch
@@ -272,18 +274,18 @@ class Trainer(Fitting):
         >>> round(history.loss[-1], 4), net.predict([[4]]).round(2).tolist()
         (0.0, [9.0])
         """
-        epochs = check_integer("epochs", epochs, least=1)
-        further = as_callbacks(callbacks)
         world = self._world
         with claimed(self.network), world.fitting():
             with world.agreeing():
+                epochs = check_integer("epochs", epochs, least=1)
+                further = as_callbacks(callbacks)
                 self._check_settings()
             with at_most(self.n_threads):
                 with world.agreeing():
                     data, held = door(self.network, X, y, sample_weight, validation, self.seed)
                     self._check_fit(data, held)
                     check_begin(self)
-                self._check_ranks(data, held, epochs)
+                self._check_ranks(epochs=epochs, **asdict(fingerprint(data, held, 0)))
                 before = Standing.of(self) if data.screen else None
                 job = self._job_of(data, held, epochs, self.callbacks + further)
                 return self._train(job, before)
@@ -325,27 +327,23 @@ class Trainer(Fitting):
         >>> len(history), history.loss[-1] < history.loss[0]
         (4, True)
         """
-        epochs = None if epochs is None else check_integer("epochs", epochs, least=1)
-        steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
-        further = as_callbacks(callbacks)
-        with self._world.agreeing():
-            self._check_settings()
-        held = None if validation is None else given(self.network, validation)
-        if self.metrics and held is None:
-            raise ValueError(
-                f"metrics={shown(list(self.metrics))} are measured on held-out data where batches "
-                "come one by one; give fit_stream(..., validation=(Xv, yv))"
-            )
-        self._check_monitors(held)
-        if self._cut_short is not None:
-            raise ValueError(
-                "resume(PATH) has a fit of arrays to be gone on with: call fit with its data, or "
-                "begin anew from the checkpoint's weights: resume(PATH, finish=False)."
-            )
-        with at_most(self.n_threads), claimed(self.network), self._world.fitting():
-            check_begin(self)
-            run = self._kinds()[1](self, batches, held, steps, epochs, self._rules())
-            return self._train(Fit(self, run, epochs, self.callbacks + further))
+        world = self._world
+        with claimed(self.network), world.fitting():
+            with world.agreeing():
+                epochs = None if epochs is None else check_integer("epochs", epochs, least=1)
+                steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
+                further = as_callbacks(callbacks)
+                self._check_settings()
+            with at_most(self.n_threads):
+                with world.agreeing():
+                    held = None if validation is None else given(self.network, validation)
+                    self._check_stream(held)
+                    check_begin(self)
+                    items = items_of(batches)
+                known = {} if held is None else asdict(fingerprint(held, None, 0))
+                self._check_ranks(epochs=epochs, steps_per_epoch=steps, held=known)
+                run = self._kinds()[1](self, items, held, steps, epochs, self._rules())
+                return self._train(Fit(self, run, epochs, self.callbacks + further))
 
     def find_rate(
         self,
@@ -440,7 +438,7 @@ class Trainer(Fitting):
             found.standing.restore(self)
             self.seed, self.network.seed = found.seeds
             self._cut_short = found.fit if finish else None
-        if found.differing:
+        if found.differing and self._world.leads:
             warnings.warn(
                 f"the trainer differs from the one of the checkpoint: {', '.join(found.differing)}",
                 RuntimeWarning,

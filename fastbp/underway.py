@@ -107,7 +107,7 @@ class Underway:
         history: of its finished epochs.
         best: numbers of the best epoch so far, where a stopping rule wants them.
         begun: steps done of the epoch under way.
-        results: what the compiled loop has summed up in that epoch.
+        results: what the compiled loop has summed up in that epoch, a row a rank.
         total: the trainer's steps when the fit ends, which some schedules span.
         spent: seconds that the epoch under way has taken.
         rules: names and memories of the stopping rules.
@@ -156,7 +156,7 @@ class Underway:
             **sizes,
             history=History.recalled(part(memory, "history")),
             best=None if best is None else Snapshot.recalled(part(memory, "best"), trainer.network),
-            results=array_like("results", memory, np.zeros(RESULTS)),
+            results=_sums(memory),
             spent=float(memory["spent"]),
             rules=[{"rule": rule["rule"], "seen": part(rule, "seen")} for rule in rules],
             data=Fingerprint(**{name: count(name, data) for name in data}),
@@ -189,6 +189,13 @@ class Underway:
                 f"({'; '.join(differing)}); repeat that call with the same data, or begin a new "
                 "fit from its weights: resume(PATH, finish=False)."
             )
+
+
+def _sums(memory: Memory) -> Array:
+    """What the loop has summed up, a row a rank; older files have one row, as a vector."""
+    found: Any = memory.get("results")
+    ranks = np.shape(found)[:1] if np.ndim(found) == 2 else ()
+    return array_like("results", memory, np.zeros((*ranks, RESULTS))).reshape(-1, RESULTS)
 
 
 def recall_rule(rule: Stopping, memory: Memory) -> None:

@@ -124,5 +124,5 @@ def test_a_small_eps_is_not_rounded_in_float64():
 
 
 def test_a_flag_is_a_flag():
-    with pytest.raises(TypeError, match="fold_batch_norm='no' .* must be True or False"):
+    with pytest.raises(TypeError, match=r"fold_batch_norm='no' .* must be True or False"):
         Network(2, [Dense(1)]).to_onnx(fold_batch_norm="no")

@@ -96,10 +96,15 @@ class World(Alone):
         """The first rank's value."""
         return self.comm.bcast(value, root=0)
 
-    def total(self, values: Array) -> Array:
-        """Sums over the ranks, a copy: added in the order of the ranks, and the same on each."""
+    def gathered(self, values: Array) -> Array:
+        """Every rank's values, in the order of the ranks."""
         everyone = np.empty((self.size, *values.shape), values.dtype)
         self.comm.Allgather(np.ascontiguousarray(values), everyone)
+        return everyone
+
+    def total(self, values: Array) -> Array:
+        """Sums over the ranks, a copy: added in the order of the ranks, and the same on each."""
+        everyone = self.gathered(values)
         result = everyone[0].copy()
         for other in everyone[1:]:
             result += other
@@ -169,14 +174,16 @@ class World(Alone):
             raise RuntimeError("distributed='mpi' needs compiled code: unset NUMBA_DISABLE_JIT.")
         assert self.lifeline is not None
         self._depth, self.interrupted = 1, False
+        handled = sys.exc_info()[1]  # fit may be called while another's error is
         main = threading.current_thread() is threading.main_thread()
         before = signal.signal(signal.SIGINT, self._hear) if main else None
         try:
             with at_most(self.cores), self.lifeline.watching():
                 try:
                     yield
+                    self._close()
                 except BaseException as error:
-                    if not is_agreed(error):
+                    if not is_agreed(error, handled):
                         self._end(error)
                     raise
                 finally:
@@ -188,6 +195,16 @@ class World(Alone):
                 signal.signal(signal.SIGINT, before)
         if self.interrupted:  # too late for the fit, not for what follows
             signal.raise_signal(signal.SIGINT)
+
+    def _close(self) -> None:
+        """An interrupt after the last chunk is heard by all ranks, too.
+
+        Raises:
+            KeyboardInterrupt: a rank was interrupted.
+        """
+        if self.comm.allreduce(self.interrupted, op=self.mpi.LOR):
+            self.interrupted = False
+            raise agreed(KeyboardInterrupt())
 
     def _hear(self, number: int, frame: Any) -> None:
         self.interrupted = True
@@ -229,12 +246,13 @@ def agreed(error: Any) -> Any:
     return error
 
 
-def is_agreed(error: BaseException | None) -> bool:
+def is_agreed(error: BaseException | None, handled: BaseException | None = None) -> bool:
     """The error is one that every rank raises, or was raised in place of such a one.
 
-    All ranks have the same numbers, so what diverges does on all of them.
+    All ranks have the same numbers, so what diverges does on all of them. handled: what was being
+    handled before, of which nothing follows.
     """
-    while error is not None:
+    while error is not None and error is not handled:
         if getattr(error, _AGREED, False) or isinstance(error, DivergenceError | BadRowError):
             return True
         error = error.__cause__ or error.__context__

@@ -35,7 +35,7 @@ class Together(Run):
         # One element more: what the ranks say of their losses goes with the gradient.
         size = self.net.parameters.size + 1
         self.gradient, self.vector = self.world.gradient(size, self.net.dtype)
-        self._summed = np.zeros(loop.RESULTS)
+        self._sums = np.zeros((self.world.size, loop.RESULTS))
         if not self.world.leads:
             self.progress = False
             if self.on_divergence == "warn":
@@ -64,7 +64,7 @@ class Together(Run):
 
     def keep(self) -> None:
         """The first rank writes, and all wait for it: the file has the sums of all of them."""
-        self._summed = self.world.total(self.work.results)
+        self._sums = self.world.gathered(self.work.results)
         with self.world.agreeing():
             if self.world.leads:
                 super().keep()
@@ -86,12 +86,15 @@ class Together(Run):
 
     @property
     def kept_results(self) -> Array:
-        """What a checkpoint keeps of the sums."""
-        return self._summed
+        """What a checkpoint keeps of the sums, a row a rank."""
+        return self._sums
 
     def take_up(self, results: Array) -> None:
-        """Go on from a checkpoint's sums: one rank has them."""
-        self.work.results[...] = results if self.world.leads else 0.0
+        """Go on from a checkpoint's sums: each rank from its own, or one from another number's."""
+        if len(results) == self.world.size:
+            self.work.results[...] = results[self.world.rank]
+        else:
+            self.work.results[...] = results.sum(axis=0) if self.world.leads else 0.0
 
     def _values(self) -> dict[str, Any]:
         values: dict[str, Any] = self.world.of_first(super()._values())
@@ -172,8 +175,12 @@ class RankedStream(Together, Stream):
     def _own(self, rows: int) -> int:
         return int(self.data.samples)
 
+    def _check_rows(self, rows: int, name: str) -> None:
+        """Two ranks' items have two rows at least."""
+
     def _unfit(self, rows: Array) -> str | None:
-        return self.world.reason(Run._unfit(self, rows) or "") or None
+        message = Stream._unfit(self, rows)
+        return self.world.reason((message and f"rank {self.world.rank}: {message}") or "") or None
 
     @property
     def rows(self) -> int:

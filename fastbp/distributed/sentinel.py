@@ -69,6 +69,7 @@ def watch(ranks: dict[int, Rank]) -> None:
     for descriptor in ranks:
         events.register(descriptor, select.POLLIN)
     left, since = dict(ranks), 0.0
+    first: Rank | None = None  # to go, in a fit or not
     while left:
         found = events.poll(0.5) if since else events.poll()
         for descriptor, _ in found:
@@ -84,10 +85,11 @@ def watch(ranks: dict[int, Rank]) -> None:
                 continue
             events.unregister(descriptor)
             del left[descriptor]
+            first = first or rank
             if rank.state != RESTING and not since:
                 since = time.monotonic()
                 if rank.state == FITTING:
-                    report(rank, len(ranks))
+                    report(first, len(ranks))
         if since and time.monotonic() - since > MERCY:
             end(left)
             return
@@ -95,8 +97,9 @@ def watch(ranks: dict[int, Rank]) -> None:
 
 def report(rank: Rank, count: int) -> None:
     """One line on the ranks' standard error."""
+    when = "died in the middle of" if rank.state == FITTING else "was gone before the others began"
     print(
-        f"fastbp: rank {rank.number} of {count} ({rank.where}) died in the middle of a fit: "
+        f"fastbp: rank {rank.number} of {count} ({rank.where}) {when} a fit: "
         "killed, out of memory, or its host is gone. All ranks are ended; a checkpoint, if the "
         "Trainer has one, is whole: trainer.resume() goes on from there.",
         file=sys.stderr,

@@ -241,10 +241,11 @@ def gather(
         perturb_rows(into, factors[NOISE], settings[SEED], settings[EPOCH], step, first, lo, hi, m)
     half = unit.size // 2
     batch_weights = segment(unit, 0, rows)
-    total = float(whole)
-    if weights.size > 0:  # every thread adds up all of them, and gathers its own
+    total = factors[TOTAL]
+    if weights.size == 0:
+        total = float(whole) if total < 0 else total
+    else:  # every thread adds up all of them, and gathers its own
         batch_weights = segment(unit, half, rows)
-        total = factors[TOTAL]
         if total < 0:
             total = 0.0
             for i in range(whole):
