@@ -44,7 +44,7 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
     """A W, A^T dZ and dZ W^T, ours and NumPy's by turns, as the training loop calls them."""
     plan = np.zeros((1, FIELDS), np.int64)
     plan[0, [M, LD]] = m, leading_dimension(n, 4)
-    scratch = aligned(scratch_elements(plan, b, 4, half=False, count=1), np.float32)
+    scratch = aligned(scratch_elements(plan, b, 4, bf16=False, count=1), np.float32)
     A, C, D, dA = (_window(b, k, rng, padded=True) for k in (m, n, n, m))
     W, G = (_window(m, n, rng, padded=False) for _ in range(2))
     bias = np.zeros(n, np.float32)

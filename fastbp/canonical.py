@@ -16,32 +16,32 @@ from numpy.typing import NDArray
 
 from .devices import is_on_card
 from .errors import one_line, shown
+from .frames import from_frame, is_frame
 from .kernels.checks import writable_type
 from .kernels.cpu.screen import first_not_finite
-from .tables import from_table, is_table
 from .threads import available_cores, run
 
 Array = NDArray[Any]
 
 
-def needs_screening(array: Array) -> bool:
-    """False for arrays over a memory-mapped file: those are screened row by row as they are read.
+def is_memory_map(array: Array) -> bool:
+    """It lies over a memory-mapped file: such arrays are screened row by row as they are read.
 
-    >>> needs_screening(np.zeros(3))
-    True
+    >>> is_memory_map(np.zeros(3))
+    False
     """
     base: Any = array
     while base is not None:
         if isinstance(base, mmap.mmap):
-            return False
+            return True
         base = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
-    return True
+    return False
 
 
 def as_array(value: Any, name: str) -> Array:
     """Anything array-like as an ndarray of numbers of whatever dtype and layout.
 
-    Data frames and their columns are read by `tables.from_table`.
+    Data frames and their columns are read by `frames.from_frame`.
 
     Raises:
         TypeError: complex numbers, text, dates, a sparse matrix, None, an object that is no number.
@@ -61,8 +61,8 @@ def as_array(value: Any, name: str) -> Array:
         raise TypeError(
             f"{name} is sparse ({type(value).__name__}); give {name}.toarray() where memory allows."
         )
-    if is_table(value):
-        value = from_table(value, name)
+    if is_frame(value):
+        value = from_frame(value, name)
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(
             f"{name} has masked values; fill them ({name}.filled(value)) or leave those rows out."
@@ -169,7 +169,7 @@ def check_finite(array: Array, name: str) -> None:
     ...
     ValueError: X[0, 1]=nan is not finite; leave such rows out or fill them first.
     """
-    if not needs_screening(array):
+    if is_memory_map(array):
         return
     place = find_not_finite(array)
     if place is not None:

@@ -12,12 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .canonical import Array, as_array, as_floats, check_finite, needs_screening
+from .canonical import Array, as_array, as_floats, check_finite
 from .errors import plural, shown
 from .kernels.checks import writable_type
 from .kernels.tables import LOSSES
-
-__all__ = ["as_matrix", "as_targets", "as_weights", "needs_screening"]
 
 _MANY = 10_000
 """A label from here on is hardly meant as the number of a class."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from . import threads
-from .kernels.cpu import epoch as loop
 from .kernels.cpu import infer as inference
+from .kernels.cpu import loop
 from .kernels.cpu.barrier import SYNC_SIZE
 from .kernels.cpu.bf16_product import bind_bf16
 from .kernels.cpu.jit import JIT_DISABLED
@@ -23,7 +23,7 @@ from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.scratch import scratch_elements
 from .kernels.cpu.shares import FLAT
 from .kernels.cpu.table import bind, bind_bodies_of_bf16
-from .kernels.layout import IN, LD, LayerSpec, O, build_plan
+from .kernels.layout import CACHE_LINE, IN, LD, LayerSpec, O, build_plan
 from .kernels.tables import LOSSES
 
 Array = np.ndarray[Any, Any]
@@ -42,8 +42,8 @@ _WORK: Final = {_run_steps: list(loop.ARGUMENTS).index("bounds"), _infer: 1}
 def aligned(size: int, dtype: Any) -> Array:
     """Zeros on a 64-byte boundary: a vector load then never straddles two cache lines."""
     itemsize = np.dtype(dtype).itemsize
-    raw = np.zeros(size + 64 // itemsize, dtype)
-    start = -raw.ctypes.data % 64 // itemsize
+    raw = np.zeros(size + CACHE_LINE // itemsize, dtype)
+    start = -raw.ctypes.data % CACHE_LINE // itemsize
     return raw[start : start + size]
 
 
@@ -133,12 +133,12 @@ class Workspace:
         rows: int,
         parameters: int,
         *,
-        half: bool = False,
+        bf16: bool = False,
     ) -> None:
         self.dtype = np.dtype(dtype)
         self.layers = layers
-        self.plan = build_plan(layers, rows, self.dtype.itemsize, half=half)
-        self.half = half  # products on bfloat16 operands
+        self.plan = build_plan(layers, rows, self.dtype.itemsize, bf16=bf16)
+        self.bf16 = bf16  # products on bfloat16 operands
         self.from_logits = layers[-1].ends_in_logits(loss)
         self.loss, self.mean = LOSSES[loss].code, reduction == "mean"
         self.arena = aligned(self.plan.arena, dtype)
@@ -164,7 +164,7 @@ class Workspace:
         """One row of scratch memory a thread."""
         if len(self._scratches) < count:
             size = scratch_elements(
-                self.plan.ints, self.plan.rows, self.dtype.itemsize, half=self.half, count=count
+                self.plan.ints, self.plan.rows, self.dtype.itemsize, bf16=self.bf16, count=count
             )
             self._scratches = aligned(count * size, self.dtype).reshape(count, size)
             self._unfit = np.zeros(count, np.int64)
@@ -255,7 +255,7 @@ class Workspace:
     def _bind(self) -> None:
         """Make the compiled bodies ready."""
         bind(self.dtype, threads.available_cores)
-        if self.half:
+        if self.bf16:
             bind_bf16()
             bind_bodies_of_bf16()
 

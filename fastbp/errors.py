@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 _LONGEST = 60
-SEEDS: Final = 2**63 - 1
+LARGEST_SEED: Final = 2**63 - 1
 """The largest seed."""
 
 
@@ -228,7 +228,7 @@ def check_seed(value: Any) -> int:
     >>> check_seed(0)
     0
     """
-    return check_integer("seed", value, least=0, most=SEEDS)
+    return check_integer("seed", value, least=0, most=LARGEST_SEED)
 
 
 def check_entries(argument: str, value: Any, allowed: str) -> list[Any]:

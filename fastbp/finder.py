@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .errors import SEEDS, check_integer, check_positive
-from .guard import check_begin
+from .errors import LARGEST_SEED, check_integer, check_positive
+from .fit import Fit
+from .guard import check_finite_start
 from .history import History
-from .job import Fit
 from .kernels.cpu.random import shuffle
 from .rates import Constant
 from .run import DivergenceError, Run
@@ -91,7 +91,7 @@ def find_rate(
         raise ValueError(f"low={low:g} must be below high={high:g}")
     steps = check_integer("steps", steps, least=1)
     trainer._check_settings()
-    check_begin(trainer)
+    check_finite_start(trainer)
     data, _ = door(trainer.network, X, y, sample_weight, None, trainer.seed)
     trainer._check_batch_norm(min(trainer.batch_size or data.samples, data.samples))
     data = _part(data, trainer, steps)
@@ -165,7 +165,7 @@ def _trial(trainer: Trainer, data: Data, epochs: int, rate: float, shuffled: int
     trial.history, trial.schedule, trial.schedule_state = History(), Constant(rate), {}
     trial.progress, trial.metrics, trial.on_divergence = False, {}, "raise"
     trial.checkpoint, trial.early_stopping = None, None
-    trial.seed = (trainer.seed + shuffled) % SEEDS
+    trial.seed = (trainer.seed + shuffled) % LARGEST_SEED
     try:
         history = Fit(trial, Run(trial, data, None, epochs, []), epochs, []).train()
     except DivergenceError:

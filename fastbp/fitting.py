@@ -10,12 +10,12 @@ from zlib import crc32
 from . import checkpoint as checkpoints
 from .checkpoint import Every
 from .errors import shown
+from .fit import BestOf, Fit
 from .history import History
-from .job import BestOf, Fit
 from .metrics import check_outputs, higher_is_better, monitored
 from .network import Network
 from .progress import Progress
-from .ranks import Alone, world_of
+from .ranks import World, world_of
 from .run import BadRowError, Run
 from .samples import Data
 from .sampling import Indices, batch_bounds
@@ -61,7 +61,7 @@ class Fitting:
     distributed: str | None
 
     @property
-    def _world(self) -> Alone:
+    def _world(self) -> World:
         """Who takes part in the training."""
         return world_of(self.distributed)
 

@@ -70,7 +70,7 @@ def all_finite(trainer: Trainer) -> bool:
     return all(find_not_finite(numbers) is None for numbers in all_numbers)
 
 
-def check_begin(trainer: Trainer) -> None:
+def check_finite_start(trainer: Trainer) -> None:
     """Raise ValueError where training would begin from numbers that are not finite."""
     if all_finite(trainer):
         return

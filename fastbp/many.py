@@ -18,9 +18,9 @@ from numpy.typing import ArrayLike
 
 from .crew import Case, Crew
 from .errors import check_integer, check_name, naming, plural, shown
-from .guard import check_begin
+from .exclusive import exclusively
+from .guard import check_finite_start
 from .history import History
-from .job import claimed
 from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
@@ -89,7 +89,7 @@ def fit_many(
     with ExitStack() as stack:
         for place, trainer in enumerate(trainers):
             with naming(f"networks[{place}]"):
-                stack.enter_context(claimed(trainer.network))
+                stack.enter_context(exclusively(trainer.network))
         bar = make_progress(progress, 1, sum(case.steps for case in cases))
         Crew(cases, epochs, at_once, bar).work()
     return _judged(cases, on_divergence)
@@ -222,7 +222,7 @@ def _cases(
             part_of, held, copied = _held(trainer, doors[key], validation, part, place)
             trainer._check_settings()
             trainer._check_fit(part_of, held)
-            check_begin(trainer)
+            check_finite_start(trainer)
             steps = (len(trainer._bounds(part_of.samples)) - 1) * trainer.restarts
             work = net._work(part_of.samples) * trainer.restarts
             cases.append(Case(place, trainer, part_of, held, copied, steps * epochs, work))

@@ -15,7 +15,8 @@ from .bridges import Bridges
 from .devices import check_device, check_place
 from .engine import Workspace, aligned
 from .errors import check_entries, check_flag, check_integer, check_name, check_seed, shown
-from .kernels.cpu import epoch as loop
+from .exclusive import is_training
+from .kernels.cpu import loop
 from .kernels.cpu.bf16 import is_bf16
 from .kernels.cpu.philox import LAYERS as MOST_LAYERS
 from .kernels.layout import parameter_slots
@@ -151,7 +152,7 @@ class Network(Parameters, Passes, Placement, Bridges):
     def precision(self, precision: str | None) -> None:
         is_bf16(precision, self.dtype)
         check_place(self.device, precision)
-        if "_claim" in vars(self):
+        if is_training(self):
             raise RuntimeError(
                 f"precision={precision!r} was set while the network is trained; set it between fits"
             )

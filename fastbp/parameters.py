@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from .canonical import as_array, as_floats
 from .engine import Array, aligned
 from .errors import check_seed
+from .exclusive import unmarked
 from .initializers import initialize, initialize_bias
 from .kernels.layout import LayerSpec, Slots
 from .kernels.tables import ACTIVATIONS
@@ -113,9 +114,7 @@ class Parameters:
 
     def __getstate__(self) -> dict[str, Any]:
         self._settle()
-        state = {**self.__dict__, "_workspaces": [], "_card_made": None}
-        state.pop("_claim", None)  # whoever trains this network does not train the copy
-        return state
+        return {**unmarked(self.__dict__), "_workspaces": [], "_card_made": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

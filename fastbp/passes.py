@@ -10,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .data import as_weights, labels_or_targets, needs_screening
+from .canonical import is_memory_map
+from .data import as_weights, labels_or_targets
 from .engine import Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_seed
-from .kernels.cpu import epoch as loop
+from .kernels.cpu import loop
 from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
 from .sparse import Sparse, parts
@@ -144,7 +145,7 @@ class Passes:
             ValueError: a memory-mapped X or y holds NaN or inf; other arrays were screened before.
         """
         rows = int(batch.bounds[1] - batch.bounds[0])
-        screen = not (needs_screening(batch.X) and needs_screening(batch.targets))
+        screen = is_memory_map(batch.X) or is_memory_map(batch.targets)
         seed = self.seed if seed is None else check_seed(seed)
         work.results[:] = 0.0
         blocks = max(1, self._piece() // rows)
@@ -232,8 +233,8 @@ class Passes:
     def _workspace(self, rows: int, reduction: str | None = None) -> Workspace:
         given = self._specs, self.loss_name, reduction or self.reduction, self.dtype, rows
         if self._card is None:
-            half = self._precision is not None
-            return Workspace(*given, self._parameters.size, half=half)
+            bf16 = self._precision is not None
+            return Workspace(*given, self._parameters.size, bf16=bf16)
         from .cuda.workspace import CardWorkspace
 
         work: Any = CardWorkspace(self._card, *given, self._parameters.size)

@@ -14,6 +14,7 @@ import numpy as np
 
 from .data import as_matrix
 from .devices import check_device, check_place, is_on_card
+from .exclusive import is_training
 from .sparse import Sparse, as_sparse, is_sparse
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Placement:
         if name == self.device:
             return self
         check_place(name, self._precision)
-        if "_claim" in vars(self):
+        if is_training(self):
             raise RuntimeError(
                 "this network is being trained: it can be moved to another device when the fit "
                 "has ended, or move a copy (copy.deepcopy)."
@@ -98,7 +99,7 @@ class Placement:
             self._card_made.touch()
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _data_kept(self) -> Iterator[None]:
         """A training: its data stay on the card meanwhile, and the host has its numbers after."""
         card = self._card
         if card is None:

@@ -1,7 +1,7 @@
 """Who takes part in a training: this process alone, or the ranks that share every batch.
 
-`Alone` is what a Trainer has unless it is told `distributed="mpi"`; `fastbp.distributed.World`
-stands in for it there. The rest of fastbp asks one of them and knows no MPI.
+A plain `World` is what a Trainer has unless it is told `distributed="mpi"`; there its MPI twin,
+`fastbp.distributed.MPIWorld`, stands in. The rest of fastbp asks one of them and knows no MPI.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class RankError(RuntimeError):
     """Another rank of a distributed training failed; the message names it and says why."""
 
 
-class Alone:
-    """One process: nobody to agree with."""
+class World:
+    """One process, unless a subclass says otherwise: nobody to agree with."""
 
     rank = 0
     size = 1
@@ -49,7 +49,7 @@ class Alone:
         """Raise ValueError, on all ranks, where one has other facts than the first."""
 
 
-ALONE: Final = Alone()
+ONE_PROCESS: Final = World()
 
 
 def launched() -> bool:
@@ -58,14 +58,14 @@ def launched() -> bool:
     return any(os.environ.get(name, "1") not in {"", "1"} for name in names)
 
 
-def world_of(distributed: str | None) -> Alone:
+def world_of(distributed: str | None) -> World:
     """Who takes part in the training of a Trainer that was given this `distributed`.
 
     Raises:
         ImportError: mpi4py is not installed.
     """
     if distributed is None:
-        return ALONE
+        return ONE_PROCESS
     from .distributed import world
 
     return world()

@@ -12,7 +12,7 @@ import numpy as np
 from .checkpoint import Keeper
 from .engine import Batch, Recipe, aligned
 from .guard import guard_of
-from .kernels.cpu import epoch as loop
+from .kernels.cpu import loop
 from .kernels.cpu.learn import (
     DEAD,
     DELTA_RMS,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .data import as_weights, labels_or_targets, needs_screening
+from .canonical import is_memory_map
+from .data import as_weights, labels_or_targets
 from .engine import Array, Batch
 from .errors import plural, shown
 from .passes import unfit
@@ -53,7 +54,7 @@ class Data:
         if sample_weight is not None:
             given_weights = network._on_host(sample_weight)
             weights = as_weights(given_weights, rows, network.dtype, names[2])
-        screen = not (needs_screening(parts(matrix)[0]) and needs_screening(targets))
+        screen = is_memory_map(parts(matrix)[0]) or is_memory_map(targets)
         return cls(matrix, labels, targets, weights, np.arange(rows), screen)
 
     @property
@@ -77,7 +78,7 @@ class Data:
         labels, targets, weights = (a.copy() for a in (self.labels, self.targets, self.weights))
         converts = isinstance(given, np.ndarray) or not hasattr(given, "__array__")
         own = converts and self.X.base is None and self.X is not given
-        X = self.X if own or not needs_screening(self.X) else self.X.copy()  # a map stays one
+        X = self.X if own or is_memory_map(self.X) else self.X.copy()  # a map stays one
         return replace(self, X=X, labels=labels, targets=targets, weights=weights)
 
     def taken(self, indices: Array) -> Data:

@@ -35,7 +35,7 @@ def labels_of(values: ArrayLike) -> NDArray[Any]:
     return flat.astype(np.int64) if flat.dtype.kind in "iu" else (flat > 0.5).astype(np.int64)
 
 
-def _dense(y: NDArray[Any], outputs: NDArray[Any]) -> Floats:
+def _targets_like(y: NDArray[Any], outputs: NDArray[Any]) -> Floats:
     """Targets shaped like the outputs (n, k): labels become one-hot."""
     if y.ndim == 1 and outputs.shape[1] > 1:
         return np.eye(outputs.shape[1])[y.astype(np.int64)]
@@ -99,12 +99,12 @@ def f1_macro_each(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> flo
 
 def mean_squared_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over rows and outputs of (a - y)^2."""
-    return float(_mean(weight, ((outputs - _dense(y, outputs)) ** 2).mean(axis=1)))
+    return float(_mean(weight, ((outputs - _targets_like(y, outputs)) ** 2).mean(axis=1)))
 
 
 def mean_absolute_error(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """Mean over rows and outputs of |a - y|."""
-    return float(_mean(weight, np.abs(outputs - _dense(y, outputs)).mean(axis=1)))
+    return float(_mean(weight, np.abs(outputs - _targets_like(y, outputs)).mean(axis=1)))
 
 
 def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
@@ -112,7 +112,7 @@ def r2(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
 
     A constant target counts 1 where it is met exactly and 0 where not, as in scikit-learn.
     """
-    target = _dense(y, outputs)
+    target = _targets_like(y, outputs)
     residual = weight @ (outputs - target) ** 2
     spread = weight @ (target - _mean(weight, target)) ** 2
     counted = target[weight > 0]
@@ -128,12 +128,14 @@ def log_loss(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """
     if outputs.shape[1] == 1:
         return log_loss_each(y, outputs, weight)
-    return float(-_mean(weight, (_dense(y, outputs) * np.log(_clamped(outputs))).sum(axis=1)))
+    return float(
+        -_mean(weight, (_targets_like(y, outputs) * np.log(_clamped(outputs))).sum(axis=1))
+    )
 
 
 def log_loss_each(y: NDArray[Any], outputs: NDArray[Any], weight: Floats) -> float:
     """-sum_j (y_j log a_j + (1 - y_j) log(1 - a_j))."""
-    target, a = _dense(y, outputs), _clamped(outputs)
+    target, a = _targets_like(y, outputs), _clamped(outputs)
     losses = target * np.log(a) + (1.0 - target) * np.log1p(-a)
     return float(-_mean(weight, losses.sum(axis=1)))
 

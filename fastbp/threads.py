@@ -120,14 +120,14 @@ _own = threading.local()
 
 
 @contextmanager
-def at_most(cores: int | None) -> Iterator[None]:
-    """What this Python thread computes meanwhile takes no more than `cores` threads; None: as many.
+def at_most(most: int | None) -> Iterator[None]:
+    """What this Python thread computes meanwhile takes no more than `most` threads; None: as many.
 
     For work that shares the machine with its like; a trainer's own `n_threads` is held down, too.
     """
     before = getattr(_own, "most", None)
-    if cores is not None:
-        _own.most = cores if before is None else min(cores, before)
+    if most is not None:
+        _own.most = most if before is None else min(most, before)
     try:
         yield
     finally:
@@ -140,9 +140,9 @@ def available_cores() -> int:
     The last is NUMBA_NUM_THREADS, by which joblib tells its processes how to share the cores.
     Within `at_most` no more than that, and in a task of Dask what Dask gives one.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    most = min(getattr(_own, "most", None) or cores or 1, _of_dask() or cores or 1)
-    return max(1, min(cores or 1, most, _quota(), config.NUMBA_NUM_THREADS))
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = min(getattr(_own, "most", None) or count or 1, _of_dask() or count or 1)
+    return max(1, min(count or 1, most, _quota(), config.NUMBA_NUM_THREADS))
 
 
 def _of_dask() -> int | None:

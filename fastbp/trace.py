@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .data import as_targets, needs_screening
+from .canonical import is_memory_map
+from .data import as_targets
 from .errors import check_seed
 from .passes import unfit
 
@@ -57,13 +58,13 @@ def trace(
         seed: of the dropout masks; None: the network's.
     """
     A = np.asarray(network._as_matrix(X))
-    if not needs_screening(A) and (message := unfit(A, "X")):  # of a memory map
+    if is_memory_map(A) and (message := unfit(A, "X")):
         raise ValueError(message)
     network._check_rows(len(A), training)
     Y = as_targets(
         network._on_host(y), len(A), network.layers[-1].units, network.dtype, network.loss_name
     )
-    if not needs_screening(Y) and (message := unfit(Y, "y")):
+    if is_memory_map(Y) and (message := unfit(Y, "y")):
         raise ValueError(message)
     if Y.ndim == 1:
         Y = np.eye(network.layers[-1].units, dtype=network.dtype)[Y]

@@ -25,10 +25,11 @@ from .errors import (
     check_seed,
     shown,
 )
+from .exclusive import exclusively
+from .fit import BestOf, Fit
 from .fitting import Fitting
-from .guard import check_begin
+from .guard import check_finite_start
 from .history import History
-from .job import BestOf, Fit, claimed
 from .metrics import resolve
 from .network import Network
 from .optimizers import Optimizer, get_optimizer
@@ -275,7 +276,7 @@ class Trainer(Fitting):
         (0.0, [9.0])
         """
         world = self._world
-        with claimed(self.network), world.fitting():
+        with exclusively(self.network), world.fitting():
             with world.agreeing():
                 epochs = check_integer("epochs", epochs, least=1)
                 further = as_callbacks(callbacks)
@@ -284,7 +285,7 @@ class Trainer(Fitting):
                 with world.agreeing():
                     data, held = door(self.network, X, y, sample_weight, validation, self.seed)
                     self._check_fit(data, held)
-                    check_begin(self)
+                    check_finite_start(self)
                 self._check_ranks(epochs=epochs, **asdict(fingerprint(data, held, 0)))
                 before = Standing.of(self) if data.screen else None
                 job = self._job_of(data, held, epochs, self.callbacks + further)
@@ -328,7 +329,7 @@ class Trainer(Fitting):
         (4, True)
         """
         world = self._world
-        with claimed(self.network), world.fitting():
+        with exclusively(self.network), world.fitting():
             with world.agreeing():
                 epochs = None if epochs is None else check_integer("epochs", epochs, least=1)
                 steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
@@ -338,7 +339,7 @@ class Trainer(Fitting):
                 with world.agreeing():
                     held = None if validation is None else given(self.network, validation)
                     self._check_stream(held)
-                    check_begin(self)
+                    check_finite_start(self)
                     items = items_of(batches)
                 known = {} if held is None else asdict(fingerprint(held, None, 0))
                 self._check_ranks(epochs=epochs, steps_per_epoch=steps, held=known)
@@ -432,7 +433,7 @@ class Trainer(Fitting):
         if path is None and self.checkpoint is None:
             raise ValueError("path=None needs a trainer with checkpoint=PATH; give the path.")
         check_flag("finish", finish)
-        with claimed(self.network):
+        with exclusively(self.network):
             with self._world.agreeing():
                 found = checkpoints.read(self, self.checkpoint if path is None else path)  # type: ignore[arg-type]
             found.standing.restore(self)

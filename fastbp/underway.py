@@ -11,7 +11,7 @@ import numpy as np
 from .engine import Array
 from .errors import shown
 from .history import History
-from .kernels.cpu.epoch import RESULTS
+from .kernels.cpu.loop import RESULTS
 from .samples import Data
 from .snapshot import Memory, Snapshot, Standing, array_like, count, part
 from .sparse import parts

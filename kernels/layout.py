@@ -20,10 +20,10 @@ from .tables import ACTIVATIONS, LOSSES
 # In the arena, a window of LD columns each: Z, the pre-activations; F, f(Z) (Z's own, where f'
 # follows from f(Z)); O, what the next layer reads (F's own, where nothing follows f); H, what
 # batch norm has normalised; D, dL/dA, then dL/dZ. IN, of IN_LD columns: the layer's input.
-# STATS: STATS_PARTS vectors of n. MASK: dropout's, a byte an element. HALF: bfloat16 operands.
+# STATS: STATS_PARTS vectors of n. MASK: dropout's, a byte an element. BF16: bfloat16 operands.
 (
     M, N, ACT, W, B, GAMMA, BETA, RUNNING, BN, FORM, DROP,
-    IN, IN_LD, Z, F, O, LD, H, D, STATS, MASK, HALF,
+    IN, IN_LD, Z, F, O, LD, H, D, STATS, MASK, BF16,
 ) = range(22)  # fmt: skip
 FIELDS: Final = 22
 # Columns of the table of reals.
@@ -146,10 +146,10 @@ class Plan:
     rows: int
 
 
-def build_plan(layers: list[LayerSpec], rows: int, itemsize: int, *, half: bool = False) -> Plan:
+def build_plan(layers: list[LayerSpec], rows: int, itemsize: int, *, bf16: bool = False) -> Plan:
     """Lay out the arena of one network for batches of up to `rows` samples.
 
-    half: products on bfloat16 operands.
+    bf16: products on bfloat16 operands.
     """
     slots, _, _ = parameter_slots(layers)
     ints = np.full((len(layers), FIELDS), -1, np.int64)
@@ -170,7 +170,7 @@ def build_plan(layers: list[LayerSpec], rows: int, itemsize: int, *, half: bool 
         row[[M, N, ACT, LD]] = layer.inputs, n, ACTIVATIONS[layer.activation].code, ld
         row[[W, B, GAMMA, BETA, RUNNING]] = slot.W, slot.b, slot.gamma, slot.beta, slot.running
         row[[BN, FORM, DROP]] = layer.batch_norm, layer.form, layer.dropout > 0
-        row[[IN, IN_LD, HALF]] = source, source_ld, half
+        row[[IN, IN_LD, BF16]] = source, source_ld, bf16
         row[Z] = take(rows * ld)
         row[F] = take(rows * ld) if layer.separate_output else row[Z]
         row[O] = take(rows * ld) if layer.separate_final else row[F]

@@ -117,8 +117,16 @@ class Compiler:
 
 def kernels() -> None:
     """Call everything that launches, in both dtypes."""
-    from fastbp.kernels.cuda import activation, batchnorm, linear, loss, random, screen, update
-    from fastbp.kernels.cuda import epoch as steps
+    from fastbp.kernels.cuda import (
+        activation,
+        batchnorm,
+        linear,
+        loop,
+        loss,
+        random,
+        screen,
+        update,
+    )
 
     random.shuffle(np.arange(5), 1, 1)
     random.sample(np.arange(5), 5, 1, 1, 1)
@@ -143,7 +151,7 @@ def kernels() -> None:
         screen.rows_of(v, 1, np.arange(2))
         screen.cast(np.arange(3), real)
         integers, doubles, table = np.zeros(1, np.int64), np.zeros(1), np.zeros((1, 1))
-        steps.kernels[real].launch(
+        loop.kernels[real].launch(
             1, np.zeros((1, 1), np.int64), table, integers, integers, doubles, v, integers, v, v,
             integers, integers, v, v, v, v, v, 1, v, np.zeros(1, np.uint8), doubles, integers,
             doubles, v, table, doubles, integers, v, np.zeros(1, np.int32), integers,

@@ -217,7 +217,7 @@ def test_two_keys_never_share_a_file(tmp_path: Path) -> None:
 
 COLD = """
 import numpy as np
-from fastbp.kernels.cpu import epoch, infer, table
+from fastbp.kernels.cpu import infer, loop, table
 table.bind(np.float32, lambda: 2)
 stats = [entry.dispatcher.stats for entry in table._bodies]
 print(sum(sum(s.cache_hits.values()) for s in stats))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastbp.canonical import check_finite, needs_screening
+from fastbp.canonical import check_finite, is_memory_map
 from fastbp.data import as_matrix, as_targets, as_weights
 
 F4, F8 = np.dtype(np.float32), np.dtype(np.float64)
@@ -99,8 +99,8 @@ def test_a_memory_map_is_neither_copied_nor_screened(tmp_path: Path, mode: Any) 
     result = as_matrix(X, 3, F8)
     assert _canonical(result, F8)
     assert np.shares_memory(result, X)
-    assert not needs_screening(X)
-    assert not needs_screening(result[1:])
+    assert is_memory_map(X)
+    assert is_memory_map(result[1:])
     with pytest.raises(ValueError, match=r"X\[2, 1\]=nan"):
         as_matrix(X, 3, F4)  # another precision is a copy, in memory
     with pytest.raises(ValueError, match=r"X\[2, 1\]=nan"):
@@ -113,8 +113,8 @@ def test_a_map_read_as_a_buffer_is_a_map(tmp_path: Path) -> None:
     VALUES.tofile(tmp_path / "X.bin")
     with open(tmp_path / "X.bin", "rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    assert not needs_screening(np.frombuffer(memory).reshape(4, 3))
-    assert needs_screening(np.frombuffer(VALUES.tobytes()))
+    assert is_memory_map(np.frombuffer(memory).reshape(4, 3))
+    assert not is_memory_map(np.frombuffer(VALUES.tobytes()))
 
 
 def test_data_frames() -> None:

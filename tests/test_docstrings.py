@@ -33,7 +33,7 @@ OPTIONAL = {
     "fastbp.bridges.to_pytorch": "torch",
     "fastbp.bridges.torch_modules": "torch",
     "fastbp.bridges.skl2onnx_converter": "skl2onnx",
-    "fastbp.tables": "pandas",
+    "fastbp.frames": "pandas",
     **{name: "sklearn" for name in MODULES if name.startswith("fastbp.sklearn_api.")},
 }
 

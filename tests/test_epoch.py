@@ -14,7 +14,7 @@ from numba.core.runtime import _nrt_python, rtsys
 from step_oracle import AFTER, BEFORE, CASES, DTYPES, SAMPLES, Bench, Case, Oracle, close, net
 
 from fastbp.engine import Recipe
-from fastbp.kernels.cpu import epoch as loop
+from fastbp.kernels.cpu import loop
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.learn import (
     DEAD,

@@ -61,7 +61,7 @@ def test_blocks_that_share_panels_have_the_same_bits(dtype: str, batch: int, n: 
 @pytest.mark.parametrize("itemsize", [4, 8])
 def test_room_for_panels_is_had_by_wide_layers_in_blocks_alone(itemsize: int) -> None:
     least = SCRATCH_BYTES // itemsize + ROOM + CONSTANTS
-    given: Any = {"rows": 32, "itemsize": itemsize, "half": False, "count": 2}
+    given: Any = {"rows": 32, "itemsize": itemsize, "bf16": False, "count": 2}
     few = table(itemsize, (TALL, 600), (784, 512 // itemsize))  # one block; rows read in place
     assert scratch_elements(few, **given) == least
     wide, kept = table(itemsize, (TALL + 1, 600), (700, 301)), 32 * leading_dimension(600, itemsize)

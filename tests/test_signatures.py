@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp.kernels.cpu import epoch as loop
-from fastbp.kernels.cpu import table
+from fastbp.kernels.cpu import loop, table
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")

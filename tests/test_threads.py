@@ -275,10 +275,10 @@ def test_the_loop_is_compiled_before_threads_wait_for_one_another(python: Any) -
         TRAIN
         + """
 from fastbp import threads
-from fastbp.kernels.cpu import epoch
+from fastbp.kernels.cpu import loop
 run, seen = threads.run, []
 def watched(function, count, args):
-    seen.append((count, len(epoch.run_steps.signatures)))
+    seen.append((count, len(loop.run_steps.signatures)))
     return run(function, count, args)
 threads.run = watched
 weights(2)

@@ -10,7 +10,6 @@ from llvmlite import ir
 
 from fastbp.kernels.cpu import tile_requests
 from fastbp.kernels.cpu.operands import NEAR_BYTES, PACK_ROWS, next_source
-from fastbp.kernels.cpu.prefetch import LINE
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tiles import (
     ASK_C,
@@ -21,6 +20,7 @@ from fastbp.kernels.cpu.tiles import (
     build_panel,
 )
 from fastbp.kernels.cpu.vectors import I64, POINTER
+from fastbp.kernels.layout import CACHE_LINE
 
 HEIGHT, BLOCK, PANEL = 6, 512, 64
 A, B, KEPT = 1 << 40, 1 << 41, 1 << 42  # addresses, far apart
@@ -38,14 +38,18 @@ def asked(rows, deep, at, row, by, depth, tiles):
         for p in range(0, deep, 16):
             if p < depth:
                 for fourth in range(p // 4, p // 4 + 4):
-                    place = at + (tile % by + fourth * by) * row + tile // by * 2 * LINE
-                    lines |= {place // LINE, place // LINE + 1}
+                    place = at + (tile % by + fourth * by) * row + tile // by * 2 * CACHE_LINE
+                    lines |= {place // CACHE_LINE, place // CACHE_LINE + 1}
     return lines
 
 
 def panel_lines(start, row, rows, size):
     """Numbers of the lines of `rows` rows of `size` bytes."""
-    return {(start + i * row + byte) // LINE for i in range(rows) for byte in range(0, size, LINE)}
+    return {
+        (start + i * row + byte) // CACHE_LINE
+        for i in range(rows)
+        for byte in range(0, size, CACHE_LINE)
+    }
 
 
 def given(**changed):
@@ -147,5 +151,5 @@ def test_a_tile_asks_for_every_line_of_its_sums(recorder, start, ask, first):
         assert places.size == 0
         return
     rows = [height * first + i for i in range(2 * height)]  # of this tile, or of the one after it
-    expected = [i * row * 4 + at for i in rows for at in range(0, width * 4, LINE)]
+    expected = [i * row * 4 + at for i in rows for at in range(0, width * 4, CACHE_LINE)]
     assert (places - C.ctypes.data).tolist() == expected

@@ -375,7 +375,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="", help="a file, such as kernels/cpu/epoch.py")
+    parser.add_argument("--only", default="", help="a file, such as kernels/cpu/loop.py")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--copy", type=Path, help="a copy that an earlier run has surveyed")

@@ -27,7 +27,7 @@ OURS: Final = {theirs: ours for ours, theirs in THEIRS.items()} | {
     "exp": "exp",
 }
 
-LOSSES: Final = {
+LOSS_OF: Final = {
     "softmax": "cross_entropy",
     "logistic": "binary_cross_entropy",
     "identity": "half_squared_error",
@@ -35,7 +35,7 @@ LOSSES: Final = {
 }
 """What their estimator minimises, by its output activation."""
 
-_KINDS: Final = {
+OUTPUT_OF: Final = {
     ("softmax", "cross_entropy"): "softmax",
     ("sigmoid", "binary_cross_entropy"): "logistic",
     ("exp", "poisson"): "exp",
@@ -57,7 +57,7 @@ def export(net: Network, classes: Sequence[Any] | None) -> Any:
     last = layers[-1]
     squared = net.loss_name in {"squared_error", "half_squared_error"}
     out = "identity" if last.activation == "identity" and squared else None
-    out = _KINDS.get((last.activation, net.loss_name), out)
+    out = OUTPUT_OF.get((last.activation, net.loss_name), out)
     if out is None:
         raise ValueError(
             f"the last layer ({last.activation}, loss {net.loss_name}) has no counterpart in "
@@ -177,7 +177,7 @@ def read(cls: Any, estimator: Any, seed: int) -> Any:
     names = [OURS[estimator.activation]] * (len(coefs) - 1) + [OURS[out]]
     layers = [Dense(W.shape[1], name) for W, name in zip(coefs, names, strict=True)]
     dtype = "float32" if all(W.dtype == np.float32 for W in coefs) else "float64"
-    net = cls(coefs[0].shape[0], layers, loss=LOSSES[out], dtype=dtype, seed=seed)
+    net = cls(coefs[0].shape[0], layers, loss=LOSS_OF[out], dtype=dtype, seed=seed)
     for layer, W, b in zip(net.layers, coefs, estimator.intercepts_, strict=True):
         layer.W, layer.b = W, b
     return net

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SEEDS
+from ..errors import LARGEST_SEED
 from . import options
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def demo(
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, max=10_000, help="Passes over the data.")] = 30,
     seed: Annotated[
-        int, typer.Option(min=0, max=SEEDS, help="Start weights and order of the batches.")
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Start weights and order of the batches.")
     ] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads; by default as many as pay.")

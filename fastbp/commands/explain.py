@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SEEDS
+from ..errors import LARGEST_SEED
 from . import options
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def explain(
     loss: Annotated[str, typer.Option(help="The last layer's activation follows it.")] = (
         "cross_entropy"
     ),
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of weights and sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of weights and sample.")] = 0,
     decimals: Annotated[int, typer.Option(min=1, max=12, help="Of the numbers shown.")] = 4,
 ) -> None:
     """Print every quantity of one forward and backward pass, beside what the kernels compute."""

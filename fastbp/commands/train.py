@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import SEEDS
+from ..errors import LARGEST_SEED
 from . import options
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def train(
         int | None,
         typer.Option(min=1, help="Stop after so many epochs without progress on held-out rows."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=SEEDS, help="Of split, weights and batches.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Of split, weights and batches.")
+    ] = 0,
     threads: Annotated[
         int | None, typer.Option(min=1, max=1024, help="Threads; by default as many as pay.")
     ] = None,

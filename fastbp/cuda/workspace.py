@@ -1,7 +1,7 @@
 """The way from Python onto the card: what one batch needs there, and launches on it.
 
 `CardWorkspace` has the methods and results of `engine.Workspace`; its launches are of one kernel,
-`kernels/cuda/epoch.py`. What the host reads back of a launch is eight numbers.
+`kernels/cuda/loop.py`. What the host reads back of a launch is eight numbers.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from typing import Any, Final
 import numpy as np
 
 from ..engine import NO_COLUMNS, NO_STARTS, Batch, Recipe
-from ..kernels.cpu.epoch import GRADIENT, RESULTS, TRAIN
 from ..kernels.cpu.learn import FIGURES
-from ..kernels.cuda import epoch as loop
-from ..kernels.cuda import memory, phases, slots
+from ..kernels.cpu.loop import GRADIENT, RESULTS, TRAIN
+from ..kernels.cuda import loop, memory, phases, slots
 from ..kernels.cuda.places import places
 from ..kernels.cuda.program import Program, is_direct
 from ..kernels.cuda.shim import SIMULATED, cuda

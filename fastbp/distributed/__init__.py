@@ -3,7 +3,7 @@
 Imported when a Trainer is told `distributed="mpi"`: it needs the extra fastbp[mpi].
 """
 
-from .mpi import World, world
+from .mpi import MPIWorld, world
 from .run import Ranked, RankedStream
 
-__all__ = ["Ranked", "RankedStream", "World", "world"]
+__all__ = ["MPIWorld", "Ranked", "RankedStream", "world"]

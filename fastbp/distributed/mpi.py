@@ -21,7 +21,7 @@ from ..extras import require
 from ..kernels.cpu import ranks as kernel
 from ..kernels.cpu.jit import JIT_DISABLED
 from ..kernels.cpu.shares import SAMPLES
-from ..ranks import Alone, RankError
+from ..ranks import RankError, World
 from ..run import BadRowError, DivergenceError
 from ..threads import at_most, available_cores
 from .lifeline import Lifeline
@@ -30,7 +30,7 @@ from .shared import Shared, fits
 _AGREED = "_fastbp_agreed"  # mark of an error that every rank raises
 
 
-class World(Alone):
+class MPIWorld(World):
     """All ranks of MPI's world.
 
     Attributes:
@@ -260,7 +260,7 @@ def is_agreed(error: BaseException | None, handled: BaseException | None = None)
 
 
 @functools.cache
-def world() -> World:
+def world() -> MPIWorld:
     """MPI's world, when it is first asked for.
 
     Raises:
@@ -273,4 +273,4 @@ def world() -> World:
             f"distributed='mpi' needs an MPI library beside mpi4py: pip install 'fastbp[mpi]' "
             f"({error})"
         ) from error
-    return World(mpi)
+    return MPIWorld(mpi)

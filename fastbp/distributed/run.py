@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine import Array, Batch, Recipe
-from ..kernels.cpu import epoch as loop
+from ..kernels.cpu import loop
 from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
 from ..kernels.cpu.ranks import FIRST, LAST
 from ..kernels.layout import ACT, DROP, LD, MASK, D, F, N, O
 from ..run import Run
 from ..stream import Stream
-from .mpi import World
+from .mpi import MPIWorld
 
 if TYPE_CHECKING:
     from ..samples import Data
     from ..trainer import Trainer
 
 
-class Together(Run):
-    """What a run is on several ranks, whatever it trains on."""
+class Ranked(Run):
+    """A `Run` on several ranks, each of which takes its rows of each batch."""
 
     def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
-        assert isinstance(trainer._world, World)
+        assert isinstance(trainer._world, MPIWorld)
         self.world = trainer._world
         super()._begin(trainer, held, rules)
         # One element more: what the ranks say of their losses goes with the gradient.
@@ -137,11 +137,7 @@ class Together(Run):
         return figures
 
 
-class Ranked(Together):
-    """A `Run` over arrays of which each rank takes its rows of each batch."""
-
-
-class RankedStream(Together, Stream):
+class RankedStream(Ranked, Stream):
     """A `Stream` of each rank: a batch is what one item of each of them make together."""
 
     def _fetch(self) -> Data | None:

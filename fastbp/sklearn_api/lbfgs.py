@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
 from ..engine import Array, Recipe, aligned
-from ..kernels.cpu import epoch as loop
+from ..kernels.cpu import loop
 from ..network import Network
 from ..threads import WORK_A_CALL, choose_threads
 from .hooks import Hooks

@@ -82,7 +82,7 @@ class Solver:
         """The rates of the next `count` steps of `total`, where it is known."""
         return np.full(count, self.learning_rate)
 
-    def used(self) -> float:
+    def last_rate(self) -> float:
         """The rate of the last step."""
         return self.learning_rate
 
@@ -131,13 +131,13 @@ class AdamSolver(Solver):
     def rates(self, count: int, total: int | None) -> Array:
         return np.full(count, float(self.learning_rate_init))
 
-    def used(self) -> float:
+    def last_rate(self) -> float:
         beta1, beta2, _ = self.optimizer.hyper()
         root = np.sqrt(1.0 - beta2**self.step)
         return float(self.learning_rate_init * root / (1.0 - beta1**self.step))
 
     def iteration_ends(self, time_step: int) -> None:
-        self.learning_rate = self.used()
+        self.learning_rate = self.last_rate()
 
 
 class OwnSolver(Solver):

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from ..engine import Array, Recipe, aligned
-from ..kernels.cpu import epoch as loop
+from ..kernels.cpu import loop
 from ..network import Network
 from ..pace import Pace
 from ..progress import Progress, make_progress
@@ -151,7 +151,10 @@ def fit_stochastic(
     shuffled = np.arange(len(samples))
     try:
         e.n_iter_ = 0
-        with net._held(), make_progress(bool(e.progress), e.max_iter, runner.steps) as progress:
+        with (
+            net._data_kept(),
+            make_progress(bool(e.progress), e.max_iter, runner.steps) as progress,
+        ):
             for number in range(e.max_iter):
                 began = time.perf_counter()
                 if e.shuffle:
@@ -165,7 +168,7 @@ def fit_stochastic(
                 e.loss_curve_.append(e.loss_)
                 if e.verbose:
                     print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-                values = {"loss": e.loss_, "lr": e._optimizer.used()}
+                values = {"loss": e.loss_, "lr": e._optimizer.last_rate()}
                 if _judge(e, net, held, values):
                     best.take(net)
                 e._optimizer.iteration_ends(e.t_)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .bf16_packing import GROUP, TILE_BYTES, Halves, number
+from .bf16_packing import GROUP, TILE_BYTES, BF16Vectors, number
 from .bf16_tiles import BLOCK_ARGUMENTS, BLOCK_TYPE, finished, finishes, panel_masks
 from .packing import _begin, _Loop
 from .tiles import FINISH_NONE, START_BIAS, START_C
@@ -74,7 +74,7 @@ def build_amx(module: ir.Module, vectors: int) -> ir.Function:
         return module.globals[name]
     function = _begin(module, BLOCK_TYPE, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    simd = Halves(builder)
+    simd = BF16Vectors(builder)
     arg = dict(zip(BLOCK_ARGUMENTS, function.args, strict=True))
     masks = panel_masks(simd, arg["here"], vectors)
     arg["bias_row"] = simd.at(arg["room"], ROOM_BYTES // 4)
@@ -96,7 +96,7 @@ class _Tile:
     """One or two groups of rows from `row` on, by one or two vectors of columns."""
 
     def __init__(
-        self, simd: Halves, arg: dict[str, Any], masks: list[Any], groups: int, row: Any
+        self, simd: BF16Vectors, arg: dict[str, Any], masks: list[Any], groups: int, row: Any
     ) -> None:
         self.simd, self.arg, self.masks, self.groups, self.row = simd, arg, masks, groups, row
         self.cells = [(g, v) for g in range(groups) for v in range(len(masks))]

@@ -7,12 +7,12 @@ from typing import Any
 from ..layout import (
     ACT,
     BETA,
+    BF16,
     BN,
     BN_AFTER,
     BN_BEFORE,
     DROP,
     GAMMA,
-    HALF,
     IN,
     IN_LD,
     LD,
@@ -34,11 +34,11 @@ from ..layout import (
 from ..tables import IDENTITY, RELU
 from .barrier import barrier
 from .bodies import (
+    apply_mask_rows,
     batchnorm_backward_rows,
     batchnorm_sums_columns,
     column_sums,
     derivative_rows,
-    dropout_backward_rows,
     gradient_rows,
     input_rows,
 )
@@ -65,7 +65,7 @@ def backward_rows(
         delta = window(arena, p[D], rows, ld)
         if training and p[DROP] != 0:
             mask = window(masks, p[MASK], rows, ld)
-            dropout_backward_rows(delta, mask, reals[layer, P_DROP], lo, hi, n)
+            apply_mask_rows(delta, mask, reals[layer, P_DROP], lo, hi, n)
         if p[BN] == BN_AFTER:
             normalize_backward(
                 t, T, rows, lo, hi, p, parameters, gradient, arena, sync, training, delta, whole,
@@ -85,14 +85,14 @@ def backward_rows(
             masked = q[ACT] == RELU and q[BN] != BN_AFTER and q[DROP] == 0
             finish = FINISH_MASK if masked else FINISH_NONE
             weights = window(parameters, p[W], m, n)
-            if p[HALF] == 0 and by_columns(weights, m, T):
+            if p[BF16] == 0 and by_columns(weights, m, T):
                 barrier(sync, T)
                 input_columns(t, T, rows, p, q, delta, parameters, arena, finish, scratch)
                 barrier(sync, T)
             else:
                 input_rows(
                     delta, weights, window(arena, q[F], rows, q[LD]),
-                    window(arena, q[D], rows, q[LD]), lo, hi, n, m, finish, p[HALF], scratch,
+                    window(arena, q[D], rows, q[LD]), lo, hi, n, m, finish, p[BF16], scratch,
                 )  # fmt: skip
 
 
@@ -152,11 +152,11 @@ def layer_gradient(
     if hi > lo:
         A = window(arena, p[IN], rows, p[IN_LD])
         into = window(gradient, p[W], m, n)
-        keeps = hi - lo > TALL and keeps_panels(scratch, rows, p[LD], p[HALF])
+        keeps = hi - lo > TALL and keeps_panels(scratch, rows, p[LD], p[BF16])
         for start in range(lo, hi, TALL):
             stop = min(start + TALL, hi)
             panels = panels_of_block(keeps, start == lo)
             own = segment(claimed, p[W] + start * n, (stop - start) * n if claimed.size > 0 else 0)
-            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[HALF], scratch, own, panels)
+            gradient_rows(A, delta, into, 0, start, stop, rows, n, p[BF16], scratch, own, panels)
     if p[B] >= 0 and last > first:
         column_sums(delta, segment(gradient, p[B], n), rows, first, last)

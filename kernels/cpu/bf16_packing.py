@@ -47,7 +47,7 @@ class _BFloat(ir.Type):
         return hash(_BFloat)
 
 
-class Halves(Vectors):
+class BF16Vectors(Vectors):
     """Vectors of 16 float32, and of the 32 bfloat16 that two of them round to."""
 
     def __init__(self, builder: ir.IRBuilder) -> None:
@@ -94,7 +94,7 @@ def build_pack(module: ir.Module, target_form: int, source_form: int) -> ir.Func
     function = _begin(module, PACK_TYPE, name)
     target, source, source_row, units, depth = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    simd = Halves(builder)
+    simd = BF16Vectors(builder)
     steps = builder.udiv(builder.add(depth, number(STEP - 1)), number(STEP))
     # The inner loop follows the lines of memory.
     loops = [(units, GROUP), (depth, STEP)]
@@ -130,7 +130,7 @@ def build_row_pack(module: ir.Module) -> ir.Function:
     function = _begin(module, PACK_TYPE, name)
     target, source, source_row, units, depth = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    simd = Halves(builder)
+    simd = BF16Vectors(builder)
     floats = TILE_BYTES // 4
     steps = builder.udiv(builder.add(depth, number(STEP - 1)), number(STEP))
     panel_size = builder.mul(steps, number(2 * floats))
@@ -161,7 +161,7 @@ def build_row_pack(module: ir.Module) -> ir.Function:
 
 
 def _pair_of_rows(
-    simd: Halves, row: Any, source_row: Any, unit: Any, group: int, guard: Any, left: Any
+    simd: BF16Vectors, row: Any, source_row: Any, unit: Any, group: int, guard: Any, left: Any
 ) -> Any:
     """16 pairs from two rows of which `left` are there, all lanes or those of `guard`."""
     builder = simd.builder
@@ -176,7 +176,7 @@ def _pair_of_rows(
     return simd.as_pairs(simd.interleaved(simd.rounded(*found)))
 
 
-def _place(simd: Halves, target: Any, form: int, unit: Any, step: Any, steps: Any) -> Any:
+def _place(simd: BF16Vectors, target: Any, form: int, unit: Any, step: Any, steps: Any) -> Any:
     """Where the block of a group and a step goes."""
     builder = simd.builder
     group = builder.udiv(unit, number(GROUP))
@@ -190,13 +190,13 @@ def _place(simd: Halves, target: Any, form: int, unit: Any, step: Any, steps: An
     return simd.at(target, at)
 
 
-def _corner(simd: Halves, source: Any, row: Any, form: int, unit: Any, k: Any) -> Any:
+def _corner(simd: BF16Vectors, source: Any, row: Any, form: int, unit: Any, k: Any) -> Any:
     outer, inner = (unit, k) if form == FLAT else (k, unit)
     return simd.at(source, simd.builder.add(simd.builder.mul(outer, row), inner))
 
 
 def _block(
-    simd: Halves, place: Any, target_form: int, at: Any, row: Any, source_form: int, left: Any
+    simd: BF16Vectors, place: Any, target_form: int, at: Any, row: Any, source_form: int, left: Any
 ) -> None:
     """16 units x 16 pairs; `left` (units, depth) where the operand ends within the block."""
     builder = simd.builder
@@ -228,7 +228,7 @@ def _block(
         simd.store(value, simd.at(place, apart * i))
 
 
-def _both(simd: Halves, guard: Any, there: Any) -> Any:
+def _both(simd: BF16Vectors, guard: Any, there: Any) -> Any:
     if guard is None:
         return None
     return simd.builder.select(there, guard, simd.first(number(0)))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .bf16_packing import GROUP, TILE_BYTES, Halves, number
+from .bf16_packing import GROUP, TILE_BYTES, BF16Vectors, number
 from .packing import _begin, _Loop
 from .tiles import FINISH_MASK, FINISH_RELU, START_BIAS, START_C
 from .vectors import I64, POINTER, VOID
@@ -39,7 +39,7 @@ def build_dots(module: ir.Module, vectors: int) -> ir.Function:
         return module.globals[name]
     function = _begin(module, BLOCK_TYPE, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    simd = Halves(builder)
+    simd = BF16Vectors(builder)
     arg = dict(zip(BLOCK_ARGUMENTS, function.args, strict=True))
     masks = panel_masks(simd, arg["here"], vectors)
     row: Any = number(0)
@@ -49,13 +49,15 @@ def build_dots(module: ir.Module, vectors: int) -> ir.Function:
     return function
 
 
-def panel_masks(simd: Halves, here: Any, vectors: int) -> list[Any]:
+def panel_masks(simd: BF16Vectors, here: Any, vectors: int) -> list[Any]:
     """None for every vector but the last, whose columns may end within it."""
     rest = simd.builder.sub(here, number(GROUP * (vectors - 1)))
     return [None] * (vectors - 1) + [simd.first(rest)]
 
 
-def _rows_of(simd: Halves, arg: dict[str, Any], masks: list[Any], height: int, first: Any) -> Any:
+def _rows_of(
+    simd: BF16Vectors, arg: dict[str, Any], masks: list[Any], height: int, first: Any
+) -> Any:
     """As many tiles of this height as fit; the row after them is returned."""
     builder = simd.builder
     left = builder.sub(arg["rows"], first)
@@ -65,7 +67,7 @@ def _rows_of(simd: Halves, arg: dict[str, Any], masks: list[Any], height: int, f
     return builder.add(first, builder.mul(count, number(height)))
 
 
-def _tile(simd: Halves, arg: dict[str, Any], masks: list[Any], height: int, row: Any) -> None:
+def _tile(simd: BF16Vectors, arg: dict[str, Any], masks: list[Any], height: int, row: Any) -> None:
     builder, vectors = simd.builder, len(masks)
     cells = [(i, v) for i in range(height) for v in range(vectors)]
     group, within = builder.udiv(row, number(GROUP)), builder.urem(row, number(GROUP))
@@ -100,7 +102,12 @@ def _tile(simd: Halves, arg: dict[str, Any], masks: list[Any], height: int, row:
 
 
 def _start(
-    simd: Halves, arg: dict[str, Any], masks: list[Any], cells: list[Any], c: Any, sums: list[Any]
+    simd: BF16Vectors,
+    arg: dict[str, Any],
+    masks: list[Any],
+    cells: list[Any],
+    c: Any,
+    sums: list[Any],
 ) -> None:
     """Accumulators: zero, the bias row, or what C holds."""
     builder = simd.builder
@@ -115,7 +122,7 @@ def _start(
             builder.store(simd.load(at, masks[v]), place)
 
 
-def finishes(simd: Halves, finish: Any) -> Iterator[int]:
+def finishes(simd: BF16Vectors, finish: Any) -> Iterator[int]:
     """A branch for each epilogue, entered where `finish` is it: yields which is to be emitted."""
     builder = simd.builder
     function = builder.function
@@ -133,7 +140,7 @@ def finishes(simd: Halves, finish: Any) -> Iterator[int]:
     builder.position_at_end(done)
 
 
-def finished(simd: Halves, finish: int, total: Any, judge: Any, mask: Any) -> Any:
+def finished(simd: BF16Vectors, finish: int, total: Any, judge: Any, mask: Any) -> Any:
     """An accumulator after its epilogue: as it is, relu, or 0 where relu's output was 0."""
     if finish == FINISH_RELU:
         return simd.unless_at_most_zero(total, total)

@@ -27,7 +27,7 @@ batchnorm_sums_columns = reached(batchnorm.batchnorm_sums_columns, "MMVV iii")
 batchnorm_backward_rows = reached(batchnorm.batchnorm_backward_rows, "MMVVVVViM iii")
 
 dropout_rows = reached(random.dropout_rows, "MUf iiiii iii")
-dropout_backward_rows = reached(random.dropout_backward_rows, "MUf iii")
+apply_mask_rows = reached(random.apply_mask_rows, "MUf iii")
 perturb_rows = reached(random.perturb_rows, "Mf iiii iii")
 
 prepare_rates = reached(update.prepare_rates, "iFfiV")

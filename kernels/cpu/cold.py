@@ -29,7 +29,7 @@ import json, sys
 sys.path[:] = json.loads(sys.argv[1])
 from importlib import import_module
 home = sys.argv[2]
-for name in ("epoch", "infer"):
+for name in ("loop", "infer"):
     import_module(home + "." + name)
 import_module(home + ".table").help_out(sys.argv[3], sys.argv[4])
 """

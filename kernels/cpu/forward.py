@@ -12,6 +12,7 @@ from typing import Any
 from ..layout import (
     ACT,
     BETA,
+    BF16,
     BN,
     BN_AFTER,
     BN_BEFORE,
@@ -20,7 +21,6 @@ from ..layout import (
     EPS,
     FORM,
     GAMMA,
-    HALF,
     IN,
     IN_LD,
     LD,
@@ -89,9 +89,9 @@ def forward_rows(
         final = window(arena, p[O], rows, ld)
         fused = p[ACT] == RELU and p[BN] != BN_BEFORE
         finish = FINISH_RELU if fused else FINISH_NONE
-        if training and T > 1 and p[HALF] == 0:
+        if training and T > 1 and p[BF16] == 0:
             finish += CLAIM_C + CLAIM_JUDGE
-        shared = p[HALF] == 0 and by_columns(weights, n, T)
+        shared = p[BF16] == 0 and by_columns(weights, n, T)
         ahead = asked if layer == 0 and not shared else segment(asked, 0, 0)
         if shared:
             barrier(sync, T)
@@ -99,7 +99,7 @@ def forward_rows(
             barrier(sync, T)
         else:
             linear_rows(
-                A, weights, bias, linear, lo, hi, m, n, finish, p[HALF], scratch, ahead,
+                A, weights, bias, linear, lo, hi, m, n, finish, p[BF16], scratch, ahead,
                 window(arena, p[D], rows, ld),
             )  # fmt: skip
         if p[BN] == BN_BEFORE:

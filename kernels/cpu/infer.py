@@ -11,12 +11,12 @@ from typing import Any, Final
 from ..layout import IN, IN_LD, LD, M, N, O, Z
 from . import memory
 from .barrier import barrier
-from .epoch import forward_rows
 from .jit import serial
+from .loop import forward_rows
 from .memory import CELLS, address, flush_denormals, restore_mode, segment, window
 from .samples import finite_row, unpack_row
 from .shares import SAMPLES, row_of, share
-from .table import loop
+from .table import compiled_loop
 
 # The table: two numbers, then the arrays in this order.
 BLOCK, LOGITS = range(2)
@@ -78,4 +78,4 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
     return count
 
 
-loop(infer, "ii MM cII")
+compiled_loop(infer, "ii MM cII")

@@ -12,7 +12,7 @@ from .operands import FORGET
 from .product import BF16_SLOT, _call_product, _tile_address, host_tiles
 from .tiles import (
     CLAIM_JUDGE,
-    FINISH_ALONE,
+    FINISH_BITS,
     FINISH_MASK,
     FINISH_NONE,
     FINISH_RELU,
@@ -27,8 +27,8 @@ NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which s
 
 
 @inline
-def _address_of_tiles(array, half):  # type: ignore[no-untyped-def]
-    if half != 0:
+def _address_of_tiles(array, bf16):  # type: ignore[no-untyped-def]
+    if bf16 != 0:
         return _tile_address(BF16_SLOT)
     return _tile_address(0 if array.itemsize == 4 else 1)
 
@@ -38,7 +38,7 @@ NO_ASK: Final = np.empty(0, np.int64)
 
 
 @serial
-def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claimed):  # type: ignore[no-untyped-def]
+def linear_rows(A, W, bias, C, lo, hi, m, n, finish, bf16, scratch, asked, claimed):  # type: ignore[no-untyped-def]
     """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty.
 
     With claims in `finish`, `claimed` is like C: what is about to be written beside it.
@@ -47,7 +47,7 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claim
     be written, which is claimed unless it is 0.
     """
     biased = bias.size > 0
-    tiles = _address_of_tiles(C, half)
+    tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         a, c = address(A, lo * A.shape[1]), address(C, lo * C.shape[1])
         _call_product(
@@ -68,14 +68,14 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, half, scratch, asked, claim
             a_ip = A[i, p]
             for j in range(n):
                 C[i, j] += a_ip * W[p, j]
-        if finish & FINISH_ALONE == FINISH_RELU:
+        if finish & FINISH_BITS == FINISH_RELU:
             for j in range(n):
                 if C[i, j] <= zero:
                     C[i, j] = zero
 
 
 @serial
-def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed, panels):  # type: ignore[no-untyped-def]
+def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, panels):  # type: ignore[no-untyped-def]
     """G[lo-first : hi-first, :n] = (A[:batch, lo:hi])^T D[:batch, :n].
 
     `claimed` is empty, or the rows of W, [lo, hi), that G is about to change: flat, so that any
@@ -86,13 +86,13 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed, pane
     Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
     would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
     """
-    tiles = _address_of_tiles(G, half)
+    tiles = _address_of_tiles(G, bf16)
     if tiles != 0:
         g = address(G, (lo - first) * G.shape[1])
         rows = hi - lo
         finish = FINISH_NONE + (CLAIM_JUDGE if claimed.size > 0 else 0)
         w = address(claimed, 0) if claimed.size > 0 else g
-        narrow = n <= NARROW_BYTES // G.itemsize and half == 0
+        narrow = n <= NARROW_BYTES // G.itemsize and bf16 == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
             c = address(scratch, 0)
             _call_product(
@@ -122,9 +122,9 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, half, scratch, claimed, pane
 
 
 @serial
-def input_rows(D, W, judge, C, lo, hi, n, m, finish, half, scratch):  # type: ignore[no-untyped-def]
+def input_rows(D, W, judge, C, lo, hi, n, m, finish, bf16, scratch):  # type: ignore[no-untyped-def]
     """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0 if asked."""
-    tiles = _address_of_tiles(C, half)
+    tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         _call_product(
             tiles,

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import ACT, BETA, DROP, GAMMA, HALF, IN, IN_LD, LD, MASK, B, D, F, M, N, O, W
+from ..layout import ACT, BETA, BF16, DROP, GAMMA, IN, IN_LD, LD, MASK, B, D, F, M, N, O, W
 from ..tables import RELU
 from . import bf16_learn
 from .backward import layer_gradient
@@ -53,7 +53,7 @@ def update_span(
 
 
 @inline
-def update_shifts(
+def update_biases(
     p: Any, first: int, last: int, parameters: Any, gradient: Any, state: Any, code: int,
     rates: Any, clip_value: float,
 ) -> None:  # fmt: skip
@@ -109,7 +109,7 @@ def learn_fused(
         first, last = share(n, COLUMNS, T - 1 - t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
-        if rows == 1 and clip_value == 0 and p[HALF] == 0 and n + REPEATED <= ROOM:
+        if rows == 1 and clip_value == 0 and p[BF16] == 0 and n + REPEATED <= ROOM:
             a, d = segment(arena, p[IN], m), segment(arena, p[D], n)
             for j in range(n):
                 room[j] = d[j]
@@ -117,14 +117,14 @@ def learn_fused(
                 room[n + j] = room[j]
             update_outer(parameters, a, room, n, state, code, rates, l2, shrink, p[W], lo, hi)
             hi = lo
-        if p[HALF] != 0:
+        if p[BF16] != 0:
             learn_bf16(
                 A, delta, rows, n, p[W], lo, hi, parameters, state, code, rates, l2, shrink,
                 clip_value, scratch,
             )  # fmt: skip
             hi = lo
         tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
-        keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], p[HALF])
+        keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], p[BF16])
         for start in range(lo, hi, tall):
             stop = min(start + tall, hi)
             a, b = p[W] + start * n, p[W] + stop * n
@@ -135,7 +135,7 @@ def learn_fused(
             own = segment(parameters, a, b - a if T > 1 else 0)
             panels = panels_of_block(keeps, start == lo)
             gradient_rows(
-                A, delta, into, start, start, stop, rows, n, p[HALF], scratch, own, panels
+                A, delta, into, start, start, stop, rows, n, p[BF16], scratch, own, panels
             )
             if clip_value > 0:
                 clip_value_span(block, clip_value, 0, b - a)
@@ -143,11 +143,11 @@ def learn_fused(
         layer_gradient(
             p, rows, arena, gradient, 0, 0, first, last, scratch, segment(gradient, 0, 0)
         )
-        update_shifts(p, first, last, parameters, gradient, state, code, rates, clip_value)
+        update_biases(p, first, last, parameters, gradient, state, code, rates, clip_value)
 
 
 @serial
-def whole_gradient(
+def form_gradient_rows(
     t: int, T: int, rows: int, plan: Any, gradient: Any, arena: Any, scratch: Any, claimed: Any
 ) -> None:
     """Thread t's rows of every dL/dW, columns of every dL/db; `claimed` as in `layer_gradient`."""
@@ -158,7 +158,7 @@ def whole_gradient(
         layer_gradient(p, rows, arena, gradient, lo, hi, first, last, scratch, claimed)
 
 
-gradient_of_batch = reached(whole_gradient, "iii J VV VV")
+form_gradient = reached(form_gradient_rows, "iii J VV VV")
 
 
 @inline
@@ -188,7 +188,7 @@ def learn_whole(
     """The gradient completed (unless it is `formed`), recorded, clipped; the update in blocks."""
     if not formed:
         own = segment(parameters, 0, parameters.size if T > 1 else 0)
-        gradient_of_batch(t, T, rows, plan, gradient, arena, scratch, own)
+        form_gradient(t, T, rows, plan, gradient, arena, scratch, own)
         barrier(sync, T)
     if record:
         gradient_figures(t, T, rows, plan, gradient, arena, masks, figures, partial, sync)
@@ -213,7 +213,7 @@ def learn_whole(
             row_of(figures, layer), partial, sync, scratch,
         )  # fmt: skip
         first, last = share(n, COLUMNS, T - 1 - t, T)
-        update_shifts(p, first, last, parameters, gradient, state, code, rates, 0.0)
+        update_biases(p, first, last, parameters, gradient, state, code, rates, 0.0)
 
 
 @inline

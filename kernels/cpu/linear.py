@@ -30,15 +30,15 @@ from .tiles import FINISH_NONE, FINISH_RELU
 _kept = threading.local()
 
 
-def _scratches(dtype: Any, half: bool) -> np.ndarray:
+def _scratches(dtype: Any, bf16: bool) -> np.ndarray:
     """Packing space for every thread a door may use; kept, so that calls allocate nothing."""
-    name, threads = "bfloat16" if half else np.dtype(dtype).name, get_num_threads()
+    name, threads = "bfloat16" if bf16 else np.dtype(dtype).name, get_num_threads()
     found: np.ndarray | None = getattr(_kept, name, None)
     if found is None or len(found) < threads:
-        size = BF16_SCRATCH_BYTES if half else SCRATCH_BYTES
+        size = BF16_SCRATCH_BYTES if bf16 else SCRATCH_BYTES
         found = np.empty((threads, size // np.dtype(dtype).itemsize), dtype)
         setattr(_kept, name, found)
-    if half:
+    if bf16:
         bind_bf16()
     else:
         bind_tiles(dtype)
@@ -53,7 +53,7 @@ def _linear_share(
     code: int,
     Z: Any,
     out: Any,
-    half: int,
+    bf16: int,
     scratches: Any,
     part: int,
     parts: int,
@@ -64,12 +64,12 @@ def _linear_share(
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     keep = Z.size > 0
     if keep:
-        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK, Z)
+        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, bf16, scratch, NO_ASK, Z)
         activate_rows(code, Z, out, lo, hi, n)
     elif code == RELU:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, half, scratch, NO_ASK, out)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, bf16, scratch, NO_ASK, out)
     else:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, half, scratch, NO_ASK, out)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, bf16, scratch, NO_ASK, out)
         if code != IDENTITY:
             activate_rows(code, out, out, lo, hi, n)
     restore_mode(mode)
@@ -77,21 +77,21 @@ def _linear_share(
 
 @parallel
 def _linear_shares(
-    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, half: int, scratches: Any, parts: int
+    A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, bf16: int, scratches: Any, parts: int
 ) -> None:
     for t in prange(parts):
-        _linear_share(A, W, b, code, Z, out, half, scratches, t, parts)
+        _linear_share(A, W, b, code, Z, out, bf16, scratches, t, parts)
 
 
 @serial
 def _weight_share(
-    A: Any, dZ: Any, out: Any, bias: Any, half: int, scratches: Any, part: int, parts: int
+    A: Any, dZ: Any, out: Any, bias: Any, bf16: int, scratches: Any, part: int, parts: int
 ) -> None:
     mode = flush_denormals()
     rows, n = dZ.shape
     lo, hi = share_of_rows(A.shape[1], part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
-    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, half, scratch, segment(scratch, 0, 0), FORGET)
+    gradient_rows(A, dZ, out, 0, lo, hi, rows, n, bf16, scratch, segment(scratch, 0, 0), FORGET)
     lo, hi = share(n, COLUMNS, part, parts)
     column_sums(dZ, bias, rows, lo, hi)
     restore_mode(mode)
@@ -99,28 +99,28 @@ def _weight_share(
 
 @parallel
 def _weight_shares(
-    A: Any, dZ: Any, out: Any, bias: Any, half: int, scratches: Any, parts: int
+    A: Any, dZ: Any, out: Any, bias: Any, bf16: int, scratches: Any, parts: int
 ) -> None:
     for t in prange(parts):
-        _weight_share(A, dZ, out, bias, half, scratches, t, parts)
+        _weight_share(A, dZ, out, bias, bf16, scratches, t, parts)
 
 
 @serial
 def _input_share(
-    dZ: Any, W: Any, out: Any, half: int, scratches: Any, part: int, parts: int
+    dZ: Any, W: Any, out: Any, bf16: int, scratches: Any, part: int, parts: int
 ) -> None:
     mode = flush_denormals()
     m, n = W.shape
     lo, hi = share(dZ.shape[0], SAMPLES, part, parts)
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
-    input_rows(dZ, W, dZ, out, lo, hi, n, m, FINISH_NONE, half, scratch)
+    input_rows(dZ, W, dZ, out, lo, hi, n, m, FINISH_NONE, bf16, scratch)
     restore_mode(mode)
 
 
 @parallel
-def _input_shares(dZ: Any, W: Any, out: Any, half: int, scratches: Any, parts: int) -> None:
+def _input_shares(dZ: Any, W: Any, out: Any, bf16: int, scratches: Any, parts: int) -> None:
     for t in prange(parts):
-        _input_share(dZ, W, out, half, scratches, t, parts)
+        _input_share(dZ, W, out, bf16, scratches, t, parts)
 
 
 def linear_forward(
@@ -157,7 +157,7 @@ def linear_forward(
     """
     code = code_of("activation", activation, ACTIVATIONS)
     A = array("A", A, (None, None))
-    half = is_bf16(precision, A.dtype)
+    bf16 = is_bf16(precision, A.dtype)
     W = array("W", W, (A.shape[1], None), A.dtype)
     k = W.shape[1]
     bias = np.empty(0, A.dtype) if b is None else array("b", b, (k,), A.dtype)
@@ -167,7 +167,7 @@ def linear_forward(
     if Z is not None:
         kept = output("Z", Z, (len(A), k), A.dtype, {**inputs, "out": result})
     work = A.size * k // 16
-    rest = (kept, result, int(half), _scratches(A.dtype, half))
+    rest = (kept, result, int(bf16), _scratches(A.dtype, bf16))
     launch(_linear_share, _linear_shares, work, A, W, bias, code, *rest)
     return result if out is None else out
 
@@ -200,14 +200,14 @@ def weight_gradient(
     ([[3.0], [6.0]], [3.0])
     """
     A = array("A", A, (None, None))
-    half = is_bf16(precision, A.dtype)
+    bf16 = is_bf16(precision, A.dtype)
     dZ = array("dZ", dZ, (len(A), None), A.dtype)
     m, k = A.shape[1], dZ.shape[1]
     inputs = {"A": A, "dZ": dZ}
     result = output("out", out, (m, k), A.dtype, inputs)
     bias = output("bias_out", bias_out, (k,), A.dtype, {**inputs, "out": result})
     work = A.size * k // 16
-    rest = (result, bias, int(half), _scratches(A.dtype, half))
+    rest = (result, bias, int(bf16), _scratches(A.dtype, bf16))
     launch(_weight_share, _weight_shares, work, A, dZ, *rest)
     return (result if out is None else out), (bias if bias_out is None else bias_out)
 
@@ -237,9 +237,9 @@ def input_gradient(
     [[3.0, 6.0]]
     """
     dZ = array("dZ", dZ, (None, None))
-    half = is_bf16(precision, dZ.dtype)
+    bf16 = is_bf16(precision, dZ.dtype)
     W = array("W", W, (None, dZ.shape[1]), dZ.dtype)
     result = output("out", out, (len(dZ), W.shape[0]), dZ.dtype, {"dZ": dZ, "W": W})
-    rest = (result, int(half), _scratches(dZ.dtype, half))
+    rest = (result, int(bf16), _scratches(dZ.dtype, bf16))
     launch(_input_share, _input_shares, dZ.size * len(W) // 16, dZ, W, *rest)
     return result if out is None else out

@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 from typing import Any, Final
 
+from ..layout import CACHE_LINE
 from .emitted import emitted_by_width
 from .jit import inline, inline_as
 from .packing import build_copy, build_turn
-from .prefetch import LINE
 from .tiles import TileSet
 
 DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
@@ -118,4 +118,4 @@ def next_source(
 @inline
 def pairs_of_lines(size: int) -> int:
     """Pairs of cache lines that hold so many bytes."""
-    return (size + 2 * LINE - 1) // (2 * LINE)
+    return (size + 2 * CACHE_LINE - 1) // (2 * CACHE_LINE)

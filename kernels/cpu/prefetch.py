@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -11,9 +11,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import JIT_DISABLED
-
-LINE: Final = 64
-"""Bytes of a cache line."""
 
 
 def request(builder: Any, place: Any, level: int = 1, *, write: bool = False) -> None:

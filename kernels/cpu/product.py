@@ -22,6 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..layout import CACHE_LINE
 from .emitted import c_function, emitted_by_width
 from .host import ARM, FEATURES
 from .jit import JIT_DISABLED
@@ -42,7 +43,6 @@ from .operands import (
     place_in_b,
     place_of_panel,
 )
-from .prefetch import LINE
 from .tiles import ASK_C, FINISH_NONE, PANEL_POINTERS, START_C, TILE_SETS, TileSet, build_panel
 from .vectors import I64
 
@@ -143,8 +143,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             (these + lanes - 1) // lanes * lanes if pack_a else a_step,
                             b_step, c_row, judge_row, here - width + lanes,
                             asked + row * 16 if asked != 0 and column == 0 else 0, done * itemsize,
-                            1 if whole else 0, near + row // height // by * 2 * LINE, near_row, by,
-                            near_depth, near_tiles - row // height, begin, end,
+                            1 if whole else 0, near + row // height // by * 2 * CACHE_LINE,
+                            near_row, by, near_depth, near_tiles - row // height, begin, end,
                         ),
                     )  # fmt: skip
                 column += here
@@ -173,7 +173,7 @@ def _compiled(itemsize: int) -> Any:
 def bind_tiles(dtype: Any, *, plain: bool = False) -> None:
     """Put the product of `dtype` (float32 or float64) into the table.
 
-    Called by every public door and by the trainer; `plain=True` selects the plain loops.
+    Called by the products' doors and before the loop; `plain=True` selects the plain loops.
     """
     itemsize = np.dtype(dtype).itemsize
     slot = 0 if itemsize == 4 else 1

@@ -74,17 +74,17 @@ def mask_rows(
 
 
 @serial
-def dropout_backward_rows(dA: Any, mask: Any, p: float, lo: int, hi: int, n: int) -> None:
-    """dA becomes dA / (1 - p) where the mask is 1, else 0, in place.
+def apply_mask_rows(A: Any, mask: Any, p: float, lo: int, hi: int, n: int) -> None:
+    """A becomes A / (1 - p) where the mask is 1, else 0, in place: dA, too, on the way back.
 
     A dropped NaN or inf stays visible as NaN (it is multiplied by 0): a mask must not hide a
     divergence.
     """
-    scale = dA.dtype.type(1.0 / (1.0 - p))
-    dense = dA.shape[1] == n and mask.shape[1] == n
+    scale = A.dtype.type(1.0 / (1.0 - p))
+    dense = A.shape[1] == n and mask.shape[1] == n
     rows = max(hi - lo, 1) if dense else 1
     for i in range(lo, hi, rows):
-        a = segment(dA, i * dA.shape[1], rows * n)
+        a = segment(A, i * A.shape[1], rows * n)
         gate(a, segment(mask, i * mask.shape[1], rows * n), scale, rows * n)
 
 
@@ -98,7 +98,7 @@ def dropout_rows(
     Row i of the window is row first_row + i of the batch.
     """
     mask_rows(mask, p, seed, epoch, step, layer, first_row, lo, hi, n)
-    dropout_backward_rows(A, mask, p, lo, hi, n)
+    apply_mask_rows(A, mask, p, lo, hi, n)
 
 
 @serial

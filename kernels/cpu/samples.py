@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layout import CACHE_LINE
 from .jit import inline
 from .memory import segment, window
 from .prefetch import prefetch
@@ -29,7 +30,7 @@ def copy_row(X: Any, sample: int, into: Any, i: int, m: int) -> None:
 @inline
 def ask_for(X: Any, sample: int, m: int) -> None:
     """Have X[sample, :m] brought into the L2, to be read within a step."""
-    line = 64 // X.itemsize
+    line = CACHE_LINE // X.itemsize
     for j in range(0, m, line):
         prefetch(X, sample * m + j)
 

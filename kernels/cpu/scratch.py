@@ -38,11 +38,11 @@ def room_of(scratch: Any) -> Any:
 
 
 @inline
-def keeps_panels(scratch: Any, batch: int, ld: int, half: int) -> bool:
+def keeps_panels(scratch: Any, batch: int, ld: int, bf16: int) -> bool:
     """Whether panels of dL/dZ, `batch` rows of `ld`, are worth packing, and scratch has room."""
     itemsize = scratch.itemsize
     room = scratch.size - CONSTANTS - ROOM - SCRATCH_BYTES // itemsize
-    packed = half == 0 and batch >= DEEP and ld * itemsize >= PACK_STRIDE_BYTES
+    packed = bf16 == 0 and batch >= DEEP and ld * itemsize >= PACK_STRIDE_BYTES
     return packed and batch * ld <= room
 
 
@@ -54,15 +54,15 @@ def panels_of_block(keeps: bool, first: bool) -> int:
     return KEEP if first else KEPT
 
 
-def scratch_elements(plan: Any, rows: int, itemsize: int, *, half: bool, count: int) -> int:
+def scratch_elements(plan: Any, rows: int, itemsize: int, *, bf16: bool, count: int) -> int:
     """Elements of each of `count` threads' scratch for batches of up to `rows` samples.
 
     plan: the network's table of int64. Panels take no more room than dL/dZ: its rows are whole
     cache lines, and a vector is at most one.
     """
-    packing = max(SCRATCH_BYTES, BF16_LEARN_BYTES if half else 0) // itemsize
+    packing = max(SCRATCH_BYTES, BF16_LEARN_BYTES if bf16 else 0) // itemsize
     shared = (int(p[LD]) for p in plan if p[M] > TALL and p[LD] * itemsize >= PACK_STRIDE_BYTES)
-    kept = 0 if half else max(shared, default=0) * rows
+    kept = 0 if bf16 else max(shared, default=0) * rows
     if kept * itemsize * count > KEPT_BYTES:
         kept = 0
     return packing + kept + ROOM + CONSTANTS

@@ -115,7 +115,7 @@ class _Body(_Compiled):
         return int(compiled.library.get_pointer_to_function(name))
 
 
-def loop(dispatcher: Any, letters: str) -> None:
+def compiled_loop(dispatcher: Any, letters: str) -> None:
     """Have `dispatcher`, whose callers are in Python, compiled with the bodies that it calls."""
     if not JIT_DISABLED:
         _loops.append(_Compiled(dispatcher, letters))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .prefetch import LINE
+from ..layout import CACHE_LINE
 from .tile_requests import ask_for_batch, ask_for_next, first_of_next
 from .vectors import I64
 
@@ -26,7 +26,7 @@ def depth_loop(function: ir.Function, tile: Any, a: Any, row: Any, starts: list[
 
     def ask(p: Any) -> None:
         """Once a line of A, for what is read soon."""
-        within = builder.and_(p, ir.Constant(I64, LINE // tile.simd.itemsize - 1))
+        within = builder.and_(p, ir.Constant(I64, CACHE_LINE // tile.simd.itemsize - 1))
         due = builder.icmp_signed("==", builder.or_(within, never), zero)
         with builder.if_then(due, likely=False):
             if not tile.largest:

@@ -10,7 +10,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from .prefetch import LINE, request
+from ..layout import CACHE_LINE
+from .prefetch import request
 from .vectors import I64, POINTER
 
 
@@ -28,7 +29,7 @@ def first_of_next(tile: Any, row: Any) -> tuple[Any, Any]:
     inner = builder.and_(number, builder.sub(by, ir.Constant(I64, 1)))
     outer = builder.ashr(number, builder.ashr(by, ir.Constant(I64, 1)))
     first = builder.add(arg["next"], builder.mul(inner, arg["next_row"]))
-    first = builder.add(first, builder.mul(outer, ir.Constant(I64, 2 * LINE)))
+    first = builder.add(first, builder.mul(outer, ir.Constant(I64, 2 * CACHE_LINE)))
     left = builder.icmp_signed("<", number, arg["next_tiles"])
     return first, builder.select(left, arg["next_depth"], ir.Constant(I64, 0))
 
@@ -44,9 +45,9 @@ def ask_for_next(tile: Any, p: Any, first: Any) -> None:
     fourth = builder.lshr(p, ir.Constant(I64, 2))
     stride = builder.mul(arg["next_by"], arg["next_row"])
     place = builder.add(first, builder.mul(fourth, stride))
-    for _ in range(LINE // simd.itemsize // 4):
+    for _ in range(CACHE_LINE // simd.itemsize // 4):
         for line in range(2):
-            there = builder.add(place, ir.Constant(I64, line * LINE))
+            there = builder.add(place, ir.Constant(I64, line * CACHE_LINE))
             request(builder, builder.inttoptr(there, POINTER), level=2)
         place = builder.add(place, stride)
 
@@ -60,7 +61,7 @@ def ask_for_sums(tile: Any, c: Any) -> None:
     simd = tile.simd
     for i in range(tile.height):
         row = tile.row(c, tile.arg["c_row"], i)
-        for at in range(0, tile.vectors * simd.lanes, LINE // simd.itemsize):
+        for at in range(0, tile.vectors * simd.lanes, CACHE_LINE // simd.itemsize):
             request(simd.builder, simd.at(row, at), level=2)
 
 
@@ -89,6 +90,6 @@ def ask_for_batch(tile: Any, row: Any, p: Any) -> None:
     with builder.if_then(builder.icmp_signed("!=", number(0, 1), ir.Constant(I64, 0))):
         for i in range(tile.height):
             there = place(number(i, 1))
-            following = builder.gep(there, [I64(LINE)], source_etype=ir.IntType(8))
+            following = builder.gep(there, [I64(CACHE_LINE)], source_etype=ir.IntType(8))
             request(builder, following, write=True)
             simd.claim(there)

@@ -34,8 +34,8 @@ FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
 CLAIM_C, CLAIM_JUDGE = 4, 8
 # Added by a product whose C is large: the lines that a tile adds to or writes are asked for ahead.
 ASK_C = 16
-FINISH_ALONE: Final = 3
-"""What is left of `finish` without claims."""
+FINISH_BITS: Final = 3
+"""Of `finish`, the bits that say which; those above are claims and requests."""
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def _finish(function: ir.Function, tile: _Tile, c: Any, judge: Any, totals: list
     plain, relu, mask, done = (
         function.append_basic_block(n) for n in ("plain", "relu", "mask", "done")
     )
-    choice = builder.switch(builder.and_(arg["finish"], ir.Constant(I64, FINISH_ALONE)), plain)
+    choice = builder.switch(builder.and_(arg["finish"], ir.Constant(I64, FINISH_BITS)), plain)
     choice.add_case(FINISH_RELU, relu)
     choice.add_case(FINISH_MASK, mask)
     for block in (plain, relu, mask):

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ..layout import FIELDS, IN, P_DROP, LayerSpec, build_plan
+from ..layout import CACHE_LINE, FIELDS, IN, P_DROP, LayerSpec, build_plan
 from .random import limit_of
 
 LIMIT: Final = FIELDS
@@ -48,7 +48,7 @@ def places(layers: list[LayerSpec], rows: int, itemsize: int) -> Places:
     plan = build_plan(layers, rows, itemsize)
     limits = [[limit_of(p)] for p in plan.reals[:, P_DROP]]
     ints = np.hstack([plan.ints, np.array(limits, np.int64)])
-    line = 64 // itemsize
+    line = CACHE_LINE // itemsize
     free = -(-plan.arena // line) * line
 
     def take(size: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu.epoch import GRADIENT, TRAIN
+from ..cpu.loop import GRADIENT, TRAIN
 from ..layout import (
     ACT,
     BN,

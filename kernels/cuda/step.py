@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..cpu.epoch import TRAIN
+from ..cpu.loop import TRAIN
 from . import phases as P
 from . import slots as S
 from .backward import backward_finish, settle

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastbp.engine import Batch, Recipe, Workspace, aligned
 from fastbp.kernels import reference
-from fastbp.kernels.cpu import epoch as loop
+from fastbp.kernels.cpu import loop
 from fastbp.kernels.layout import (
     BN_AFTER,
     BN_BEFORE,

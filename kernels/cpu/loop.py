@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import HALF, IN, IN_LD, LD, D, M, N, O, W, Z
+from ..layout import BF16, IN, IN_LD, LD, D, M, N, O, W, Z
 from . import backward, forward, learn
 from .barrier import barrier
 from .bodies import (
@@ -29,13 +29,12 @@ from .ranks import RANKS, over_ranks, own_rows
 from .samples import ask_for, copy_row, finite_row, unpack_row
 from .scratch import constants_of
 from .shares import FLAT, SAMPLES, row_of, share
-from .table import loop, reached
+from .table import compiled_loop, reached
 
 forward_rows = reached(forward.forward_rows, "iiiii JGM VVV uI iii bb V iiII")
 backward_rows = reached(backward.backward_rows, "iiiii JG VVV uI bb V iI")
 learn_fused = reached(learn.learn_fused, "iii J VVMV iV fff V")
 learn_whole = reached(learn.learn_whole, "iii J VVMV iV ffff b GFI V bu")
-whole_gradient = learn.gradient_of_batch
 
 # What a call does with each batch.
 TRAIN, GRADIENT, LOSS = range(3)
@@ -91,7 +90,7 @@ def run_steps(
     train = settings[MODE] == TRAIN
     steps = bounds.size - 1
     layers, fields = plans.shape[0] // 2, plans.shape[1]
-    by_turns = T > 1 and starts.size == 0 and plans[0, HALF] == 0
+    by_turns = T > 1 and starts.size == 0 and plans[0, BF16] == 0
     for s in range(steps):
         turn = s % 2 if by_turns else 0
         plan = window(plans, turn * layers * fields, layers, fields)
@@ -130,7 +129,7 @@ def run_steps(
         together, total = world[RANKS] > 1, gradient
         if together:
             own = segment(parameters, 0, parameters.size if train and T > 1 else 0)
-            whole_gradient(t, T, rows, plan, gradient, arena, scratch, own)
+            learn.form_gradient(t, T, rows, plan, gradient, arena, scratch, own)
             clipped = factors[CLIP_VALUE] > 0 or factors[CLIP_NORM] > 0
             total, failed = over_ranks(t, T, world, plan, gradient, loss, clipped, sync)
             loss += failed
@@ -148,7 +147,9 @@ def run_steps(
                 together,
             )  # fmt: skip
         elif settings[MODE] == GRADIENT:
-            whole_gradient(t, T, rows, plan, gradient, arena, scratch, segment(parameters, 0, 0))
+            learn.form_gradient(
+                t, T, rows, plan, gradient, arena, scratch, segment(parameters, 0, 0)
+            )
         barrier(sync, T)
         if t == 0:
             results[STEPS] += 1  # the caller reads it where an interrupt took the return value
@@ -164,7 +165,7 @@ ARGUMENTS: Final = {
     "columns": "c", "starts": "I", "world": "I", "asked": "I",
 }  # fmt: skip
 """What `run_steps` takes behind t and T, and the letters of their types (`table.py`)."""
-loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
+compiled_loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
 
 
 @inline
@@ -221,7 +222,7 @@ def gather(
             prefetch(labels, following)
             asked[2 * i] = address(X, following * m)
             asked[2 * i + 1] = address(arena, other + i * p[IN_LD]) if other >= 0 else 0
-            if p[HALF] != 0:
+            if p[BF16] != 0:
                 ask_for(X, following, m)
             copy_row(X, sample, into, i, m)
         y = segment(wanted, i * settings[TARGETS_LD], k)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
-from .errors import SEEDS, shown
+from .errors import LARGEST_SEED
 from .history import History
 from .outcome import judge
 from .progress import Progress, make_progress
@@ -19,32 +18,7 @@ from .snapshot import Memory, Snapshot, Standing
 from .underway import Attempts, Underway, recall_rule
 
 if TYPE_CHECKING:
-    from .network import Network
     from .trainer import Trainer
-
-
-@contextmanager
-def claimed(network: Network) -> Iterator[None]:
-    """Let nobody else train `network` meanwhile.
-
-    Raises:
-        RuntimeError: somebody does.
-        TypeError: it is none.
-    """
-    if not hasattr(network, "_parameters"):
-        raise TypeError(f"trainer.network={shown(network)} must be a fastbp.Network")
-    token, mark = object(), vars(network)
-    try:
-        if mark.setdefault("_claim", token) is not token:  # one step, so safe between threads
-            raise RuntimeError(
-                "this network is being trained already, by another thread or by the fit that "
-                "called back; wait for its end, or train a copy (copy.deepcopy)."
-            )
-        with network._held():
-            yield
-    finally:
-        if mark.get("_claim") is token:
-            del mark["_claim"]
 
 
 class Fit:
@@ -301,7 +275,7 @@ class BestOf:
         trainer = self.trainer
         self.attempts.start.restore(trainer)
         if attempt:
-            trainer.network.initialize((trainer.network.seed + attempt) % SEEDS)
+            trainer.network.initialize((trainer.network.seed + attempt) % LARGEST_SEED)
             # The first start goes on from where the trainer stands; rates and Adam's corrections
             # count no step of a further one. Its epoch, and so its shuffles, is the first's.
             trainer.state[...] = 0.0

@@ -18,10 +18,10 @@ _ENCODE: Final = "encode it as numbers first, such as a column of 0 and 1 for ea
 _MARKS: Final = ("__narwhals_dataframe__", "__arrow_c_stream__", "__dataframe__")
 
 
-def is_table(value: object) -> bool:
+def is_frame(value: object) -> bool:
     """A data frame or a column of one: not an array, and known by its library or its interchange.
 
-    >>> is_table(np.zeros(3)), is_table([[1, 2]])
+    >>> is_frame(np.zeros(3)), is_frame([[1, 2]])
     (False, False)
     """
     if isinstance(value, np.ndarray | list | tuple):
@@ -30,7 +30,7 @@ def is_table(value: object) -> bool:
     return library in _LIBRARIES or any(hasattr(value, mark) for mark in _MARKS)
 
 
-def from_table(value: Any, name: str) -> NDArray[Any]:
+def from_frame(value: Any, name: str) -> NDArray[Any]:
     """The numbers of a table, (n, m), or of a column, (n,).
 
     float32 where every column is float32, the column's own dtype where there is one column, else
@@ -46,7 +46,7 @@ def from_table(value: Any, name: str) -> NDArray[Any]:
         ValueError: a missing value.
 
     >>> import pandas
-    >>> from_table(pandas.DataFrame({"a": [1, 2], "b": [0.5, 1.5]}), "X").tolist()
+    >>> from_frame(pandas.DataFrame({"a": [1, 2], "b": [0.5, 1.5]}), "X").tolist()
     [[1.0, 0.5], [2.0, 1.5]]
     """
     nw = require("narwhals", "tables", f"{name} is a {type(value).__name__}; reading it")

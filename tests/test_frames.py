@@ -8,7 +8,7 @@ import pytest
 
 from fastbp import Dense, Network, Trainer
 from fastbp.data import as_matrix, as_targets, as_weights
-from fastbp.tables import from_table, is_table
+from fastbp.frames import from_frame, is_frame
 
 pandas = pytest.importorskip("pandas")
 polars = pytest.importorskip("polars")
@@ -38,14 +38,14 @@ SERIES = {
 
 @pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
 def test_frames_are_matrices(frame):
-    assert is_table(frame(COLUMNS))
+    assert is_frame(frame(COLUMNS))
     for dtype in (np.float32, np.float64):
         matrix = as_matrix(frame(COLUMNS), 3, dtype)
         assert (matrix.dtype, matrix.flags.c_contiguous) == (dtype, True)
         np.testing.assert_array_equal(matrix, NUMBERS)
-    one = from_table(frame({"a": np.full(2, 0.5, "f4"), "b": np.full(2, 1.5, "f4")}), "X")
+    one = from_frame(frame({"a": np.full(2, 0.5, "f4"), "b": np.full(2, 1.5, "f4")}), "X")
     assert one.dtype == np.float32
-    assert from_table(frame({"a": [5, 6]}), "X").tolist() == [[5], [6]]
+    assert from_frame(frame({"a": [5, 6]}), "X").tolist() == [[5], [6]]
 
 
 @pytest.mark.parametrize("series", SERIES.values(), ids=SERIES)
@@ -135,13 +135,13 @@ def test_columns_may_have_any_names(labels):
 
 def test_sparse_columns_of_pandas_are_numbers():
     frame = pandas.get_dummies(pandas.DataFrame({"c": ["a", "b", "a"]}), sparse=True, dtype=float)
-    assert from_table(frame, "X").tolist() == [[1, 0], [0, 1], [1, 0]]
+    assert from_frame(frame, "X").tolist() == [[1, 0], [0, 1], [1, 0]]
     periods = pandas.DataFrame({"p": pandas.period_range("2020", periods=3, freq="M"), "x": 1.0})
     with pytest.raises(TypeError, match=r"X\['p'\] holds period\[M\]"):
-        from_table(periods, "X")
+        from_frame(periods, "X")
 
 
 def test_integers_of_128_bits_are_read():
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"a": [1, 4], "b": [2, 5]}).cast(polars.Int128)
-    assert from_table(frame, "X").tolist() == [[1.0, 2.0], [4.0, 5.0]]
+    assert from_frame(frame, "X").tolist() == [[1.0, 2.0], [4.0, 5.0]]
