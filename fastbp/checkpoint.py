@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import io
 from .atomic import check_target
+from .distrusted import Memory, count
 from .errors import check_integer, shown
-from .snapshot import Memory, Standing, count
+from .snapshot import Standing
 from .underway import Underway
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
         standing = kept["standing"]
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}
         fit = None if kept["fit"] is None else Underway.recalled(kept["fit"], trainer)
-        seeds = count("seed", kept), net.seed
+        seeds = count(kept, "seed"), net.seed
         return Checkpoint(Standing.recalled(standing, trainer), seeds, fit, differing)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)

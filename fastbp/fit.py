@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
+from .distrusted import Memory
 from .errors import LARGEST_SEED
 from .history import History
 from .outcome import judge
 from .progress import Progress, make_progress
 from .run import DivergenceError, Run
-from .snapshot import Memory, Snapshot, Standing
+from .snapshot import Snapshot, Standing
 from .underway import Attempts, Underway, recall_rule
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from io import BufferedReader
 from pathlib import Path
@@ -48,7 +49,7 @@ N = TypeVar("N", bound=Storable)
 def save(
     net: Storable,
     path: str | os.PathLike[str],
-    remarks: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> None:
     """Store a network: architecture, parameters and running statistics.
@@ -59,7 +60,7 @@ def save(
     Args:
         net: the network.
         path: file to write, by custom ending in `.safetensors`.
-        remarks: further metadata by name, for `remarks` to read; "fastbp" is taken.
+        metadata: further texts by name, for `remarks` to read; "fastbp" is taken.
         training: nested plain values and arrays to be kept with it, a training under way.
 
     Raises:
@@ -74,8 +75,8 @@ def save(
     }
     if training is not None:
         description["training"] = flatten(dict(training), TRAINING, tensors)
-    metadata = {**(remarks or {}), "fastbp": json.dumps(description, allow_nan=False)}
-    _write(path, metadata, tensors)
+    own = {"fastbp": json.dumps(description, allow_nan=False)}
+    _write(path, {**(metadata or {}), **own}, tensors)
 
 
 def _write(
@@ -122,12 +123,8 @@ def load(path: str | os.PathLike[str], cls: type[N], instead: Mapping[str, Any] 
         ValueError: the file is not such a network, is damaged, or is of a newer format.
         OSError: the file cannot be read.
     """
-    source = _regular(path)
-    with source.open("rb") as file:
-        try:
-            return _network(file, parse(*read(file)), cls, instead or {})
-        except ValueError as error:
-            raise ValueError(f"{str(source)!r} cannot be loaded as a network: {error}") from error
+    with _opened(path, "loaded as a network") as (file, header):
+        return _network(file, header, cls, instead or {})
 
 
 def load_training(path: str | os.PathLike[str], cls: type[N]) -> tuple[N, dict[str, Any]]:
@@ -137,16 +134,11 @@ def load_training(path: str | os.PathLike[str], cls: type[N]) -> tuple[N, dict[s
         ValueError: the file is no checkpoint, is damaged, or is of a newer format.
         OSError: the file cannot be read.
     """
-    source = _regular(path)
-    with source.open("rb") as file:
-        try:
-            header = parse(*read(file))
-            net = _network(file, header, cls, {})
-            if header.training is None:
-                raise ValueError("it is a network without a training")
-            return net, unflatten(header.training, _Tensors(file, header).take)
-        except ValueError as error:
-            raise ValueError(f"{str(source)!r} cannot be resumed from: {error}") from error
+    with _opened(path, "resumed from") as (file, header):
+        net = _network(file, header, cls, {})
+        if header.training is None:
+            raise ValueError("it is a network without a training")
+        return net, unflatten(header.training, _Tensors(file, header).take)
 
 
 def remarks(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -156,12 +148,19 @@ def remarks(path: str | os.PathLike[str]) -> dict[str, str]:
         ValueError: the file is not a stored network.
         OSError: the file cannot be read.
     """
+    with _opened(path, "loaded as a network") as (_, header):
+        return header.metadata
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], what: str) -> Iterator[tuple[BufferedReader, Header]]:
+    """A stored file and its header; errors within say that it cannot be `what`."""
     source = _regular(path)
     with source.open("rb") as file:
         try:
-            return parse(*read(file)).metadata
+            yield file, parse(*read(file))
         except ValueError as error:
-            raise ValueError(f"{str(source)!r} cannot be loaded as a network: {error}") from error
+            raise ValueError(f"{str(source)!r} cannot be {what}: {error}") from error
 
 
 def _regular(path: str | os.PathLike[str]) -> Path:

@@ -1,4 +1,4 @@
-"""What is done to columns before they reach a network: scaling, encoding, and the way back.
+"""What is done to a table before it reaches a network (`columns.py`), learnt, stored and applied.
 
 A preparation is learnt on the rows to train on, stored as JSON beside the network's numbers, and
 applied alike to whatever comes later. It is read from files that are distrusted: all is checked.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,25 +15,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from .columns import BadCell, Category, Classes, Numeric, Scaled
 from .engine import Array
-from .errors import plural, shown
-from .files.table import MISSING, Table, spelt, written
+from .errors import shown
+from .files.table import Table
 
-MOST_CATEGORIES: Final = 100
-"""Texts of a column that get an input of 0 or 1 each; names and keys have more."""
 FEW_NUMBERS: Final = 20
 """A target of so many different whole numbers counts as classes."""
 FORMAT: Final = 1
-_CODE: Final = re.compile(r"[+-]?(0\d|\d{16})")
-"""Digits that are no number: a zero leads them, or a float holds not all of them."""
-
-
-class BadCell(ValueError):
-    """Something is wrong in a row: what, where (counted from 0 in the column), and the rest."""
-
-    def __init__(self, what: str, row: int, rest: str) -> None:
-        super().__init__(f"{what} in row {row}{rest}")
-        self.what, self.row, self.rest = what, row, rest
 
 
 @contextmanager
@@ -45,167 +33,6 @@ def _in_file(table: Table) -> Iterator[None]:
     except BadCell as error:
         where = f"row {table.number(error.row)}"
         raise ValueError(f"{error.what} in {where}{error.rest}") from None
-
-
-@dataclass(frozen=True)
-class Numeric:
-    """A column or block of numbers: (x - mean) / scale, one mean and scale; missing is the mean.
-
-    Attributes:
-        width: inputs of the network that it takes.
-    """
-
-    name: str
-    width: int
-    mean: float
-    scale: float
-
-    @classmethod
-    def learn(cls, name: str, column: Array) -> Numeric:
-        """Mean and standard deviation of what is there; a constant column has scale 1."""
-        there = column[np.isfinite(column)] if column.dtype.kind == "f" else column
-        if not there.size:
-            raise ValueError(f"column {name!r} has no number to train on; leave it out: --ignore")
-        mean, scale = _moments(there, f"column {name!r}")
-        return cls(name, 1 if column.ndim == 1 else column.shape[1], mean, scale or 1.0)
-
-    def inputs(self, table: Table) -> Array:
-        """(n, width) float32."""
-        column = table.column(self.name, "the input column")
-        if column.dtype.kind == "O":
-            raise ValueError(f"column {self.name!r} holds texts, and was trained on as numbers")
-        block = column.reshape(len(column), -1)
-        if block.shape[1] != self.width:
-            raise ValueError(
-                f"{self.name!r} has {plural(block.shape[1], 'column')}, and was trained on with "
-                f"{self.width}"
-            )
-        # Pixels of one byte need no more than float32 on the way, and there are many.
-        exact: Array = block.astype(np.float32 if block.dtype.itemsize == 1 else np.float64)
-        with np.errstate(over="ignore"):
-            scaled: Array = (exact - self.mean) / self.scale
-            scaled[np.isnan(scaled)] = 0.0
-            result = scaled.astype(np.float32)
-        if (infinite := np.isinf(result).any(axis=1)).any():
-            what = f"column {self.name!r} is infinite or far too large"
-            raise BadCell(what, int(infinite.argmax()), "; leave such rows out")
-        return result
-
-
-@dataclass(frozen=True)
-class Category:
-    """A column of texts: an input of 0 or 1 for each that was trained on, missing among them.
-
-    A text that was not there in training is 0 everywhere.
-    """
-
-    name: str
-    values: tuple[str, ...]
-
-    @property
-    def width(self) -> int:
-        """Inputs of the network that it takes."""
-        return len(self.values)
-
-    @classmethod
-    def learn(cls, name: str, column: Array) -> Category:
-        """The texts, sorted."""
-        values = tuple(sorted(set(column.tolist())))
-        if len(values) > MOST_CATEGORIES:
-            raise ValueError(
-                f"column {name!r} has {len(values):,} different texts, more than the "
-                f"{MOST_CATEGORIES} that get an input each; leave it out: --ignore"
-            )
-        return cls(name, values)
-
-    def inputs(self, table: Table) -> Array:
-        """(n, width) float32."""
-        column = table.column(self.name, "the input column")
-        texts = table.written(self.name)
-        there = {*texts.tolist()} - {MISSING}
-        if column.dtype.kind != "O" and there and there.isdisjoint(self.values):
-            raise ValueError(
-                f"column {self.name!r} holds numbers, and was trained on as texts (such as "
-                f"{shown(next((v for v in self.values if v), ''))}), none of which they are; "
-                "write it as in the data to train on"
-            )
-        return (texts[:, None] == np.array(self.values, dtype=object)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Classes:
-    """A target of classes, by their labels as texts in the order of the outputs."""
-
-    name: str
-    labels: tuple[str, ...]
-
-    @classmethod
-    def learn(cls, name: str, table: Table) -> Classes:
-        """Labels in order: of numbers where all are numbers, else of the alphabet.
-
-        In a column of numbers `1.0` is `1`; but not where one is a code, such as `01`.
-        """
-        found = set(table.written(name).tolist())
-        if table.columns[name].dtype.kind != "O":
-            spellings = {_respelt(text) for text in found}
-            found = found if None in spellings else {text for text in spellings if text}
-        labels = sorted(found, key=_order)
-        if len(labels) < 2:
-            raise ValueError(
-                f"target {name!r} is {labels[0]!r} in every row to train on: nothing to learn"
-            )
-        return cls(name, tuple(labels))
-
-    def places(self, texts: Array) -> Array:
-        """Class numbers (n,); -1 for a label that was not trained on."""
-        places = {label: place for place, label in enumerate(self.labels)}
-        for text in set(texts.tolist()) - places.keys():
-            places[text] = places.get(_respelt(text) or text, -1)
-        return np.array([places[text] for text in texts.tolist()], dtype=np.int64)
-
-    def targets(self, table: Table) -> Array:
-        """Class numbers (n,); ValueError for a label that was not trained on."""
-        texts, column = table.written(self.name), table.column(self.name, "the target")
-        found = self.places(texts)
-        if (found < 0).any() and column.dtype.kind != "O":  # a model of before texts were kept
-            found = np.where(found < 0, self.places(written(column)), found)
-        if (new := found < 0).any():
-            row = int(new.argmax())
-            known = f", which no row to train on has (it has {', '.join(self.labels[:10])})"
-            raise BadCell(f"target {self.name!r} is {texts[row]!r}", row, known)
-        return found
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """A target of numbers: the network learns (y - mean) / scale."""
-
-    name: str
-    mean: float
-    scale: float
-
-    @classmethod
-    def learn(cls, name: str, column: Array) -> Scaled:
-        """Mean and standard deviation."""
-        mean, scale = _moments(column, f"target {name!r}")
-        if not scale:
-            raise ValueError(
-                f"target {name!r} is {column[0]:g} in every row to train on: nothing to learn"
-            )
-        return cls(name, mean, scale)
-
-    def targets(self, table: Table) -> Array:
-        """(n, 1)."""
-        column = table.column(self.name, "the target")
-        if column.dtype.kind == "O":
-            raise ValueError(f"target {self.name!r} holds texts, and was trained on as numbers")
-        scaled: Array = ((column - self.mean) / self.scale)[:, None]
-        return scaled
-
-    def restored(self, outputs: Array) -> Array:
-        """(n,) in the target's own unit."""
-        values: Array = outputs.reshape(len(outputs)).astype(np.float64) * self.scale + self.mean
-        return values
 
 
 Column = Numeric | Category
@@ -299,36 +126,10 @@ def learn(table: Table, target: str, task: str) -> Preparation:
     return Preparation(columns, Scaled.learn(target, truth))
 
 
-def _moments(numbers: Array, what: str) -> tuple[float, float]:
-    """Mean and standard deviation; a spread within the rounding of equal numbers' mean is 0."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = float(numbers.mean(dtype=np.float64)), float(numbers.std(dtype=np.float64))
-    if not (math.isfinite(mean) and math.isfinite(scale)):
-        raise ValueError(f"{what} has numbers too large for their mean and spread; scale it first")
-    return mean, 0.0 if scale <= 8 * np.finfo(np.float64).eps * abs(mean) else scale
-
-
 def _are_classes(column: Array) -> bool:
     if column.dtype.kind == "O":
         return True
     return bool((column == np.floor(column)).all()) and len(np.unique(column)) <= FEW_NUMBERS
-
-
-def _respelt(text: str) -> str | None:
-    """A label that is a number as `spelt` has it; None where it is none."""
-    if _CODE.match(text) or not text.isascii() or "_" in text:
-        return None
-    try:
-        return spelt(float(text)) or None
-    except ValueError:
-        return None
-
-
-def _order(label: str) -> tuple[bool, float, str]:
-    try:
-        return False, float(label), label
-    except ValueError:
-        return True, 0.0, label
 
 
 def _part(entry: Any, allowed: Any) -> Any:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .distrusted import Memory, array_like, count, facts, part
 from .engine import Array
-from .errors import shown
 from .history import History
 from .kernels.cpu.screen import PARALLEL_FROM
 from .threads import available_cores, run
@@ -18,9 +17,6 @@ from .threads import available_cores, run
 if TYPE_CHECKING:
     from .network import Network
     from .trainer import Trainer
-
-Memory = dict[str, Any]
-"""What is kept of an object in a checkpoint: plain values and arrays, nested."""
 
 
 def _copy_share(part: int, parts: int, source: Array, target: Array) -> None:
@@ -75,9 +71,9 @@ class Snapshot:
     @classmethod
     def recalled(cls, memory: Memory, network: Network, state: Array | None = None) -> Self:
         """The snapshot that `memory` was of, if it is one of such a network."""
-        rows = None if state is None else array_like("state", memory, state)
-        parameters = array_like("parameters", memory, network.parameters)
-        return cls(parameters, array_like("running", memory, network._running), rows)
+        rows = None if state is None else array_like(memory, "state", state)
+        parameters = array_like(memory, "parameters", network.parameters)
+        return cls(parameters, array_like(memory, "running", network._running), rows)
 
 
 @dataclass
@@ -126,46 +122,7 @@ class Standing:
         return cls(
             Snapshot.recalled(part(memory, "numbers"), trainer.network, trainer.state),
             History.recalled(part(memory, "history")),
-            count("epoch", memory),
-            count("step", memory),
-            facts("schedule", memory, trainer.schedule.initial_state()),
+            count(memory, "epoch"),
+            count(memory, "step"),
+            facts(memory, "schedule", trainer.schedule.initial_state()),
         )
-
-
-# What was read from a file is distrusted: each value's kind is looked at before it is used.
-
-
-def part(memory: Memory, name: str) -> Memory:
-    """A dict within what was read."""
-    value = memory.get(name)
-    if not isinstance(value, dict):
-        raise ValueError(f"its {name} is {shown(value)}, not a group of values")
-    return value
-
-
-def count(name: str, memory: Memory, least: int = 0) -> int:
-    """A whole number within what was read."""
-    value = memory.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 1 << 63:
-        raise ValueError(f"its {name} is {shown(value)}, not a whole number from {least} on")
-    return value
-
-
-def facts(name: str, memory: Memory, like: Mapping[str, Any]) -> dict[str, Any]:
-    """A dict of plain values with the names of `like`."""
-    value = part(memory, name)
-    if value.keys() != like.keys():
-        raise ValueError(f"its {name} has {shown(sorted(value))}, not {shown(sorted(like))}")
-    for key, item in value.items():
-        if isinstance(item, np.ndarray):
-            raise ValueError(f"its {name} has an array as {shown(key)}")
-    return value
-
-
-def array_like(name: str, memory: Memory, like: Array) -> Array:
-    """An array within what was read, of the shape and dtype of `like`."""
-    value = memory.get(name)
-    if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (like.shape, like.dtype):
-        had = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else shown(value)
-        raise ValueError(f"its {name} is {had}, not {like.dtype} {like.shape}")
-    return value

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from .distrusted import Memory, array_like, count, part
 from .engine import Array
 from .errors import shown
 from .history import History
 from .kernels.cpu.loop import RESULTS
 from .samples import Data
-from .snapshot import Memory, Snapshot, Standing, array_like, count, part
+from .snapshot import Snapshot, Standing
 from .sparse import parts
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Attempts:
         """The attempts that `memory` was of."""
         kept = memory["kept"]
         return cls(
-            count("made", memory),
+            count(memory, "made"),
             Standing.recalled(part(memory, "start"), trainer),
             None if kept is None else Standing.recalled(part(memory, "kept"), trainer),
             History.recalled(part(memory, "found")),
@@ -150,7 +151,7 @@ class Underway:
         rules = memory["rules"]
         if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
             raise ValueError(f"its rules are {shown(rules)}, not a list of groups of values")
-        sizes = {name: count(name, memory) for name in ("epochs", "first", "begun", "total")}
+        sizes = {name: count(memory, name) for name in ("epochs", "first", "begun", "total")}
         data = part(memory, "data")
         return cls(
             **sizes,
@@ -159,7 +160,7 @@ class Underway:
             results=_sums(memory),
             spent=float(memory["spent"]),
             rules=[{"rule": rule["rule"], "seen": part(rule, "seen")} for rule in rules],
-            data=Fingerprint(**{name: count(name, data) for name in data}),
+            data=Fingerprint(**{name: count(data, name) for name in data}),
             attempts=None if attempts is None else Attempts.recalled(memory["attempts"], trainer),
         )
 
@@ -195,7 +196,7 @@ def _sums(memory: Memory) -> Array:
     """What the loop has summed up, a row a rank; older files have one row, as a vector."""
     found: Any = memory.get("results")
     ranks = np.shape(found)[:1] if np.ndim(found) == 2 else ()
-    return array_like("results", memory, np.zeros((*ranks, RESULTS))).reshape(-1, RESULTS)
+    return array_like(memory, "results", np.zeros((*ranks, RESULTS))).reshape(-1, RESULTS)
 
 
 def recall_rule(rule: Stopping, memory: Memory) -> None:

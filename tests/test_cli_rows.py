@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fastbp import cli
+from fastbp.columns import Classes
 from fastbp.files import read
-from fastbp.preparation import Classes
 
 RNG = np.random.default_rng(0)
 

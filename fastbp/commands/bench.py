@@ -46,7 +46,6 @@ def bench(
 
     from ..bench import peers, runner, shapes, table
     from ..threads import available_cores
-    from .info import collect
 
     if output is not None:
         options.check_writable("--json", output)
@@ -69,12 +68,9 @@ def bench(
     console = Console(highlight=False, stderr=True)
     with console.status("starting") as status:
         result: dict[str, Any] = runner.run(
-            chosen, names, sorted(set(numbers)), repeats, lambda text: status.update(text), device
+            chosen, names, sorted(set(numbers)), repeats, status.update, device
         )
-    result = {"machine": collect(), **result}
-    if output is not None:
-        with options.writing("--json", output):
-            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = _stored(result, output)
     # A file or a pipe has no width: room for every peer.
     printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     for line in table.render(result):
@@ -87,20 +83,16 @@ def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | 
     from rich.table import Table
 
     from ..bench import scaling
-    from .info import collect
 
     options.check_package("--ranks", "mpi4py", "mpi")
     if scaling.launcher() is None:
         raise options.refuse("--ranks", "there is no mpiexec: pip install 'fastbp[mpi]'")
     with Console(highlight=False, stderr=True).status("starting") as status:
         try:
-            result = scaling.run(shapes, ranks, repeats, lambda text: status.update(text))
+            result = scaling.run(shapes, ranks, repeats, status.update)
         except RuntimeError as error:
             raise options.refuse("--ranks", str(error)) from None
-    result = {"machine": collect(), **result}
-    if output is not None:
-        with options.writing("--json", output):
-            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = _stored(result, output)
     head, rows = scaling.measured(result)
     printed = Table()
     for place, heading in enumerate(head):
@@ -120,11 +112,19 @@ def _check_card(device: str) -> None:
 
 
 def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> list[str]:
-    from ..errors import unknown_name
-
     for name in wanted or []:
-        if name not in known:
-            raise options.refuse("--peer", str(unknown_name("peer", name, known)))
+        options.check_choice("--peer", name, known)
         if name not in installed:
             raise options.refuse("--peer", f"{name!r} is not installed; here are {installed}.")
     return ["fastbp", *(name for name in wanted or installed if name != "fastbp")]
+
+
+def _stored(result: dict[str, Any], output: Path | None) -> dict[str, Any]:
+    """The result with the machine, written where that is wanted."""
+    from .info import collect
+
+    result = {"machine": collect(), **result}
+    if output is not None:
+        with options.writing("--json", output):
+            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result

@@ -47,15 +47,10 @@ def explain(
     widths = _widths(net)
     from rich.console import Console
 
-    from ..errors import unknown_name
     from ..kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
 
-    for option, name, known in (
-        ("--activation", activation, list(ACTIVATIONS)),
-        ("--loss", loss, [*LOSSES, *LOSS_ALIASES]),
-    ):
-        if name not in known:
-            raise options.refuse(option, str(unknown_name(option.lstrip("-"), name, known)))
+    options.check_choice("--activation", activation, ACTIVATIONS)
+    options.check_choice("--loss", loss, [*LOSSES, *LOSS_ALIASES])
     console = Console(highlight=False)
     loss = LOSS_ALIASES.get(loss, loss)
     last = (LOSSES[loss].pairs or ("identity",))[0]

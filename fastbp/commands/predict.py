@@ -95,7 +95,7 @@ def _columns(outputs: Array, preparation: Preparation) -> dict[str, Array]:
     """What is written, by name."""
     import numpy as np
 
-    from ..preparation import Classes
+    from ..columns import Classes
 
     target = preparation.target
     if not isinstance(target, Classes):
@@ -165,7 +165,7 @@ def _score(columns: dict[str, Array], table: Table, preparation: Preparation) ->
     """How good the predictions are, where the data hold the truth."""
     import numpy as np
 
-    from ..preparation import Classes
+    from ..columns import Classes
 
     target = preparation.target
     if target.name not in table.columns or table.columns[target.name].ndim > 1:

@@ -200,7 +200,8 @@ def _split(table: Table, target: str, task: str, share: float, seed: int) -> Spl
     """
     import numpy as np
 
-    from ..preparation import Classes, learn
+    from ..columns import Classes
+    from ..preparation import learn
     from ..sampling import split
 
     if len(table) < 2:

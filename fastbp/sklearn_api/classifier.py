@@ -209,8 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return by_class if sample_weight is None else by_class * sample_weight
 
     def _held_out_score(self, net: Network, held: Data) -> float:
-        out = outputs(net, held.inputs, self.n_threads)
-        assert out is not None
+        out, _ = outputs(net, held.inputs, self.n_threads)
         if held.labels.size:
             right = out.argmax(axis=1) == held.labels
         elif len(self.classes_) == 1:  # `predict` has no other answer

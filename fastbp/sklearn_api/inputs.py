@@ -113,10 +113,8 @@ def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = Fa
     )  # fmt: skip
 
 
-def outputs(
-    net: Network, inputs: Inputs, n_threads: int | None = None, *, screen: bool = False
-) -> Array | None:
-    """What the network gives for every row; with `screen`, None where a row is not finite."""
+def outputs(net: Network, inputs: Inputs, n_threads: int | None = None) -> tuple[Array, bool]:
+    """What the network gives for every row, and whether all rows are finite."""
     rows = inputs.rows
     block = min(rows, net._rows_at_once())
     threads = choose_threads(net._work(rows) // 3, rows, n_threads, WORK_A_CALL)
@@ -127,4 +125,4 @@ def outputs(
         columns=inputs.columns, starts=inputs.starts,
     )  # fmt: skip
     net._give_back(work)
-    return None if screen and bad else out
+    return out, not bad

@@ -128,8 +128,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return int(net.layers[-1].units) if mean else 1
 
     def _held_out_score(self, net: Network, held: Data) -> float:
-        predicted = outputs(net, held.inputs, self.n_threads)
-        assert predicted is not None
+        predicted, _ = outputs(net, held.inputs, self.n_threads)
         if not np.isfinite(predicted).all():
             return float("nan")
         return float(r2_score(held.targets, predicted, sample_weight=held.weights_or_none))

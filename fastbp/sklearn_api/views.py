@@ -84,8 +84,8 @@ class HoldsNetwork(BaseEstimator):
             check_width(X.shape[1], net)
             matrix = X if X.dtype == net.dtype and X.flags.carray else _matrix(X, net.dtype)
             plain = Inputs(matrix, NO_COLUMNS, NO_STARTS, len(matrix))
-            out = outputs(net, plain, self.n_threads, screen=True)
-            if out is not None:
+            out, finite = outputs(net, plain, self.n_threads)
+            if finite:
                 return out if out.dtype >= X.dtype else out.astype(X.dtype)
         check_is_fitted(self)
         if is_sparse(X):
@@ -93,8 +93,7 @@ class HoldsNetwork(BaseEstimator):
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         net = self._ready()
         check_width(X.shape[1], net)
-        out = outputs(net, Inputs.of(X, net.dtype), self.n_threads)
-        assert out is not None
+        out, _ = outputs(net, Inputs.of(X, net.dtype), self.n_threads)
         return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
 
