@@ -18,9 +18,9 @@ from .errors import check_entries, check_flag, check_integer, check_name, check_
 from .exclusive import is_training
 from .kernels.cpu import loop
 from .kernels.cpu.bf16 import is_bf16
-from .kernels.cpu.philox import LAYERS as MOST_LAYERS
 from .kernels.layout import parameter_slots
 from .kernels.tables import LOSSES
+from .kernels.values import MOST_LAYERS
 from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
 from .metrics import compute

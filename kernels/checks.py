@@ -101,18 +101,41 @@ def array(
         raise TypeError(
             f"{argument}: expected {np.dtype(dtype)} like the other arrays, got {value.dtype}"
         )
-    fits = len(shape) == value.ndim and all(
-        want in (None, have) for want, have in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
-        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-        raise ValueError(f"{argument}: expected shape {wanted}, got {value.shape}")
+    check_shape(argument, value.shape, shape)
     if not (value.flags.c_contiguous and value.flags.aligned):
         raise ValueError(
             f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
             f"{value.shape}; use np.ascontiguousarray"
         )
     return writable_type(value)
+
+
+def mask_bytes(
+    argument: str, value: Any, shape: tuple[int, ...], inputs: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """The array for a mask, a byte an element: a new one for None, else `value`, checked."""
+    if value is None:
+        return np.empty(shape, np.uint8)
+    fits = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape == shape
+    if not (fits and value.flags.c_contiguous and value.flags.writeable):
+        raise ValueError(
+            f"{argument}: expected a writable C-contiguous uint8 array of shape {shape}; pass None "
+            "to get a new one"
+        )
+    for name, other in inputs.items():
+        if np.may_share_memory(value, other):
+            raise ValueError(f"{argument}: shares memory with {name}; pass another array or None")
+    return value
+
+
+def check_shape(argument: str, found: tuple[int, ...], shape: tuple[int | None, ...]) -> None:
+    """The shape that is wanted (None: any length)."""
+    fits = len(shape) == len(found) and all(
+        want in (None, have) for want, have in zip(shape, found, strict=True)
+    )
+    if not fits:
+        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
+        raise ValueError(f"{argument}: expected shape {wanted}, got {found}")
 
 
 def number(argument: str, value: Any) -> float:

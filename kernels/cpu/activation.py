@@ -17,6 +17,7 @@ from numba import prange
 
 from ..checks import array, code_of, name_of, output
 from ..tables import ACTIVATIONS
+from ..values import check_derivative
 from .activation_terms import FORMULAS, dot, maximum, over, shifted_exp, softmax_slope
 from .doors import launch
 from .jit import parallel, serial
@@ -169,8 +170,7 @@ def apply_derivative(
     dA = array("dA", dA, (None, None))
     A = array("A", A, dA.shape, dA.dtype)
     name = name_of(code, ACTIVATIONS)
-    if Z is None and not ACTIVATIONS[name].from_output:
-        raise ValueError(f"Z: {name}' cannot be computed from A alone; pass the pre-activations")
+    check_derivative(name, has_Z=Z is not None)
     Z = A if Z is None else array("Z", Z, dA.shape, dA.dtype)
     dZ = output("out", out, dA.shape, dA.dtype, {"dA": dA, "A": A, "Z": Z}, in_place=("dA",))
     launch(_derivative_share, _derivative_shares, dA.size, code, dA, A, Z, dZ)

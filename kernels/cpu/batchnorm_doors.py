@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..checks import array, number, output
-from ..layout import FORMS
+from ..checks import array, output
+from ..values import epsilon, form_code
 from .batchnorm import (
     batchnorm_backward_rows,
     batchnorm_sums_columns,
@@ -97,18 +97,6 @@ def _backward_shares(
         _backward_share(dU, normalized, gamma, scale, ratio, dgamma, dbeta, dZ, t, parts)
 
 
-def _form(form: Any) -> int:
-    if not isinstance(form, str) or form not in FORMS:
-        raise ValueError(f"form: expected 'sqrt' or 'sigma', got {form!r}")
-    return FORMS[form]
-
-
-def _eps(eps: Any) -> float:
-    if not 0 <= number("eps", eps) < np.inf:
-        raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}; 1e-5 is usual")
-    return float(eps)
-
-
 def _batch(argument: str, Z: Any) -> np.ndarray:
     Z = array(argument, Z, (None, None))
     if Z.shape[0] == 0:
@@ -184,7 +172,7 @@ def batchnorm_forward(
     Z = array("Z", Z, (None, None))
     given = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
     vectors = {name: array(name, v, (Z.shape[1],), Z.dtype) for name, v in given.items()}
-    code, small = _form(form), _eps(eps)
+    code, small = form_code(form), epsilon(eps)
     inputs = {"Z": Z, **vectors}
     H = output("normalized", normalized, Z.shape, Z.dtype, inputs, in_place=("Z",))
     U = output("out", out, Z.shape, Z.dtype, {**inputs, "normalized": H}, in_place=("Z",))
@@ -240,7 +228,7 @@ def batchnorm_backward(
         "variance": array("variance", variance, columns, dtype),
         "gamma": array("gamma", gamma, columns, dtype),
     }
-    code, small = _form(form), _eps(eps)
+    code, small = form_code(form), epsilon(eps)
     dZ = output("out", out, dU.shape, dtype, {"dU": dU, **inputs}, in_place=("dU",))
     inputs |= {"dU": dU, "out": dZ}
     dgamma = output("gamma_out", gamma_out, columns, dtype, inputs)

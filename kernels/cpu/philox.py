@@ -23,12 +23,11 @@ from numba.extending import intrinsic
 from .jit import JIT_DISABLED, inline
 
 U: Final = np.uint64
-HALF: Final = U(32)
+BITS: Final = U(32)
 LOW: Final = U(0xFFFFFFFF)
 MULTIPLY: Final = 0xD2511F53, 0xCD9E8D57
 WEYL: Final = 0x9E3779B9, 0xBB67AE85
 ROUNDS: Final = 10
-LAYERS: Final = 8192
 BLOCK_LIMIT: Final = 1 << 48
 
 LANES: Final = 16
@@ -104,7 +103,7 @@ def rounds(c0: Any, c1: Any, c2: Any, c3: Any, k0: Any, k1: Any) -> tuple[Any, A
     for _ in range(ROUNDS):
         p0 = U(MULTIPLY[0]) * c0
         p1 = U(MULTIPLY[1]) * c2
-        c0, c1, c2, c3 = (p1 >> HALF) ^ c1 ^ k0, p1 & LOW, (p0 >> HALF) ^ c3 ^ k1, p0 & LOW
+        c0, c1, c2, c3 = (p1 >> BITS) ^ c1 ^ k0, p1 & LOW, (p0 >> BITS) ^ c3 ^ k1, p0 & LOW
         k0 = (k0 + U(WEYL[0])) & LOW
         k1 = (k1 + U(WEYL[1])) & LOW
     return c0, c1, c2, c3
@@ -114,8 +113,8 @@ def _draw_python(
     words: np.ndarray, slot: int, block: Any, step: Any, epoch: Any, label: Any, seed: Any
 ) -> None:
     blocks = block + np.arange(LANES, dtype=U)
-    high = label | ((blocks >> HALF) << U(16))
-    drawn = rounds(blocks & LOW, step & LOW, epoch & LOW, high & LOW, seed & LOW, seed >> HALF)
+    high = label | ((blocks >> BITS) << U(16))
+    drawn = rounds(blocks & LOW, step & LOW, epoch & LOW, high & LOW, seed & LOW, seed >> BITS)
     for w in range(4):
         words[w * CHUNK + slot : w * CHUNK + slot + LANES] = drawn[w]
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numba import prange
 
-from ..checks import array, number, output, words
+from ..checks import array, mask_bytes, output, words
+from ..values import MOST_LAYERS, check_philox, deviation, probability, random_address, whole
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode, segment
 from .normal import fill_normals
-from .philox import BLOCK_LIMIT, CHUNK, LAYERS, U, fill_words, rounds, tag
+from .philox import BLOCK_LIMIT, CHUNK, U, fill_words, rounds, tag
 from .random import WORDS, dropout_rows, perturb_rows
 from .shares import share
 
@@ -51,38 +52,6 @@ def _perturb_shares(X: Any, sigma: float, seed: int, epoch: int, step: int, part
         _perturb_share(X, sigma, seed, epoch, step, np.int64(t), parts)
 
 
-def _whole(argument: str, value: Any, limit: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{argument}: expected an integer, got {value!r}")
-    if not 0 <= value < limit:
-        raise ValueError(f"{argument}: expected an integer from 0 to {limit - 1}, got {value}")
-    return int(value)
-
-
-def _address(seed: Any, epoch: Any, step: Any, layer: Any = 0) -> tuple[int, int, int, int]:
-    return (
-        _whole("seed", seed, 2**63),
-        _whole("epoch", epoch, 2**32),
-        _whole("step", step, 2**32),
-        _whole("layer", layer, LAYERS),
-    )
-
-
-def _mask(mask: Any, shape: tuple[int, ...], others: dict[str, np.ndarray]) -> np.ndarray:
-    if mask is None:
-        return np.empty(shape, np.uint8)
-    fits = isinstance(mask, np.ndarray) and mask.dtype == np.uint8 and mask.shape == shape
-    if not (fits and mask.flags.c_contiguous and mask.flags.writeable):
-        raise ValueError(
-            f"mask: expected a writable C-contiguous uint8 array of shape {shape}; pass None to "
-            "get a new one"
-        )
-    for name, other in others.items():
-        if np.may_share_memory(mask, other):
-            raise ValueError(f"mask: shares memory with {name}; pass another array or None")
-    return mask
-
-
 def dropout(
     A: np.ndarray,
     p: float,
@@ -117,14 +86,12 @@ def dropout(
     ([[0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 2.0]], [[0, 0, 0, 0], [0, 1, 0, 1]])
     """
     A = array("A", A, (None, None))
-    if not 0 <= number("p", p) < 1:
-        raise ValueError(f"p: expected a probability of dropping in [0, 1), got {p!r}")
-    address = _address(seed, epoch, step, layer)
+    p, address = probability(p), random_address(seed, epoch, step, layer)
     result = output("out", out, A.shape, A.dtype, {"A": A}, in_place=("A",))
-    mask = _mask(mask, A.shape, {"A": A, "out": result})
+    mask = mask_bytes("mask", mask, A.shape, {"A": A, "out": result})
     if result.ctypes.data != A.ctypes.data:
         np.copyto(result, A)
-    launch(_dropout_share, _dropout_shares, A.size, result, mask, float(p), *address)
+    launch(_dropout_share, _dropout_shares, A.size, result, mask, p, *address)
     return result, mask
 
 
@@ -156,13 +123,11 @@ def perturb(
     (True, 0.1)
     """
     X = array("X", X, (None, None))
-    if not 0 <= number("sigma", sigma) < np.inf:
-        raise ValueError(f"sigma: expected a finite number >= 0, got {sigma!r}")
-    address = _address(seed, epoch, step)[:3]
+    sigma, address = deviation(sigma), random_address(seed, epoch, step)[:3]
     result = output("out", out, X.shape, X.dtype, {"X": X}, in_place=("X",))
     if result.ctypes.data != X.ctypes.data:
         np.copyto(result, X)
-    launch(_perturb_share, _perturb_shares, X.size, result, float(sigma), *address)
+    launch(_perturb_share, _perturb_shares, X.size, result, sigma, *address)
     return result
 
 
@@ -185,16 +150,7 @@ def philox(counter: Any, key: Any) -> np.ndarray:
     ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
     """
     counter, key = words("counter", counter), words("key", key)
-    for name, value, count in (("counter", counter, 4), ("key", key, 2)):
-        if value.ndim == 0 or value.shape[-1] != count:
-            raise ValueError(f"{name}: expected a last axis of {count} words, got {value.shape}")
-    try:
-        np.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
-    except ValueError:
-        raise ValueError(
-            f"key: shape {key.shape} does not fit counter's {counter.shape}; all axes but the last "
-            "must be equal, or 1"
-        ) from None
+    check_philox(counter, key)
     drawn = rounds(*np.moveaxis(counter, -1, 0), *np.moveaxis(key, -1, 0))
     return np.stack(np.broadcast_arrays(*drawn), axis=-1).astype(np.uint32)
 
@@ -215,9 +171,9 @@ def _initial_normals(words: Any, z: Any) -> None:
 
 
 def _words(seed: int, purpose: int, layer: int, blocks: int) -> np.ndarray:
-    _whole("seed", seed, 2**63)
-    _whole("layer", layer, LAYERS)
-    _whole("size", blocks, BLOCK_LIMIT)
+    whole("seed", seed, 2**63)
+    whole("layer", layer, MOST_LAYERS)
+    whole("size", blocks, BLOCK_LIMIT)
     words = np.empty(-(-blocks // CHUNK) * WORDS, np.uint32)
     _initial_words(words, seed, purpose, layer)
     return words

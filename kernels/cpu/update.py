@@ -16,8 +16,9 @@ from typing import Any, Final
 import numpy as np
 from numba import prange
 
-from ..checks import array, code_of, name_of, number, output
+from ..checks import array, code_of, name_of, output
 from ..tables import UPDATES
+from ..values import check_rates, hyperparameters
 from . import update_rules as rules
 from .doors import launch
 from .jit import inline, parallel, serial
@@ -177,23 +178,6 @@ def _update_shares(
         _update_share(code, parameters, gradient, state, rates, l2, shrink, np.int64(t), parts)
 
 
-def _hyper(name: str, given: dict[str, float]) -> np.ndarray:
-    """The hyperparameters in the order of the loop, defaults filled in."""
-    defaults = dict(UPDATES[name].hyper)
-    unknown = [key for key in given if key not in defaults]
-    if unknown:
-        allowed = ", ".join(defaults) or "none"
-        raise TypeError(f"{unknown[0]}: is no hyperparameter of {name}; it has: {allowed}")
-    values = np.zeros(4)
-    for at, (key, default) in enumerate(defaults.items()):
-        value = number(key, given.get(key, default))
-        if not 0 <= value < (np.inf if key == "eps" else 1):
-            limit = "a finite number >= 0" if key == "eps" else "a number in [0, 1)"
-            raise ValueError(f"{key}: expected {limit}, got {given[key]!r}")
-        values[at] = value
-    return values
-
-
 def update(
     optimizer: str | int,
     parameters: np.ndarray,
@@ -232,12 +216,8 @@ def update(
     name = name_of(code, UPDATES)
     gradient = array("gradient", gradient, (None,))
     size, dtype = gradient.shape, gradient.dtype
-    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 1 <= step < 2**63:
-        raise ValueError(f"step: expected an integer from 1 to 2^63 - 1, got {step!r}")
-    for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
-        if not 0 <= number(key, value) < np.inf:
-            raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")
-    values = _hyper(name, hyper)
+    check_rates(step, lr=lr, l2=l2, shrink=shrink)
+    values = hyperparameters(name, hyper)
     inputs = {"gradient": gradient}
     w = _in_place("parameters", parameters, size, dtype, inputs)
     inputs["parameters"] = w

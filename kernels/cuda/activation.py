@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ..checks import code_of, name_of
 from ..tables import ACTIVATIONS, LEAKY_SLOPE
+from ..values import check_derivative
 from .arith import erfc, exp, expm1, log1p, tanh
 from .doors import Door, grid_for
 from .machine import block, blocks, device, fma, kernel, like, shared_reals, thread
@@ -262,8 +263,7 @@ def apply_derivative(
     shape = door.shape("dA")
     a = door.take("A", A, shape)
     name = name_of(code, ACTIVATIONS)
-    if Z is None and not ACTIVATIONS[name].from_output:
-        raise ValueError(f"Z: {name}' cannot be computed from A alone; pass the pre-activations")
+    check_derivative(name, has_Z=Z is not None)
     z = a if Z is None else door.take("Z", Z, shape)
     result = door.give("out", out, shape, in_place=("dA",))
     _derivative.launch(grid_for(shape[0] * shape[1]), code, d, a, z, result, *shape)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..checks import array as checked
-from ..cpu.batchnorm_doors import _eps, _form
 from ..layout import FORM_SQRT
+from ..values import epsilon, form_code
 from . import memory
 from .arith import root
 from .doors import Door, grid_for
@@ -201,7 +201,7 @@ def batchnorm_forward(
     rows, n = door.shape("Z")
     given = {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta}
     vectors = [door.take(name, value, (n,)) for name, value in given.items()]
-    code, small = _form(form), _eps(eps)
+    code, small = form_code(form), epsilon(eps)
     if out is not None and out is normalized:
         raise ValueError("out: shares memory with normalized; pass another array to one of them")
     h = door.give("normalized", normalized, (rows, n), in_place=("Z",))
@@ -229,7 +229,7 @@ def batchnorm_backward(
     h = door.take("normalized", normalized, (rows, n))
     v = door.take("variance", variance, (n,))
     g = door.take("gamma", gamma, (n,))
-    code, small = _form(form), _eps(eps)
+    code, small = form_code(form), epsilon(eps)
     z = door.give("out", out, (rows, n), in_place=("dU",))
     dgamma = door.give("gamma_out", gamma_out, (n,))
     dbeta = door.give("beta_out", beta_out, (n,))

@@ -86,8 +86,8 @@ def direct_of(real: Any, finish: Any) -> Any:
 
     @device
     def direct(
-        window: Any, at: int, odd: bool, told: Any, arena: Any, parameters: Any, lo: int, hi: int,
-        shared: Any,
+        window: Any, at: int, odd: bool, context: Any, arena: Any, parameters: Any, lo: int,
+        hi: int, shared: Any,
     ) -> None:  # fmt: skip
         """Rows [lo, hi) of a phase's product."""
         which, width, length = (
@@ -125,7 +125,7 @@ def direct_of(real: Any, finish: Any) -> Any:
                     total = along_columns(shared, x, j, ldb, length, lane, lanes)
                 total = lanes_total(total, lanes)
                 if inside and lane == 0:
-                    job = (which, P.facts_of(window, at), told, 0)
+                    job = (which, P.facts_of(window, at), context, 0)
                     finish(job, first + y, j, 1, (total, total, total, total))
                 e += THREADS >> bits
             first += P.GRAIN

@@ -43,9 +43,9 @@ class Door:
         self._arrays[argument] = given, flat
         return flat
 
-    def nothing(self, argument: str = "") -> Any:
+    def nothing(self) -> Any:
         """A stand-in for an input that was not given."""
-        return memory.allocate(1, self._dtype, argument)
+        return memory.allocate(1, self._dtype, "")
 
     def shape(self, argument: str) -> Any:
         """Of an argument that was taken or given."""
@@ -80,7 +80,7 @@ class Door:
             self._arrays[argument] = flat.reshape(shape), flat
             return flat
         if kind == np.uint8:
-            host = _bytes(argument, value, shape)
+            host = checks.mask_bytes(argument, value, shape, inputs)
         else:
             host = checks.output(argument, value, shape, kind, inputs, in_place)
         flat = memory.allocate(size, kind, argument)
@@ -131,28 +131,10 @@ def _checked(argument: str, value: Any, shape: tuple[int | None, ...], dtype: An
         raise TypeError(
             f"{argument}: expected {np.dtype(dtype)} like the other arrays, got {value.dtype}"
         )
-    fits = len(shape) == value.ndim and all(
-        want in (None, have) for want, have in zip(shape, value.shape, strict=True)
-    )
-    if not fits:
-        wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-        raise ValueError(f"{argument}: expected shape {wanted}, got {tuple(value.shape)}")
+    checks.check_shape(argument, tuple(value.shape), shape)
     if not value.is_c_contiguous():
         raise ValueError(
             f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
             f"{tuple(value.shape)}; copy it (.contiguous(), ascontiguousarray)"
-        )
-    return value
-
-
-def _bytes(argument: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask of the host."""
-    if value is None:
-        return np.empty(shape, np.uint8)
-    fits = isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.shape == shape
-    if not (fits and value.flags.c_contiguous and value.flags.writeable):
-        raise ValueError(
-            f"{argument}: expected a writable C-contiguous uint8 array of shape {shape}; pass None "
-            "to get a new one"
         )
     return value

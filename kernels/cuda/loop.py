@@ -30,7 +30,7 @@ from .machine import (
     together,
 )
 from .phases import ENTRIES, GRAIN, WINDOW
-from .step import open_window, step_of, told
+from .step import launch_facts, open_window, step_of
 from .team import everyone
 from .update import STRIDE, rates_at
 
@@ -83,7 +83,7 @@ def make(real: Any) -> Any:
         part, parts = block(), blocks()
         net = (plan, reals, parameters, running, arena, masks)
         data = (X, labels, targets, weights, order, columns, starts)
-        facts = told(settings, factors)
+        launch = launch_facts(settings, factors)
         steps, train = settings[S.STEP_COUNT], settings[S.MODE] == TRAIN
         code, size, clip_value = settings[S.CODE], settings[S.SIZE], factors[S.CLIP_VALUE]
         plain_l2, shared_l2, clip_norm = factors[S.L2], factors[S.SHARED_L2], factors[S.CLIP_NORM]
@@ -100,7 +100,7 @@ def make(real: Any) -> Any:
                 whole = train and (record or clip_norm > 0)
                 rates = rates_at(constants, s * STRIDE if train else 0)
                 going, fetched, loss, total, scale, squares = step(
-                    facts, net, data, bounds, table, window, settings, factors, s, steps, own_lo,
+                    launch, net, data, bounds, table, window, settings, factors, s, steps, own_lo,
                     own_hi, idle, idles, (seed, epoch, before + s), rates, train and not whole,
                     gradient, state, losses, bad, partial, scratch, flags, out, shared, doubles,
                 )  # fmt: skip

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
-from ..cpu.philox import MULTIPLY, ROUNDS, WEYL
+from ..cpu.philox import BITS, LOW, MULTIPLY, ROUNDS, WEYL, U
 from .machine import device
 
-U: Final = np.uint64
-HALF: Final = U(32)
 HIGH: Final = U(16)
-LOW: Final = U(0xFFFFFFFF)
 _M0, _M1 = (U(word) for word in MULTIPLY)
 _W0, _W1 = (U(word) for word in WEYL)
 
@@ -22,7 +17,7 @@ def rounds(a: Any, b: Any, c: Any, d: Any, k: Any, m: Any) -> Any:
     """Ten rounds on uint64 values below 2^32; the 32 x 32 bit product is one instruction."""
     for _ in range(ROUNDS):
         p, q = _M0 * a, _M1 * c
-        a, b, c, d = (q >> HALF) ^ b ^ k, q & LOW, (p >> HALF) ^ d ^ m, p & LOW
+        a, b, c, d = (q >> BITS) ^ b ^ k, q & LOW, (p >> BITS) ^ d ^ m, p & LOW
         k, m = (k + _W0) & LOW, (m + _W1) & LOW
     return a, b, c, d
 
@@ -31,8 +26,8 @@ def rounds(a: Any, b: Any, c: Any, d: Any, k: Any, m: Any) -> Any:
 def words(block: int, step: int, epoch: int, label: int, seed: int) -> Any:
     """The four words of a block; `label` is the purpose + 8 times the layer."""
     b, s = U(block), U(seed)
-    last = U(label) | ((b >> HALF) << HIGH)
-    return rounds(b & LOW, U(step) & LOW, U(epoch) & LOW, last & LOW, s & LOW, s >> HALF)
+    last = U(label) | ((b >> BITS) << HIGH)
+    return rounds(b & LOW, U(step) & LOW, U(epoch) & LOW, last & LOW, s & LOW, s >> BITS)
 
 
 @device

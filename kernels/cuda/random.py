@@ -12,15 +12,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..checks import number
 from ..checks import words as checked_words
-from ..cpu.random_doors import _address
+from ..cpu.philox import BITS, LOW, U
 from ..tables import DROPOUT, NOISE, SAMPLE, SHUFFLE
+from ..values import check_philox, deviation, probability, random_address
 from . import memory
 from .arith import log, root
 from .doors import Door, grid_for
 from .machine import block, blocks, device, kernel, thread
-from .philox import LOW, U, rounds, word, words
+from .philox import rounds, word, words
 from .shim import SIMULATED
 from .tiles import THREADS
 
@@ -37,7 +37,6 @@ else:  # of half turns: no argument is large, so nothing has to be reduced in me
 
 _WORD: Final = 2.0**-32
 ONE: Final = U(1)
-HALF: Final = U(32)
 
 
 def limit_of(p: float) -> int:
@@ -70,7 +69,7 @@ def accept(w: Any, bound: Any) -> Any:
     low = product & LOW
     if low < bound and low < (LOW + ONE - bound) % bound:
         return bound
-    return product >> HALF
+    return product >> BITS
 
 
 @kernel
@@ -152,9 +151,8 @@ def dropout(
     door = Door()
     a = door.take("A", A, (None, None))
     shape = door.shape("A")
-    if not 0 <= number("p", p) < 1:
-        raise ValueError(f"p: expected a probability of dropping in [0, 1), got {p!r}")
-    seed, epoch, step, layer = _address(seed, epoch, step, layer)
+    p = probability(p)
+    seed, epoch, step, layer = random_address(seed, epoch, step, layer)
     drawn = door.give("mask", mask, shape, np.uint8)
     result = door.give("out", out, shape, in_place=("A",))
     memory.copy(a, result)
@@ -173,21 +171,18 @@ def perturb(
     door = Door()
     x = door.take("X", X, (None, None))
     shape = door.shape("X")
-    if not 0 <= number("sigma", sigma) < np.inf:
-        raise ValueError(f"sigma: expected a finite number >= 0, got {sigma!r}")
-    seed, epoch, step, _ = _address(seed, epoch, step)
+    sigma = deviation(sigma)
+    seed, epoch, step, _ = random_address(seed, epoch, step)
     result = door.give("out", out, shape, in_place=("X",))
     memory.copy(x, result)
-    _perturb.launch(grid_for(x.size), result, *shape, float(sigma), step, epoch, seed)
+    _perturb.launch(grid_for(x.size), result, *shape, sigma, step, epoch, seed)
     return door.close("out")
 
 
 def philox(counter: Any, key: Any) -> np.ndarray:
     """Philox 4x32-10: the words of counters (..., 4) under keys (..., 2). As the CPU's."""
     counter, key = checked_words("counter", counter), checked_words("key", key)
-    for name, value, count in (("counter", counter, 4), ("key", key, 2)):
-        if value.ndim == 0 or value.shape[-1] != count:
-            raise ValueError(f"{name}: expected a last axis of {count} words, got {value.shape}")
+    check_philox(counter, key)
     shape = np.broadcast_shapes(counter.shape[:-1], key.shape[:-1])
     c = np.ascontiguousarray(np.broadcast_to(counter, (*shape, 4)))
     k = np.ascontiguousarray(np.broadcast_to(key, (*shape, 2)))

@@ -26,8 +26,8 @@ from .tiles import THREADS
 @device
 def finish(job: Any, i: int, j: int, count: int, sums: Any) -> None:
     """What becomes of up to four neighbours in a row of a phase's product."""
-    what, facts, told, aside = job
-    net, address, gradient, how, numbers, fused, scratch = told
+    what, facts, context, aside = job
+    net, address, gradient, how, numbers, fused, scratch = context
     if what == P.PARTIAL:
         put_four(scratch, aside + i * facts[1] + j, count, sums)
     elif what == FORWARD:
@@ -59,8 +59,8 @@ def form_of(real: Any) -> Any:
 
     @device
     def form(
-        window: Any, at: int, odd: bool, told: Any, arena: Any, parameters: Any, lo: int, hi: int,
-        rows: int, own: int, owns: int, shared: Any,
+        window: Any, at: int, odd: bool, context: Any, arena: Any, parameters: Any, lo: int,
+        hi: int, rows: int, own: int, owns: int, shared: Any,
     ) -> None:  # fmt: skip
         """Those of rows [lo, hi) that are the own-th's of owns, each with all terms of its part."""
         across, parts = peek(window, at + P.ACROSS), peek(window, at + P.PARTS)
@@ -84,7 +84,7 @@ def form_of(real: Any) -> Any:
             aside = peek(window, at + P.PART0) + part * peek(window, at + P.STRIDE)
             tile(
                 which, peek(window, at + P.SIZE),
-                (P.PARTIAL if parts > 1 else which, P.facts_of(window, at), told, aside),
+                (P.PARTIAL if parts > 1 else which, P.facts_of(window, at), context, aside),
                 arena, a0, lda, peek(window, at + P.A_VECTORS) != 0,
                 arena if which == UPDATE else parameters, b0, ldb,
                 peek(window, at + P.B_VECTORS) != 0, i0, j0, hi, width, terms, shared,
@@ -110,7 +110,7 @@ def part_sum(scratch: Any, at: int, stride: int, parts: int) -> Any:
 
 @device
 def add_up(
-    window: Any, at: int, told: Any, scratch: Any, lo: int, hi: int, part: int, parts: int
+    window: Any, at: int, context: Any, scratch: Any, lo: int, hi: int, part: int, parts: int
 ) -> None:
     """The sums of a product's parts, and what becomes of them, of rows [lo, hi)."""
     width, ld = peek(window, at + P.WIDTH), peek(window, at + P.RESULT_LD)
@@ -120,13 +120,13 @@ def add_up(
         y, j = divided(e, width)
         i = lo + y
         total = part_sum(scratch, first + i * ld + j, stride, peek(window, at + P.PARTS))
-        job = (peek(window, at + P.WHICH), P.facts_of(window, at), told, 0)
+        job = (peek(window, at + P.WHICH), P.facts_of(window, at), context, 0)
         finish(job, i, j, 1, (total, total, total, total))
         e += parts * THREADS
 
 
 @device
-def told(settings: Any, factors: Any) -> Any:
+def launch_facts(settings: Any, factors: Any) -> Any:
     """What a launch is told that all its steps have to know, in registers."""
     mode = settings[S.MODE]
     return (
@@ -143,7 +143,7 @@ def step_of(real: Any) -> Any:
 
     @device
     def step(
-        facts: Any, net: Any, data: Any, bounds: Any, table: Any, window: Any, settings: Any,
+        launch: Any, net: Any, data: Any, bounds: Any, table: Any, window: Any, settings: Any,
         factors: Any, s: int, steps: int, own_lo: int, own_hi: int, idle: int, idles: int,
         address: Any, rates: Any, fused: bool, gradient: Any, state: Any, losses: Any, bad: Any,
         partial: Any, scratch: Any, flags: Any, out: Any, shared: Any, doubles: Any,
@@ -151,12 +151,12 @@ def step_of(real: Any) -> Any:
         """Step s: whether it goes on from its loss, and has fetched the next batch, the loss, the
         batch's weight, what losses are multiplied by, and the squares of all W.
 
-        facts: see `told`. own_lo, own_hi: this block's rows where it works alone; idle: which one
-        it is of those `idles` that have none.
+        launch: see `launch_facts`. own_lo, own_hi: this block's rows where it works alone; idle:
+        which one it is of those `idles` that have none.
         """
         (
             mode, training, phases, heeds, follows, code, size, clip_value, plain_l2, shared_l2,
-        ) = facts  # fmt: skip
+        ) = launch  # fmt: skip
         plan, reals, parameters, running, arena, masks = net
         part, parts, odd = block(), blocks(), s & 1 == 1
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
@@ -175,13 +175,15 @@ def step_of(real: Any) -> Any:
             if kind == P.PRODUCT or kind == P.DIRECT or kind == P.SUM:
                 if peek(window, at + P.HEIGHT) != P.OF_BATCH:
                     hi = peek(window, at + P.HEIGHT)
-                said = (net, address, gradient, how, numbers, fused, scratch)
+                context = (net, address, gradient, how, numbers, fused, scratch)
                 if kind == P.PRODUCT:
-                    form(window, at, odd, said, arena, parameters, lo, hi, rows, own, owns, shared)
+                    form(
+                        window, at, odd, context, arena, parameters, lo, hi, rows, own, owns, shared
+                    )
                 elif kind == P.DIRECT:
-                    direct(window, at, odd, said, arena, parameters, lo, hi, shared)
+                    direct(window, at, odd, context, arena, parameters, lo, hi, shared)
                 else:
-                    add_up(window, at, said, scratch, lo, hi, own, owns)
+                    add_up(window, at, context, scratch, lo, hi, own, owns)
             elif kind == P.BIASES:
                 sum_columns(window, at, arena, gradient, scratch, rows, part, parts, shared)
                 if fused and peek(window, at + P.PARTS) == 1:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import code_of, name_of, number
+from ..checks import code_of, name_of
 from ..cpu.update import (
     ADADELTA,
     ADAGRAD,
@@ -21,10 +21,11 @@ from ..cpu.update import (
     RATES,
     RMSPROP,
     SGD,
-    _hyper,
     prepare_rates,
 )
 from ..tables import UPDATES
+from ..values import check_rates, hyperparameters
+from . import memory
 from .arith import root
 from .doors import Door, grid_for
 from .machine import block, blocks, device, fma, kernel, like, thread
@@ -185,19 +186,13 @@ def update(
     door = Door()
     g = door.take("gradient", gradient, (None,))
     size = door.shape("gradient")
-    if not isinstance(step, int | np.integer) or isinstance(step, bool) or not 1 <= step < 2**63:
-        raise ValueError(f"step: expected an integer from 1 to 2^63 - 1, got {step!r}")
-    for key, value in (("lr", lr), ("l2", l2), ("shrink", shrink)):
-        if not 0 <= number(key, value) < np.inf:
-            raise ValueError(f"{key}: expected a finite number >= 0, got {value!r}")
-    values = _hyper(name, hyper)
+    check_rates(step, lr=lr, l2=l2, shrink=shrink)
+    values = hyperparameters(name, hyper)
     for argument, value in (("parameters", parameters), ("state", state)):
         if value is None:
             raise TypeError(f"{argument}: expected a NumPy array, got None")
     w = door.give("parameters", parameters, size, filled=True)
     rows = door.give("state", state, (len(UPDATES[name].rows), *size), filled=True)
-    from . import memory
-
     rates = memory.upload(
         constants(code, values, np.array([lr]), int(step), 0.0, door.real), "rates"
     )

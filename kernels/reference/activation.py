@@ -10,6 +10,7 @@ import numpy as np
 
 from ..checks import code_of, name_of
 from ..tables import ACTIVATIONS, LEAKY_SLOPE
+from ..values import check_derivative
 
 Array = np.ndarray[Any, Any]
 
@@ -103,8 +104,7 @@ def apply_derivative(
     [[1.5]]
     """
     name = name_of(code_of("activation", activation, ACTIVATIONS), ACTIVATIONS)
-    if Z is None and not ACTIVATIONS[name].from_output:
-        raise ValueError(f"Z: {name}' cannot be computed from A alone; pass the pre-activations")
+    check_derivative(name, has_Z=Z is not None)
     with np.errstate(all="ignore"):
         if name == "softmax":
             dZ = A * (dA - (A * dA).sum(axis=1, keepdims=True))
