@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -109,7 +108,7 @@ class Crew:
 
     def _caption(self) -> str:
         done = sum(case.done for case in self.cases)
-        seconds = time.monotonic() - self.bar._began
+        seconds = self.bar.seconds
         speed = f"  {done / seconds:,.0f} steps/s" if done and seconds > 0 else ""
         return f"{self.finished}/{plural(len(self.cases), 'network')}{speed}"
 

@@ -1,9 +1,9 @@
 """Descriptions of the optimizers: which update, with which constants, at which rate.
 
 Frozen values without state: the Trainer keeps the state rows, so one description may serve many
-trainers. The updates themselves are in `kernels/cpu/update.py`. Formulas, element by element, with
-the gradient g, the parameter w and the rate eta of the step; where a formula is PyTorch's, so are
-the defaults.
+trainers. The updates themselves are in `kernels/cpu/update_rules.py`. Formulas, element by element,
+with the gradient g, the parameter w and the rate eta of the step; where a formula is PyTorch's, so
+are the defaults.
 """
 
 from __future__ import annotations

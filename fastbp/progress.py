@@ -80,10 +80,14 @@ class Progress:
         for name, value in self._values.items():
             if name not in {"epoch", "seconds"}:
                 parts.append(f"{name.replace('validation_', 'val ')} {value:.4g}")
-        seconds = time.monotonic() - self._began if self._began else 0.0
-        if seconds > 0.0 and self._done:
-            parts.append(f"{self._done / seconds:,.0f} steps/s")
+        if self.seconds > 0.0 and self._done:
+            parts.append(f"{self._done / self.seconds:,.0f} steps/s")
         return "  ".join(parts)
+
+    @property
+    def seconds(self) -> float:
+        """Since it is shown; 0 before."""
+        return time.monotonic() - self._began if self._began else 0.0
 
     @property
     def share(self) -> float | None:

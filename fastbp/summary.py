@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .network import Network
 
-_HEAD = ("layer", "activation", "shape of W", "parameters", "batch norm", "dropout")
-
 
 class Summary:
     """Rows of text that print as a table, and show as HTML in a notebook."""
 
-    HEAD = _HEAD
+    HEAD = ("layer", "activation", "shape of W", "parameters", "batch norm", "dropout")
 
     def __init__(self, title: str, rows: list[tuple[str, ...]], total: str) -> None:
         self.title, self.rows, self.total = title, rows, total
 
     def __str__(self) -> str:
-        table = [_HEAD, *self.rows]
-        widths = [max(len(row[c]) for row in table) for c in range(len(_HEAD))]
+        table = [self.HEAD, *self.rows]
+        widths = [max(len(row[c]) for row in table) for c in range(len(self.HEAD))]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
                  for row in table]  # fmt: skip
         rule = "-" * max(map(len, lines))
@@ -35,7 +33,7 @@ class Summary:
 
         body = "".join(row(cells, "td") for cells in self.rows)
         return (
-            f"<table><caption>{escape(self.title)}</caption><thead>{row(_HEAD, 'th')}</thead>"
+            f"<table><caption>{escape(self.title)}</caption><thead>{row(self.HEAD, 'th')}</thead>"
             f"<tbody>{body}</tbody></table><p>{escape(self.total)}</p>"
         )
 

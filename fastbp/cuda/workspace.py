@@ -28,11 +28,11 @@ ROWS_AT_ONCE: Final = 64 if SIMULATED else 16384
 """Rows of a pass that go through the network side by side."""
 ALONE: Final = 2 if SIMULATED else 6
 """With fewer items of work than this in any phase, one block does them without a meeting."""
+KEPT: Final = 8
+"""Lists of phases that are kept: of training, of measuring, of short batches."""
 PIECES: Final = 16 if SIMULATED else 512
 """With so many pieces of rows, and no layer wider than NARROW, blocks work alone."""
 NARROW: Final = 256
-KEPT: Final = 8
-"""Lists of phases that are kept: of training, of measuring, of short batches."""
 LOW_UNITS: Final = 12 if SIMULATED else 64
 LOW_INPUTS: Final = 24 if SIMULATED else 256
 """So do they with few rows in layers of at most so many units, and so many inputs or W in shared

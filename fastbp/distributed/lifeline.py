@@ -22,7 +22,10 @@ _PATIENCE: Final = 3.0
 _SIOCGIFADDR: Final = 0x8915
 
 
-def _addresses(most: int = 4) -> list[str]:
+MOST_ADDRESSES: Final = 4
+
+
+def _addresses() -> list[str]:
     """This host's addresses (IPv4, Linux) but its own loop; a name may not be known elsewhere."""
     found = []
     with contextlib.suppress(ImportError, OSError), socket.socket() as any_socket:
@@ -33,7 +36,7 @@ def _addresses(most: int = 4) -> list[str]:
                 asked = struct.pack("256s", name.encode()[:15])
                 answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, asked)
                 found.append(socket.inet_ntoa(answer[20:24]))
-    return [address for address in found if not address.startswith("127.")][:most]
+    return [address for address in found if not address.startswith("127.")][:MOST_ADDRESSES]
 
 
 class Lifeline:

@@ -170,7 +170,7 @@ def _pair_of_rows(
         at = builder.add(builder.mul(source_row, number(i)), unit)
         at = simd.at(simd.at(row, at), GROUP * group)
         there = None if guard is None else builder.icmp_signed(">", left, number(i))
-        if guard is None and AHEAD:
+        if guard is None:
             request(simd.builder, simd.at(at, builder.mul(source_row, number(AHEAD))))
         found.append(simd.load(at, _both(simd, guard, there)))
     return simd.as_pairs(simd.interleaved(simd.rounded(*found)))

@@ -51,7 +51,7 @@ def share(total: int, grain: int, part: Any, parts: int) -> tuple[int, int]:
 def share_of_rows(m: int, part: Any, parts: int) -> tuple[int, int]:
     """Share `part` of the rows of a W: whole tiles and lines where they are many, else even.
 
-    At 64 rows and two threads, multiples of 12 make 28 and 36, and the second waits for the first.
+    Of 20 rows on two threads, multiples of 8 make 8 and 12, and the first waits for the second.
     """
     return share(m, WHOLE if m >= MANY * parts else EVEN, part, parts)
 

@@ -93,9 +93,3 @@ def put_four(x: Any, at: int, count: int, four: Any) -> None:
         x[U(at + 2)] = four[2]
     if count > 3:
         x[U(at + 3)] = four[3]
-
-
-__all__ = [
-    "divided", "everyone", "first_of", "four_at", "gather_team", "lanes_of", "pick", "put_four",
-    "turn",
-]  # fmt: skip

@@ -1,7 +1,7 @@
 """The optimizers' update of one parameter, and the public door over flat vectors.
 
-The rules are `cpu/update.py`'s, operation by operation; the step's constants are the same vector,
-made by the host in float64 (`prepare_rates`) and rounded once.
+The rules are `cpu/update_rules.py`'s, operation by operation; the step's constants are the same
+vector, made by the host in float64 (`prepare_rates`) and rounded once.
 """
 
 from __future__ import annotations
