@@ -136,7 +136,7 @@ def write(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 def memory(trainer: Trainer) -> Memory:
     """What a checkpoint keeps of a trainer beside its network."""
     standing = Standing.now(trainer).memory()
-    standing["numbers"] = {"state": trainer.state}  # the network is there by layers
+    standing["numbers"] = {"state": trainer._state}  # the network is there by layers
     under_way = trainer._job or trainer._cut_short
     return {
         "settings": settings(trainer),

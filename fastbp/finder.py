@@ -161,13 +161,14 @@ def _trial(trainer: Trainer, data: Data, epochs: int, rate: float, shuffled: int
     """Loss of the last epoch of a training with this rate, on a copy of all that changes."""
     trial = object.__new__(type(trainer))
     trial.__dict__.update(trainer.__dict__)
-    trial.network, trial._state = copy.deepcopy(trainer.network), trainer.state.copy()
+    trial.network, trial._state = copy.deepcopy(trainer.network), trainer._state.copy()
     trial.history, trial.schedule, trial.schedule_state = History(), Constant(rate), {}
     trial.progress, trial.metrics, trial.on_divergence = False, {}, "raise"
     trial.checkpoint, trial.early_stopping = None, None
     trial.seed = (trainer.seed + shuffled) % LARGEST_SEED
     try:
-        history = Fit(trial, Run(trial, data, None, epochs, []), epochs, []).train()
+        with trial.network._data_kept():
+            history = Fit(trial, Run(trial, data, None, epochs, []), epochs, []).train()
     except DivergenceError:
         return math.inf
     loss = history.loss[-1]

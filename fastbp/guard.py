@@ -35,7 +35,7 @@ class Guard:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
-        self._numbers = Snapshot.like(trainer.network, trainer.state)
+        self._numbers = Snapshot.like(trainer.network, trainer._state)
         self._cost, self._renewed = 0.0, 0.0
         self.first = self.step = 0
 
@@ -51,14 +51,14 @@ class Guard:
         """Take the numbers now, after `first` steps of the epoch; they are finite."""
         clock = time.perf_counter()
         trainer = self._trainer
-        self._numbers.take(trainer.network, trainer.state)
+        self._numbers.take(trainer.network, trainer._state)
         self.first, self.step = first, trainer.step
         self._renewed = time.perf_counter()
         self._cost = 2 * (self._renewed - clock)  # a look reads what a copy reads and writes
 
     def restore(self) -> None:
         """Put the numbers back."""
-        self._numbers.restore(self._trainer.network, self._trainer.state)
+        self._numbers.restore(self._trainer.network, self._trainer._state)
 
 
 def all_finite(trainer: Trainer) -> bool:
@@ -66,7 +66,7 @@ def all_finite(trainer: Trainer) -> bool:
 
     A row of squares that overflows would leave its weights where they are for ever.
     """
-    all_numbers = trainer.network.parameters, trainer.network._running, trainer.state
+    all_numbers = trainer.network.parameters, trainer.network._running, trainer._state
     return all(find_not_finite(numbers) is None for numbers in all_numbers)
 
 

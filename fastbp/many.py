@@ -214,11 +214,11 @@ def _cases(
     for place, (trainer, part) in enumerate(zip(trainers, parts, strict=True)):
         net = trainer.network
         with naming(f"networks[{place}]"):
-            key = (net.inputs, net.dtype, net.layers[-1].units, net.loss_name)
+            key = (net.inputs, net.dtype, net.layers[-1].units, net.loss_name, net.device)
             if key not in doors:  # what has the form already is not copied again
-                given_X = matrices.get(net.dtype, X)
+                given_X = matrices.get((net.dtype, net.device), X)
                 doors[key] = Data.canonical(net, given_X, y, weights, NAMES)
-                matrices[net.dtype] = doors[key].X
+                matrices[net.dtype, net.device] = doors[key].X
             part_of, held, copied = _held(trainer, doors[key], validation, part, place)
             trainer._check_settings()
             trainer._check_fit(part_of, held)

@@ -40,7 +40,7 @@ class Parameters:
     _parameters: Array
     _running: Array
     _settle: Callable[[], None]
-    _hand_out: Callable[[], None]
+    _hand_out: Callable[..., None]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _FIXED and name in vars(self):

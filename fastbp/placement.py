@@ -93,14 +93,17 @@ class Placement:
         if self._card_made is not None:
             self._card_made.settle()
 
-    def _hand_out(self) -> None:
-        """The host's arrays hold the numbers, and may be written to from now on."""
+    def _hand_out(self, *, rows: bool = False) -> None:
+        """The host's arrays hold the numbers, and may be written to from now on.
+
+        rows: the optimizer's are handed out.
+        """
         if self._card_made is not None:
-            self._card_made.touch()
+            self._card_made.touch(rows=rows)
 
     @contextmanager
     def _data_kept(self) -> Iterator[None]:
-        """A training: its data stay on the card meanwhile, and the host has its numbers after."""
+        """A training: what it keeps stays on the card meanwhile; the host has its numbers after."""
         card = self._card
         if card is None:
             yield
@@ -110,6 +113,15 @@ class Placement:
             yield
         finally:
             card.release()
+
+    def _keep(self, *fitted: Any) -> None:
+        """The data of the training under way, to be copied to the card once; None is none."""
+        if self._card_made is None:
+            return
+        nothing = np.empty(0, np.int64)
+        for batch in (data.batch(nothing, nothing) for data in fitted if data is not None):
+            arrays = (batch.X, batch.labels, batch.targets, batch.weights)
+            self._card_made.keep(*arrays, batch.columns, batch.starts)
 
     def _as_matrix(
         self, X: Any, name: str = "X", *, finite: bool = True, sparse: bool = False
@@ -134,7 +146,7 @@ class Placement:
     def _on_host(self, y: Any) -> Any:
         """Targets or weights of a card, copied to be looked at; anything else as it is."""
         if self.device != "cpu" and y is not None and is_on_card(y):
-            from .cuda.matrix import to_host
+            from .kernels.cuda import memory
 
-            return to_host(y)
+            return memory.view(y).copy_to_host()
         return y

@@ -70,6 +70,7 @@ class Run:
     ) -> None:
         self._begin(trainer, held, rules)
         self.data = data
+        self.net._keep(data)
         self.bounds = trainer._bounds(data.samples)
         self.order = np.empty(data.samples, np.int64)
         rows = max(self._own(int(size)) for size in {*np.diff(self.bounds).tolist()})
@@ -85,6 +86,7 @@ class Run:
     def _begin(self, trainer: Trainer, held: Data | None, rules: list[Any]) -> None:
         """What does not depend on the data to train on."""
         self.trainer, self.net, self.held, self.rules = trainer, trainer.network, held, rules
+        self.net._keep(held)
         self.keeper = Keeper(trainer)
         self.gradient = aligned(self.net._parameters.size, self.net.dtype)
         self.guard = guard_of(trainer)

@@ -95,13 +95,13 @@ class Standing:
     def now(cls, trainer: Trainer) -> Self:
         """The trainer's own objects: to be looked at before anything changes."""
         network = trainer.network
-        numbers = Snapshot(network.parameters, network._running, trainer.state)
+        numbers = Snapshot(network.parameters, network._running, trainer._state)
         state = trainer.schedule_state
         return cls(numbers, trainer.history, trainer.epoch, trainer.step, state)
 
     def restore(self, trainer: Trainer) -> None:
         """Take the trainer back there."""
-        self.numbers.restore(trainer.network, trainer.state)
+        self.numbers.restore(trainer.network, trainer._state)
         trainer.history = copy.deepcopy(self.history)
         trainer.epoch, trainer.step = self.epoch, self.step
         trainer.schedule_state = copy.deepcopy(self.schedule_state)
@@ -120,7 +120,7 @@ class Standing:
     def recalled(cls, memory: Memory, trainer: Trainer) -> Self:
         """The standing that `memory` was of, if it is one of such a trainer."""
         return cls(
-            Snapshot.recalled(part(memory, "numbers"), trainer.network, trainer.state),
+            Snapshot.recalled(part(memory, "numbers"), trainer.network, trainer._state),
             History.recalled(part(memory, "history")),
             count(memory, "epoch"),
             count(memory, "step"),

@@ -178,6 +178,11 @@ class Trainer(Fitting):
         """
         for name, check in _SETTINGS.items():
             setattr(self, name, check(name, getattr(self, name)))
+        if self.network.device != "cpu" and self._world.size > 1:
+            raise ValueError(
+                f"distributed={self.distributed!r} trains on processors, and the network is on a "
+                "card: net.to('cpu'), or one process without it."
+            )
         fresh = self.schedule.initial_state()
         if self.schedule_state.keys() != fresh.keys():  # another kind was set
             self.schedule_state = fresh
@@ -227,7 +232,7 @@ class Trainer(Fitting):
 
         Momentum has one row, Adam two (`UPDATES` names them). What is assigned is copied.
         """
-        self.network._hand_out()
+        self.network._hand_out(rows=True)
         return self._state
 
     @state.setter

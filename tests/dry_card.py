@@ -57,9 +57,9 @@ def kept_on_disk() -> None:
     """The loop has the cache's lock, directory and a stamp of its own."""
     from fastbp.kernels.cpu.entries import EntriesCache
     from fastbp.kernels.cpu.jit import cache_directory, source_stamp
-    from fastbp.kernels.cuda import cache, epoch
+    from fastbp.kernels.cuda import cache, loop
 
-    kept = epoch.kernels[np.float32].dispatcher._cache
+    kept = loop.kernels[np.float32].dispatcher._cache
     assert isinstance(kept, EntriesCache)
     assert kept._cache_file.directory == cache_directory()
     assert kept._cache_file.stamp == cache.card_stamp() != source_stamp()

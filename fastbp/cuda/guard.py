@@ -45,6 +45,11 @@ class CardGuard(Guard):
 
     def restore(self) -> None:
         """Put the numbers back."""
+        with self._card.lock:
+            self._put_back()
+
+    def _put_back(self) -> None:
         for there, copy in zip(self._present(), self._copies, strict=True):
             memory.copy(copy, there)
-        self._card.trained()
+        self._card.changed()
+        self._card.show()

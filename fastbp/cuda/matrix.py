@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..canonical import check_finite
-from ..errors import plural
+from ..data import as_matrix
 from ..kernels.cuda import memory, screen
 
 
@@ -52,33 +51,27 @@ def card_matrix(X: Any, columns: int, dtype: Any, name: str, finite: bool = True
         ValueError, TypeError: another shape, NaN or inf, numbers that are no floats or integers.
     """
     there = memory.view(X)
+    if there.ndim != 2 or there.shape[1] != columns or not there.size:
+        _as_the_host(np.zeros(there.shape), columns, dtype, name)
     if there.dtype.kind not in "fiu":
-        raise TypeError(f"{name} is of {there.dtype}; give floats or integers.")
-    if there.ndim != 2 or there.shape[1] != columns:
-        raise ValueError(
-            f"{name} has shape {tuple(there.shape)} but the network has "
-            f"{plural(columns, 'input')}; {name} must be of shape (n, {columns}), one row a sample."
-        )
-    if there.size == 0:
-        raise ValueError(
-            f"{name} is empty (shape {tuple(there.shape)}); at least one row is needed."
-        )
+        _as_the_host(np.zeros((1, columns), there.dtype), columns, dtype, name)
+        raise TypeError(f"{name} is of {there.dtype}; on a card give floats or integers.")
     if not there.is_c_contiguous():
         raise ValueError(
             f"{name} has strides {there.strides}: on a card it must be C-contiguous; copy it "
             "(.contiguous(), cupy.ascontiguousarray)."
         )
     flat = there.reshape(there.size)
-    if there.dtype != dtype:
+    casts = there.dtype != dtype
+    if casts:
         flat = screen.cast(flat, dtype)
-    matrix = CardMatrix(flat, len(there), columns, X)
-    if finite and not screen.all_finite(flat):
-        check_finite(np.asarray(matrix), name)
-    return matrix
+    if (finite or casts) and not screen.all_finite(flat):
+        _as_the_host(there.copy_to_host(), columns, dtype, name, finite)
+    return CardMatrix(flat, len(there), columns, X)
 
 
-def to_host(value: Any) -> Any:
-    """A card's array in the host's memory; anything else as it is."""
-    from ..devices import is_on_card
-
-    return memory.view(value).copy_to_host() if is_on_card(value) else value
+def _as_the_host(
+    array: np.ndarray[Any, Any], columns: int, dtype: Any, name: str, finite: bool = True
+) -> None:
+    """What the host would refuse is refused here in its words."""
+    as_matrix(array, columns, dtype, name, finite=finite)

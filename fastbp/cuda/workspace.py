@@ -110,6 +110,14 @@ class CardWorkspace:
         n_threads: int,
     ) -> int:
         """As `engine.Workspace.run`; the parameters are the card's, `n_threads` plays no part."""
+        del parameters, running  # the card counts who else holds them
+        with self.card.lock:
+            done = self._run(mode, batch, recipe, state, training)
+            if mode == GRADIENT:
+                memory.read(self.card.gradient, gradient)
+        return done
+
+    def _run(self, mode: int, batch: Batch, recipe: Recipe, state: Array, training: bool) -> int:
         card, s, f = self.card, self.settings, self.factors
         card.ready(state if mode == TRAIN else None)
         bounds = batch.bounds - batch.bounds[0]
@@ -136,14 +144,11 @@ class CardWorkspace:
             recipe.decoupled, self.dtype,
         )  # fmt: skip
         order = batch.order[batch.bounds[0] : batch.bounds[-1]]
-        done = self._launch(
+        return self._launch(
             batch.X, batch.labels, batch.targets, batch.weights, order, bounds,
             memory.upload(made, "rates") if mode == TRAIN else self._none, self._none,
             batch.columns, batch.starts, recipe.first_step, self._tail(most), mode == TRAIN,
         )  # fmt: skip
-        if mode == GRADIENT:
-            memory.read(card.gradient, gradient)
-        return done
 
     def infer(
         self,
@@ -161,6 +166,11 @@ class CardWorkspace:
 
         A row's outputs do not depend on the others: each block works on rows of its own.
         """
+        del parameters, running  # the card counts who else holds them
+        with self.card.lock:
+            return self._infer(X, out, logits, columns, starts)
+
+    def _infer(self, X: Any, out: Array, logits: bool, columns: Array, starts: Array) -> int:
         self.card.ready()
         s, rows = self.settings, len(out)
         s[:] = 0
@@ -268,7 +278,7 @@ class CardWorkspace:
         kernel = loop.kernels[self.dtype.type]
         try:
             if train:
-                card.trained()
+                card.changed()
             kernel.launch(
                 blocks, self._plan, self._reals, table, self._settings, self._factors, *data, rates,
                 card.parameters, card.gradient, card.state, card.running, running, self.arena,
@@ -276,9 +286,25 @@ class CardWorkspace:
                 self._results, self._flags, out, *sparse,
             )  # fmt: skip
         finally:  # an interrupt may have come after the launch: what was done counts
-            memory.read(self._results, self.results)
-            memory.read(self._flags, self.flags)
-            if train:
-                memory.read(self._flat_figures, self.figures)
-                card.unfit = bool(self.flags[slots.NOT_FINITE])
+            self._collect(train)
         return int(self.results[loop.STEPS]) - before
+
+    def _collect(self, train: bool) -> None:
+        """Read what a launch has left; an interrupt meanwhile is raised when all is here."""
+        late: KeyboardInterrupt | None = None
+        wanted = [(self._results, self.results), (self._flags, self.flags)]
+        if train:
+            wanted.append((self._flat_figures, self.figures))
+        for there, host in wanted:
+            read = False
+            while not read:
+                try:
+                    memory.read(there, host)
+                    read = True
+                except KeyboardInterrupt as error:
+                    late = error
+        if train:
+            self.card.unfit = bool(self.flags[slots.NOT_FINITE])
+            self.card.show()
+        if late is not None:
+            raise late

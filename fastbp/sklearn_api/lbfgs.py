@@ -81,16 +81,17 @@ def fit_lbfgs(estimator: Any, net: Network, data: Data, hooks: Hooks) -> None:
         hooks.begin()
 
     hooks.begin()
-    result = minimize(
-        objective,
-        net.parameters.copy(),
-        method="L-BFGS-B",
-        jac=True,
-        callback=iterated if hooks.active else None,
-        options={
-            "maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol, **_chatter(e.verbose),
-        },
-    )  # fmt: skip
+    options = {"maxfun": e.max_fun, "maxiter": e.max_iter, "gtol": e.tol, **_chatter(e.verbose)}
+    with net._data_kept():
+        net._keep(data)
+        result = minimize(
+            objective,
+            net.parameters.copy(),
+            method="L-BFGS-B",
+            jac=True,
+            callback=iterated if hooks.active else None,
+            options=options,
+        )
     e.n_iter_ = _check_optimize_result("lbfgs", result, e.max_iter)
     e.loss_ = np.float64(result.fun)
     net.parameters[...] = result.x

@@ -155,6 +155,7 @@ def fit_stochastic(
             net._data_kept(),
             make_progress(bool(e.progress), e.max_iter, runner.steps) as progress,
         ):
+            net._keep(data, held)
             for number in range(e.max_iter):
                 began = time.perf_counter()
                 if e.shuffle:

@@ -32,7 +32,7 @@ AHEAD: Final = 48
 def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: Any) -> int:
     """Thread t's share of the outputs (or logits) of X's rows into `out`, in blocks of rows.
 
-    X, columns and starts as in `epoch.run_steps`; `table` as `memory.address_table` makes it.
+    X, columns and starts as in `loop.run_steps`; `table` as `memory.address_table` makes it.
     Returns how many of the thread's rows held NaN or inf, and leaves it in the table's unfit[t].
     """
     mode = flush_denormals()

@@ -74,8 +74,9 @@ class Kernel:
         ]
         for each in threads:
             each.start()
-        for each in threads:
-            each.join()
+        interrupt = _joined(threads)
+        if interrupt is not None:
+            raise interrupt
         for error in grid.errors:
             if not isinstance(error, threading.BrokenBarrierError):
                 raise error
@@ -88,6 +89,18 @@ class Kernel:
         except BaseException as error:  # noqa: BLE001 - raised by `launch`
             grid.errors.append(error)
             grid.abort()
+
+
+def _joined(threads: list[threading.Thread]) -> KeyboardInterrupt | None:
+    """Wait for all, as a card's kernel runs to its end; an interrupt meanwhile."""
+    interrupt = None
+    for each in threads:
+        while each.is_alive():
+            try:
+                each.join()
+            except KeyboardInterrupt as error:
+                interrupt = error
+    return interrupt
 
 
 def _plain(arg: Any) -> Any:
