@@ -16,7 +16,7 @@ from llvmlite import ir
 
 from .bf16_packing import GROUP, TILE_BYTES, BF16Vectors, number
 from .bf16_tiles import BLOCK_ARGUMENTS, BLOCK_TYPE, finished, finishes, panel_masks
-from .packing import _begin, _Loop
+from .irtools import Loop, call_intrinsic, internal_function
 from .tiles import FINISH_NONE, START_BIAS, START_C
 from .vectors import POINTER, VOID
 
@@ -29,10 +29,7 @@ ROOM_BYTES: Final = 4 * ROOM_ROW * ROOM_ROW
 def _call(builder: ir.IRBuilder, name: str, *arguments: Any) -> None:
     """Call an AMX intrinsic; integers are the numbers of tile registers."""
     values = [ir.Constant(I8, a) if isinstance(a, int) else a for a in arguments]
-    kind = ir.FunctionType(VOID, [value.type for value in values])
-    module = builder.module
-    function = module.globals.get(name) or ir.Function(module, kind, name)
-    builder.call(function, values)
+    call_intrinsic(builder, name, VOID, values)
 
 
 def build_configure(module: ir.Module) -> ir.Function:
@@ -40,7 +37,7 @@ def build_configure(module: ir.Module) -> ir.Function:
     name = "fastbp_amx_configure"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, ir.FunctionType(VOID, []), name)
+    function = internal_function(module, ir.FunctionType(VOID, []), name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     # Palette 1; from byte 16 the rows' bytes, 16 bits each, from byte 48 the rows.
     content = bytearray(64)
@@ -60,7 +57,7 @@ def build_release(module: ir.Module) -> ir.Function:
     name = "fastbp_amx_release"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, ir.FunctionType(VOID, []), name)
+    function = internal_function(module, ir.FunctionType(VOID, []), name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     _call(builder, "llvm.x86.tilerelease")
     builder.ret_void()
@@ -72,7 +69,7 @@ def build_amx(module: ir.Module, vectors: int) -> ir.Function:
     name = f"fastbp_bf16_amx_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, BLOCK_TYPE, name)
+    function = internal_function(module, BLOCK_TYPE, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = BF16Vectors(builder)
     arg = dict(zip(BLOCK_ARGUMENTS, function.args, strict=True))
@@ -83,7 +80,7 @@ def build_amx(module: ir.Module, vectors: int) -> ir.Function:
             value = simd.load(simd.at(arg["bias"], GROUP * v), mask)
             simd.store(value, simd.at(arg["bias_row"], GROUP * v))
     pairs = builder.sdiv(builder.add(arg["rows"], number(GROUP - 1)), number(2 * GROUP))
-    with _Loop(builder, pairs, 1) as t:
+    with Loop(builder, pairs, 1) as t:
         _Tile(simd, arg, masks, 2, builder.mul(t, number(2 * GROUP))).emit()
     row = builder.mul(pairs, number(2 * GROUP))
     with builder.if_then(builder.icmp_signed("<", row, arg["rows"])):
@@ -152,7 +149,7 @@ class _Tile:
             with direct:
                 self._move("tileloadd64", self.c, arg["c_row"])
             with otherwise:
-                with _Loop(builder, self.height, 1) as i:
+                with Loop(builder, self.height, 1) as i:
                     source = simd.at(self.c, builder.mul(i, arg["c_row"]))
                     target = simd.at(arg["room"], builder.mul(i, number(ROOM_ROW)))
                     for v, mask in enumerate(self.masks):
@@ -169,7 +166,7 @@ class _Tile:
         size = builder.udiv(arg["group"], number(4))  # floats of a group of rows
         a = simd.at(arg["a"], builder.mul(group, size))
         line, double = number(64), number(128)
-        with _Loop(builder, arg["steps"], 1) as s:
+        with Loop(builder, arg["steps"], 1) as s:
             at_a = simd.at(a, builder.mul(s, number(floats)))
             at_b = simd.at(arg["b"], builder.mul(s, number(2 * floats)))
             for g in range(self.groups):
@@ -186,7 +183,7 @@ class _Tile:
         simd, arg, builder = self.simd, self.arg, self.simd.builder
         judge = simd.at(arg["judge"], builder.mul(self.row, arg["judge_row"]))
         for finish in finishes(simd, arg["finish"]):
-            with _Loop(builder, self.height, 1) as i:
+            with Loop(builder, self.height, 1) as i:
                 source = simd.at(arg["room"], builder.mul(i, number(ROOM_ROW)))
                 target = simd.at(self.c, builder.mul(i, arg["c_row"]))
                 over = simd.at(judge, builder.mul(i, arg["judge_row"]))

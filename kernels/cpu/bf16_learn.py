@@ -14,7 +14,7 @@ from .bodies import clip_value_span, update_rows
 from .jit import serial
 from .memory import address, segment
 from .operands import KEEP, KEPT
-from .product import BF16_SLOT, _call_product, _tile_address
+from .product import BF16_SLOT, call_product, tile_address
 from .tiles import FINISH_NONE, START_ZERO
 
 ROWS: Final = 96  # of W at once: dL/dW takes 203 KB, A^T 98 where a batch is 512
@@ -34,13 +34,13 @@ def learn_bf16(
     The sums are those of `layer_products.gradient_rows`: the depth is cut alike.
     """
     block = segment(scratch, BF16_SCRATCH_BYTES // 4, BLOCK)
-    product, g, room = _tile_address(BF16_SLOT), address(block, 0), address(scratch, 0)
+    product, g, room = tile_address(BF16_SLOT), address(block, 0), address(scratch, 0)
     for first in range(0, n, COLUMNS):
         width = min(COLUMNS, n - first)
         ld = n if n <= COLUMNS else _LD  # whole rows are applied together
         for start in range(lo, hi, ROWS):
             stop = min(start + ROWS, hi)
-            _call_product(
+            call_product(
                 product,
                 (
                     stop - start, width, rows, address(A, start), 1, A.shape[1],

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .packing import _begin, _Loop, turned
+from .irtools import Loop, internal_function
+from .packing import turned
 from .prefetch import request
 from .vectors import I32, I64, POINTER, VOID, Vectors
 
@@ -91,7 +92,7 @@ def build_pack(module: ir.Module, target_form: int, source_form: int) -> ir.Func
     name = f"fastbp_bf16_pack_{target_form}_{source_form}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, PACK_TYPE, name)
+    function = internal_function(module, PACK_TYPE, name)
     target, source, source_row, units, depth = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = BF16Vectors(builder)
@@ -100,8 +101,8 @@ def build_pack(module: ir.Module, target_form: int, source_form: int) -> ir.Func
     loops = [(units, GROUP), (depth, STEP)]
     if source_form == TALL:
         loops.reverse()
-    with _Loop(builder, *loops[0]) as outer:
-        with _Loop(builder, *loops[1]) as inner:
+    with Loop(builder, *loops[0]) as outer:
+        with Loop(builder, *loops[1]) as inner:
             unit, k = (outer, inner) if source_form == FLAT else (inner, outer)
             step = builder.udiv(k, number(STEP))
             place = _place(simd, target, target_form, unit, step, steps)
@@ -127,19 +128,19 @@ def build_row_pack(module: ir.Module) -> ir.Function:
     name = "fastbp_bf16_pack_rows"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, PACK_TYPE, name)
+    function = internal_function(module, PACK_TYPE, name)
     target, source, source_row, units, depth = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = BF16Vectors(builder)
     floats = TILE_BYTES // 4
     steps = builder.udiv(builder.add(depth, number(STEP - 1)), number(STEP))
     panel_size = builder.mul(steps, number(2 * floats))
-    with _Loop(builder, builder.mul(steps, number(GROUP)), 1) as p:
+    with Loop(builder, builder.mul(steps, number(GROUP)), 1) as p:
         k = builder.mul(p, number(2))
         row = simd.at(source, builder.mul(k, source_row))
         into = simd.at(target, builder.mul(p, number(PANEL)))
         left = builder.sub(depth, k)
-        with _Loop(builder, units, PANEL) as unit:
+        with Loop(builder, units, PANEL) as unit:
             place = builder.mul(builder.udiv(unit, number(PANEL)), panel_size)
             units_left = builder.sub(units, unit)
             whole = builder.and_(

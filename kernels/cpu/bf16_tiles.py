@@ -14,7 +14,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 from .bf16_packing import GROUP, TILE_BYTES, BF16Vectors, number
-from .packing import _begin, _Loop
+from .irtools import Loop, internal_function
 from .tiles import FINISH_MASK, FINISH_RELU, START_BIAS, START_C
 from .vectors import I64, POINTER, VOID
 
@@ -37,7 +37,7 @@ def build_dots(module: ir.Module, vectors: int) -> ir.Function:
     name = f"fastbp_bf16_dots_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, BLOCK_TYPE, name)
+    function = internal_function(module, BLOCK_TYPE, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = BF16Vectors(builder)
     arg = dict(zip(BLOCK_ARGUMENTS, function.args, strict=True))
@@ -62,7 +62,7 @@ def _rows_of(
     builder = simd.builder
     left = builder.sub(arg["rows"], first)
     count = builder.sdiv(left, number(height))
-    with _Loop(builder, count, 1) as t:
+    with Loop(builder, count, 1) as t:
         _tile(simd, arg, masks, height, builder.add(first, builder.mul(t, number(height))))
     return builder.add(first, builder.mul(count, number(height)))
 
@@ -78,7 +78,7 @@ def _tile(simd: BF16Vectors, arg: dict[str, Any], masks: list[Any], height: int,
     with builder.goto_entry_block():  # from where LLVM makes registers of them
         sums = [builder.alloca(simd.type) for _ in cells]
     _start(simd, arg, masks, cells, c, sums)
-    with _Loop(builder, arg["steps"], 1) as s:
+    with Loop(builder, arg["steps"], 1) as s:
         at_a = simd.at(a, builder.mul(s, number(floats)))
         at_b = simd.at(arg["b"], builder.mul(s, number(2 * floats)))
         totals = [builder.load(place, typ=simd.type) for place in sums]

@@ -54,6 +54,17 @@ def emitted_by_width(
     return emitted(builds, pointers)
 
 
+def load_address(builder: Any, name: str, size: int, index: Any) -> Any:
+    """Entry `index` (an int, or an i64) of the table of so many addresses that has this name."""
+    module = builder.module
+    table = module.globals.get(name)
+    if table is None:
+        table = ir.GlobalVariable(module, ir.ArrayType(I64, size), name)
+        table.linkage = "external"
+    at = ir.Constant(I64, index) if isinstance(index, int) else index
+    return builder.load(builder.gep(table, [at], source_etype=I64), typ=I64)
+
+
 def c_function(function: Callable[..., None], name: str, signature: Any) -> Any:
     """`function` compiled to be reached by its address, and kept on disk under this name."""
     function.__qualname__ = name

@@ -22,6 +22,7 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from .host import HAS_FMA
+from .irtools import call_intrinsic, type_suffix
 from .jit import JIT_DISABLED
 
 _ORDERED = {"<", "<=", ">", ">=", "=="}
@@ -152,12 +153,7 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     if not HAS_FMA:
         return Lanes(builder, builder.fadd(builder.fmul(values[0], values[1]), values[2]))
     kind = traced.value.type
-    bits = 32 if is_single(traced) else 64
-    lanes = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
-    name = f"llvm.fma.{lanes}f{bits}"
-    function = builder.module.globals.get(name)
-    function = function or ir.Function(builder.module, ir.FunctionType(kind, [kind] * 3), name)
-    return Lanes(builder, builder.call(function, values))
+    return Lanes(builder, call_intrinsic(builder, f"llvm.fma.{type_suffix(kind)}", kind, values))
 
 
 def select(condition: Any, yes: Any, no: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from .jit import inline, serial
 from .memory import address
 from .operands import FORGET
-from .product import BF16_SLOT, _call_product, _tile_address, host_tiles
+from .product import BF16_SLOT, call_product, host_tiles, tile_address
 from .tiles import (
     CLAIM_JUDGE,
     FINISH_BITS,
@@ -29,8 +29,8 @@ NARROW_ROWS: Final = 1008  # ... at most so many rows at once; not 4 KB, which s
 @inline
 def _address_of_tiles(array, bf16):  # type: ignore[no-untyped-def]
     if bf16 != 0:
-        return _tile_address(BF16_SLOT)
-    return _tile_address(0 if array.itemsize == 4 else 1)
+        return tile_address(BF16_SLOT)
+    return tile_address(0 if array.itemsize == 4 else 1)
 
 
 NO_ASK: Final = np.empty(0, np.int64)
@@ -50,7 +50,7 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, bf16, scratch, asked, claim
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         a, c = address(A, lo * A.shape[1]), address(C, lo * C.shape[1])
-        _call_product(
+        call_product(
             tiles,
             (
                 hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
@@ -95,7 +95,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
         narrow = n <= NARROW_BYTES // G.itemsize and bf16 == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
             c = address(scratch, 0)
-            _call_product(
+            call_product(
                 tiles,
                 (
                     n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
@@ -103,7 +103,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
                 ),
             )  # fmt: skip
             return
-        _call_product(
+        call_product(
             tiles,
             (
                 hi - lo, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
@@ -126,7 +126,7 @@ def input_rows(D, W, judge, C, lo, hi, n, m, finish, bf16, scratch):  # type: ig
     """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0 if asked."""
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
-        _call_product(
+        call_product(
             tiles,
             (
                 hi - lo, m, n, address(D, lo * D.shape[1]), D.shape[1], 1, address(W, 0),

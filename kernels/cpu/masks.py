@@ -10,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .irtools import call_intrinsic, first_lanes, load, splat, store
 from .jit import JIT_DISABLED
-from .spans import _load, _mask, _masked, _splat, _store
 
 LANES = 16
 _I8, _I32 = ir.IntType(8), ir.IntType(32)
@@ -26,7 +26,7 @@ def _loops(builder: Any, count: Any, body: Any) -> None:
     with cgutils.for_range_slice(builder, size(0), whole, size(LANES), size) as (i, _):
         body(i, None)
     with builder.if_then(builder.icmp_signed("<", whole, count)):
-        body(whole, _mask(builder, builder.sub(count, whole), LANES))
+        body(whole, first_lanes(builder, builder.sub(count, whole), LANES))
 
 
 def _data(context: Any, builder: Any, sig: Any, args: Any, index: int) -> Any:
@@ -37,7 +37,7 @@ def _data(context: Any, builder: Any, sig: Any, args: Any, index: int) -> Any:
 def _mark(typingctx: Any, m: Any, words: Any, limit: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         target, source = (_data(context, builder, sig, args, i) for i in (0, 1))
-        bound = _splat(builder, args[2], _WORDS)
+        bound = splat(builder, args[2], _WORDS)
 
         def body(i: Any, mask: Any) -> None:
             # The buffer of words is longer than any stretch by a vector: read whole.
@@ -49,7 +49,7 @@ def _mark(typingctx: Any, m: Any, words: Any, limit: Any, count: Any) -> Any:
                 builder.store(value, builder.bitcast(place, _BYTES.as_pointer()), align=1)
                 return
             arguments = [value, builder.bitcast(place, ir.PointerType()), _I32(1), mask]
-            _masked(builder, f"llvm.masked.store.v{LANES}i8.p0", ir.VoidType(), arguments)
+            call_intrinsic(builder, f"llvm.masked.store.v{LANES}i8.p0", ir.VoidType(), arguments)
 
         _loops(builder, args[3], body)
         return context.get_dummy_value()
@@ -62,7 +62,7 @@ def _gate(typingctx: Any, a: Any, m: Any, scale: Any, count: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         target, source = (_data(context, builder, sig, args, i) for i in (0, 1))
         kind = ir.VectorType(context.get_value_type(a.dtype), LANES)
-        factor = _splat(builder, args[2], kind)
+        factor = splat(builder, args[2], kind)
         nothing = ir.Constant(kind, [ir.Constant(kind.element, 0.0)] * LANES)
 
         def body(i: Any, mask: Any) -> None:
@@ -72,11 +72,13 @@ def _gate(typingctx: Any, a: Any, m: Any, scale: Any, count: Any) -> Any:
             else:
                 zero = ir.Constant(_BYTES, [0] * LANES)
                 arguments = [builder.bitcast(place, ir.PointerType()), _I32(1), mask, zero]
-                marks = _masked(builder, f"llvm.masked.load.v{LANES}i8.p0", _BYTES, arguments)
+                marks = call_intrinsic(
+                    builder, f"llvm.masked.load.v{LANES}i8.p0", _BYTES, arguments
+                )
             kept = builder.icmp_unsigned("!=", marks, ir.Constant(_BYTES, [0] * LANES))
             by = builder.select(kept, factor, nothing)
             place = builder.gep(target, [i])
-            _store(builder, builder.fmul(_load(builder, place, mask, kind), by), place, mask)
+            store(builder, builder.fmul(load(builder, place, mask, kind), by), place, mask)
 
         _loops(builder, args[3], body)
         return context.get_dummy_value()

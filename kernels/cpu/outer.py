@@ -17,9 +17,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .irtools import first_lanes, splat
 from .jit import JIT_DISABLED
 from .prefetch import request
-from .spans import BYTES, _mask, _splat
+from .spans import BYTES
 from .stream import Formula, apply, emitter, in_python
 
 REPEATED: Final = BYTES // 4
@@ -69,7 +70,7 @@ def _loops(
     scalars: list[Any], kind: ir.VectorType, rows: Any, factors: Any,
 ) -> None:  # fmt: skip
     """Rows narrower than a vector one by one; wider ones, and a plain gradient, as one vector."""
-    constants = [_splat(builder, scalar, kind) for scalar in scalars]
+    constants = [splat(builder, scalar, kind) for scalar in scalars]
     given = (builder, formula, outputs, pointers, count, constants, kind)
     narrow = builder.icmp_signed("<", count, count.type(kind.count))
     narrow = builder.and_(narrow, builder.icmp_signed(">", rows, rows.type(0)))
@@ -88,11 +89,11 @@ def _by_rows(
     constants: list[Any], kind: ir.VectorType, rows: Any, factors: Any,
 ) -> None:  # fmt: skip
     """A masked vector a row."""
-    mask = _mask(builder, count, kind.count)
+    mask = first_lanes(builder, count, kind.count)
     with cgutils.for_range_slice(builder, rows.type(0), rows, rows.type(1), rows.type) as (r, _):
         start = builder.mul(r, count)
         places = [*(builder.gep(p, [start]) for p in pointers[:-1]), pointers[-1]]
-        factor = _splat(builder, builder.load(builder.gep(factors, [r])), kind)
+        factor = splat(builder, builder.load(builder.gep(factors, [r])), kind)
         apply(builder, formula, outputs, places, mask, constants, kind, factor)
 
 
@@ -116,7 +117,7 @@ def _as_one(
         apply(builder, formula, outputs, places, mask, constants, kind, factor)
 
     def factor_of(row: Any) -> Any:
-        return _splat(builder, builder.load(builder.gep(factors, [row])), kind)
+        return splat(builder, builder.load(builder.gep(factors, [row])), kind)
 
     with cgutils.for_range_slice(builder, zero, rows, one, size) as (r, _):
         start = builder.mul(r, count)
@@ -129,10 +130,10 @@ def _as_one(
             "<", last, builder.select(builder.icmp_signed("<", end, whole), end, whole)
         )
         with builder.if_then(across):
-            mask = _mask(builder, builder.sub(end, last), kind.count)
+            mask = first_lanes(builder, builder.sub(end, last), kind.count)
             vector(last, start, builder.select(mask, own, factor_of(builder.add(r, one))))
             builder.store(builder.add(last, lanes), done)
     with builder.if_then(builder.icmp_signed("<", whole, total)):
         last = builder.sub(rows, one)
-        mask = _mask(builder, builder.sub(total, whole), kind.count)
+        mask = first_lanes(builder, builder.sub(total, whole), kind.count)
         vector(whole, builder.mul(last, count), factor_of(last), mask)

@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 
+from .irtools import Loop, internal_function
 from .prefetch import request
 from .tiles import TileSet
 from .vectors import I32, I64, POINTER, VOID, Vectors
@@ -24,56 +25,19 @@ PACK_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
 TURN_TYPE = ir.FunctionType(VOID, [*PACK_TYPE.args, I64, I64])
 
 
-class _Loop:
-    """`for counter in range(0, stop, step)` as blocks; the body is emitted inside `with`."""
-
-    def __init__(self, builder: ir.IRBuilder, stop: Any, step: int) -> None:
-        self.builder, self.stop, self.step = builder, stop, step
-
-    def __enter__(self) -> Any:
-        builder = self.builder
-        function = builder.function
-        before = builder.block
-        self.head, body, self.after = (
-            function.append_basic_block(n) for n in ("loop", "body", "after")
-        )
-        builder.branch(self.head)
-        builder.position_at_end(self.head)
-        self.counter = builder.phi(I64)
-        self.counter.add_incoming(ir.Constant(I64, 0), before)
-        inside = builder.icmp_signed("<", self.counter, self.stop)
-        builder.cbranch(inside, body, self.after)
-        builder.position_at_end(body)
-        return self.counter
-
-    def __exit__(self, *_: object) -> None:
-        builder = self.builder
-        following = builder.add(self.counter, ir.Constant(I64, self.step))
-        self.counter.add_incoming(following, builder.block)
-        builder.branch(self.head)
-        builder.position_at_end(self.after)
-
-
-def _begin(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:
-    function = ir.Function(module, kind, name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    return function
-
-
 def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
     """target[p, j] = source[p * source_row + j] for j < columns, 0 up to the panel's width."""
     name = f"fastbp_copy_{tiles.name}_{itemsize}_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, PACK_TYPE, name)
+    function = internal_function(module, PACK_TYPE, name)
     target, source, source_row, depth, columns = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
     width = vectors * simd.lanes
     rest = builder.sub(columns, ir.Constant(I64, width - simd.lanes))
     mask = simd.first(rest)
-    with _Loop(builder, depth, 1) as p:
+    with Loop(builder, depth, 1) as p:
         into = simd.at(target, builder.mul(p, ir.Constant(I64, width)))
         out_of = simd.at(source, builder.mul(p, source_row))
         ahead = simd.at(out_of, builder.mul(source_row, ir.Constant(I64, AHEAD)))
@@ -94,13 +58,13 @@ def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
     name = f"fastbp_turn_{tiles.name}_{itemsize}_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = _begin(module, TURN_TYPE, name)
+    function = internal_function(module, TURN_TYPE, name)
     target, source, source_row, depth, columns, target_row, stored = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
     lanes, width = simd.lanes, vectors * simd.lanes
-    with _Loop(builder, ir.Constant(I64, width), lanes) as j0:
-        with _Loop(builder, depth, lanes) as p0:
+    with Loop(builder, ir.Constant(I64, width), lanes) as j0:
+        with Loop(builder, depth, lanes) as p0:
             left = builder.sub(depth, p0)
             full = builder.and_(
                 builder.icmp_signed(">=", left, ir.Constant(I64, lanes)),

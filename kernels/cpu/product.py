@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..layout import CACHE_LINE
-from .emitted import c_function, emitted_by_width
+from .emitted import c_function, emitted_by_width, load_address
 from .host import ARM, FEATURES
 from .jit import JIT_DISABLED
 from .operands import (
@@ -188,19 +188,13 @@ def bind_tiles(dtype: Any, *, plain: bool = False) -> None:
 @intrinsic
 def _tile_address_compiled(typingctx: Any, slot: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        name = _TABLE_NAME
-        table = builder.module.globals.get(name)
-        if table is None:
-            table = ir.GlobalVariable(builder.module, ir.ArrayType(I64, len(TILE_TABLE)), name)
-            table.linkage = "external"
-        place = builder.gep(table, [args[0]], source_etype=I64)
-        return builder.load(place, typ=I64)
+        return load_address(builder, _TABLE_NAME, len(TILE_TABLE), args[0])
 
     return types.int64(types.int64), codegen
 
 
 @intrinsic
-def _call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
+def call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = cgutils.unpack_tuple(builder, args[1])
         kind = ir.FunctionType(ir.VoidType(), [I64] * len(values))
@@ -215,4 +209,4 @@ def _no_tiles(slot: int) -> int:
     return 0
 
 
-_tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled
+tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled

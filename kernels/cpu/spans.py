@@ -28,6 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .host import vector_bytes
+from .irtools import first_lanes, load, splat, store
 from .jit import JIT_DISABLED
 from .lanes import Lanes, select
 
@@ -70,7 +71,7 @@ class _Span:
             with self._loop(builder, zero, done, wide.count) as j:
                 self._step(builder, formula, values, wide, j)
         with self._loop(builder, done, count, lanes) as j:
-            mask = _mask(builder, builder.sub(count, j), lanes)
+            mask = first_lanes(builder, builder.sub(count, j), lanes)
             terms = self._step(builder, formula, values, kind, j, mask)
             for slot, term in zip(slots, terms, strict=True):
                 total = Lanes(builder, builder.load(slot))
@@ -89,12 +90,12 @@ class _Span:
     ) -> list[Any]:
         """One vector of `kind` from element j on; returns the terms of the totals."""
         places = [builder.gep(pointer, [j]) for pointer in values[: self.arrays]]
-        given = [_load(builder, place, mask, kind) for place in places[self.outputs :]]
-        given += [_splat(builder, scalar, kind) for scalar in values[self.arrays :]]
+        given = [load(builder, place, mask, kind) for place in places[self.outputs :]]
+        given += [splat(builder, scalar, kind) for scalar in values[self.arrays :]]
         results = formula(*(Lanes(builder, value) for value in given))
         results = results if isinstance(results, tuple) else (results,)
         for place, result in zip(places[: self.outputs], results, strict=False):
-            _store(builder, result.value, place, mask)
+            store(builder, result.value, place, mask)
         return list(results[self.outputs :])
 
     def _across(self, builder: Any, vector: Any) -> Any:
@@ -110,52 +111,6 @@ class _Span:
             ]
             vector = self.combine(*(Lanes(builder, half) for half in halves)).value
         return builder.extract_element(vector, _I32(0))
-
-
-def _splat(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
-    undefined = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, _I32(0))
-    order = ir.Constant(ir.VectorType(_I32, kind.count), [0] * kind.count)
-    return builder.shuffle_vector(first, undefined, order)
-
-
-def _mask(builder: Any, left: Any, lanes: int) -> Any:
-    """The lanes below `left`."""
-    full = left.type(lanes)
-    some = builder.trunc(builder.select(builder.icmp_signed("<", left, full), left, full), _I32)
-    kind = ir.VectorType(_I32, lanes)
-    numbers = ir.Constant(kind, list(range(lanes)))
-    return builder.icmp_signed("<", numbers, _splat(builder, some, kind))
-
-
-def _masked(builder: Any, name: str, result: ir.Type, arguments: list[Any]) -> Any:
-    module = builder.module
-    function = module.globals.get(name) or ir.Function(
-        module, ir.FunctionType(result, [a.type for a in arguments]), name
-    )
-    return builder.call(function, arguments)
-
-
-def _suffix(kind: ir.VectorType) -> str:
-    return f"v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}.p0"
-
-
-def _load(builder: Any, place: Any, mask: Any, kind: ir.VectorType) -> Any:
-    align = 4 if isinstance(kind.element, ir.FloatType) else 8
-    if mask is None:
-        return builder.load(builder.bitcast(place, kind.as_pointer()), align=align)
-    zero = ir.Constant(kind, [ir.Constant(kind.element, 0.0)] * kind.count)
-    arguments = [builder.bitcast(place, ir.PointerType()), _I32(align), mask, zero]
-    return _masked(builder, f"llvm.masked.load.{_suffix(kind)}", kind, arguments)
-
-
-def _store(builder: Any, value: Any, place: Any, mask: Any) -> None:
-    align = 4 if isinstance(value.type.element, ir.FloatType) else 8
-    if mask is None:
-        builder.store(value, builder.bitcast(place, value.type.as_pointer()), align=align)
-        return
-    arguments = [value, builder.bitcast(place, ir.PointerType()), _I32(align), mask]
-    _masked(builder, f"llvm.masked.store.{_suffix(value.type)}", ir.VoidType(), arguments)
 
 
 def span(

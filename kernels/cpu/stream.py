@@ -23,9 +23,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .irtools import call_intrinsic, first_lanes, load, splat, store, type_suffix
 from .jit import JIT_DISABLED
 from .lanes import Lanes, fma
-from .spans import BYTES, _load, _mask, _splat, _store
+from .spans import BYTES
 
 Formula = Callable[..., Any]
 
@@ -35,10 +36,8 @@ def root(x: Any) -> Any:
     if not isinstance(x, Lanes):
         return np.sqrt(x)
     kind = x.value.type
-    name = f"llvm.sqrt.v{kind.count}f{32 if isinstance(kind.element, ir.FloatType) else 64}"
-    module = x.builder.module
-    function = module.globals.get(name) or ir.Function(module, ir.FunctionType(kind, [kind]), name)
-    return Lanes(x.builder, x.builder.call(function, [x.value]))
+    name = f"llvm.sqrt.{type_suffix(kind)}"
+    return Lanes(x.builder, call_intrinsic(x.builder, name, kind, [x.value]))
 
 
 def apply(
@@ -46,13 +45,13 @@ def apply(
     scalars: list[Any], kind: ir.VectorType, factor: Any = None,
 ) -> None:  # fmt: skip
     """Emit a formula on one vector from each place, the last times `factor` where there is one."""
-    values = [_load(builder, place, mask, kind) for place in places]
+    values = [load(builder, place, mask, kind) for place in places]
     if factor is not None:
         values[-1] = builder.fmul(values[-1], factor)
     results = formula(*(Lanes(builder, v) for v in (*values, *scalars)))
     results = results if isinstance(results, tuple) else (results,)
     for place, result in zip(places[:outputs], results, strict=True):
-        _store(builder, result.value, place, mask)
+        store(builder, result.value, place, mask)
 
 
 def _loops(
@@ -61,14 +60,14 @@ def _loops(
 ) -> None:  # fmt: skip
     """The loop over whole vectors, then the masked rest."""
     size = count.type
-    constants = [_splat(builder, scalar, kind) for scalar in scalars]
+    constants = [splat(builder, scalar, kind) for scalar in scalars]
     whole = builder.and_(count, size(-kind.count))
     with cgutils.for_range_slice(builder, size(0), whole, size(kind.count), size) as (i, _):
         places = [builder.gep(p, [i]) for p in pointers]
         apply(builder, formula, outputs, places, None, constants, kind)
     with builder.if_then(builder.icmp_signed("<", whole, count)):
         places = [builder.gep(p, [whole]) for p in pointers]
-        mask = _mask(builder, builder.sub(count, whole), kind.count)
+        mask = first_lanes(builder, builder.sub(count, whole), kind.count)
         apply(builder, formula, outputs, places, mask, constants, kind)
 
 
@@ -161,14 +160,14 @@ def _square_sum(typingctx: Any, x: Any, count: Any) -> Any:
         whole = builder.and_(args[1], size(-PARTIAL))
 
         def add(i: Any, mask: Any) -> None:
-            value = _load(builder, builder.gep(data, [i]), mask, kind)
+            value = load(builder, builder.gep(data, [i]), mask, kind)
             value = Lanes(builder, value if kind == wide else builder.fpext(value, wide))
             builder.store(fma(value, value, Lanes(builder, builder.load(total))).value, total)
 
         with cgutils.for_range_slice(builder, size(0), whole, size(PARTIAL), size) as (i, _):
             add(i, None)
         with builder.if_then(builder.icmp_signed("<", whole, args[1])):
-            add(whole, _mask(builder, builder.sub(args[1], whole), PARTIAL))
+            add(whole, first_lanes(builder, builder.sub(args[1], whole), PARTIAL))
         return _across(builder, builder.load(total))
 
     return types.float64(x, types.intp), codegen

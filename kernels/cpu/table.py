@@ -21,19 +21,18 @@ from typing import Any, Final
 
 import llvmlite.binding as llvm
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
 from .cold import MOST, helpers, leading
+from .emitted import load_address
 from .entries import EntriesCache
 from .jit import BOUNDS_CHECKED, JIT_DISABLED, body, cache_directory
 from .product import bind_tiles
 
 _POSITIONAL: Final = Parameter.POSITIONAL_OR_KEYWORD
-_I64: Final = ir.IntType(64)
 _SLOTS: Final = 128
 _TABLE: Final = np.zeros(_SLOTS, np.int64)
 _NAME: Final = "fastbp_body_table"
@@ -156,7 +155,8 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void, *, bf16: bo
             for value, have, want in zip(args, sig.args, wanted.args, strict=True)
         ]
         kind = context.call_conv.get_function_type(wanted.return_type, wanted.args)
-        function = builder.inttoptr(_load(builder, entry.slot + which), kind.as_pointer())
+        address = load_address(builder, _NAME, _SLOTS, entry.slot + which)
+        function = builder.inttoptr(address, kind.as_pointer())
         status, value = context.call_conv.call_function(
             builder, function, wanted.return_type, wanted.args, values
         )
@@ -166,16 +166,6 @@ def reached(dispatcher: Any, letters: str, result: Any = types.void, *, bf16: bo
         return context.get_dummy_value() if entry.result == types.void else value
 
     return stub
-
-
-def _load(builder: Any, slot: int) -> Any:
-    module = builder.module
-    table = module.globals.get(_NAME)
-    if table is None:
-        table = ir.GlobalVariable(module, ir.ArrayType(_I64, _SLOTS), _NAME)
-        table.linkage = "external"
-    place = builder.gep(table, [ir.Constant(_I64, slot)], source_etype=_I64)
-    return builder.load(place, typ=_I64)
 
 
 def bind(dtype: Any, cores: Callable[[], int]) -> None:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
+from .irtools import internal_function
 from .prefetch import request
 from .tile_depth import depth_loop
 from .tile_requests import ask_for_sums
@@ -127,9 +128,7 @@ def build_panel(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) 
     name = f"fastbp_panel_{tiles.name}_{itemsize}_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, PANEL_TYPE, name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
+    function = internal_function(module, PANEL_TYPE, name)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
     arg = dict(zip(PANEL_ARGUMENTS, function.args, strict=True))
