@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from refusal_support import network
 
 import fastbp
 from fastbp import BatchNorm, Dense, Network, Trainer
@@ -67,10 +68,6 @@ NOTHING = {"[]", "{}", "frozenset", "array([])"}
 X = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
 Y = np.arange(10) % 3
 LAST = [Dense(2, "softmax")]
-
-
-def network() -> Network:
-    return Network(4, [Dense(5, "relu", batch_norm=True), Dense(3, "softmax")], seed=1)
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import subprocess
 import sys
@@ -9,13 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import product_support
 import pytest
+from product_support import same
 
 from fastbp.kernels import input_gradient, linear_forward, reference, weight_gradient
 from fastbp.kernels.cpu import bf16
 from fastbp.kernels.cpu.bf16_learn import ROWS
 from fastbp.kernels.cpu.bf16_product import (
-    BF16_SCRATCH_BYTES,
     COLUMNS,
     DEEP,
     DEPTH,
@@ -24,15 +26,15 @@ from fastbp.kernels.cpu.bf16_product import (
     bind_bf16,
 )
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
-from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_NONE, FINISH_RELU
+from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_RELU
 from fastbp.kernels.reference.bf16 import rounded
 
 OFFERED = bf16.instructions()
 pytestmark = pytest.mark.skipif(not OFFERED, reason=f"no bfloat16 products: {bf16.missing()}")
 
 SIZES = [1, 2, 5, 15, 16, 17, 31, 32, 33, 64]
+SCRATCH = product_support.SCRATCH["float32"]
 ODD = [1, 3, 15, 16, 17, 31, 32, 33, 47, 49, 63, 65, 97, 129]
-SCRATCH = np.empty(BF16_SCRATCH_BYTES // 4, np.float32)
 
 
 @pytest.fixture(params=[bf16.AMX, bf16.AVX512_BF16])
@@ -45,41 +47,18 @@ def instruction(request: pytest.FixtureRequest) -> Iterator[str]:
     bind_bf16(OFFERED[0])
 
 
-def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -> np.ndarray:
-    C = np.full((len(A), W.shape[1]), np.nan, np.float32)
-    for lo, hi in itertools.pairwise([0, *cuts, len(A)]):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 1, SCRATCH, NO_ASK, C)
-    return C
-
-
-def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
-    G = np.full((A.shape[1], D.shape[1]), np.nan, np.float32)
-    for lo, hi in itertools.pairwise([0, *cuts, len(G)]):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 1, SCRATCH, G[0, :0], 0)
-    return G
-
-
-def backward(D: Any, W: Any, judge: Any = None, cuts: Any = ()) -> np.ndarray:
-    C = np.full((len(D), len(W)), np.nan, np.float32)
-    finish = FINISH_NONE if judge is None else FINISH_MASK
-    for lo, hi in itertools.pairwise([0, *cuts, len(D)]):
-        over = D if judge is None else judge
-        input_rows(D, W, over, C, lo, hi, W.shape[1], len(W), finish, 1, SCRATCH)
-    return C
+forward, gradient, backward = (
+    functools.partial(call, bf16=1)
+    for call in (product_support.forward, product_support.gradient, product_support.backward)
+)
 
 
 def integers(rng: Any, *shape: int) -> np.ndarray:
-    """Whole numbers that bfloat16 holds, whose sums of 2,000 products are exact in float32."""
-    return rng.integers(-8, 9, shape).astype(np.float32)
+    return product_support.integers(rng, "float32", *shape)
 
 
 def normal(rng: Any, *shape: int) -> np.ndarray:
     return rng.normal(size=shape).astype(np.float32)
-
-
-def same(got: np.ndarray, want: np.ndarray) -> bool:
-    """To the last bit; -0 counts as 0."""
-    return got.dtype == want.dtype and (got + 0.0).tobytes() == (want + 0.0).tobytes()
 
 
 def shapes() -> list[tuple[int, ...]]:

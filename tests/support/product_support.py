@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.kernels.cpu.bf16_product import BF16_SCRATCH_BYTES
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.operands import DEPTH_BLOCK_BYTES, PACK_STRIDE_BYTES, SCRATCH_BYTES
 from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_NONE
@@ -26,39 +27,42 @@ def shapes() -> list[tuple[int, int, int]]:
 # From here on B's rows are packed; deeper than this, in several blocks.
 FAR = {d: PACK_STRIDE_BYTES // np.dtype(d).itemsize for d in DTYPES}
 DEEP = {d: DEPTH_BLOCK_BYTES // np.dtype(d).itemsize for d in DTYPES}
-SCRATCH = {d: np.empty(SCRATCH_BYTES // np.dtype(d).itemsize, d) for d in DTYPES}
+ROOM = max(SCRATCH_BYTES, BF16_SCRATCH_BYTES)
+SCRATCH = {d: np.empty(ROOM // np.dtype(d).itemsize, d) for d in DTYPES}
 
 
-def forward(A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = ()) -> np.ndarray:
+def forward(
+    A: Any, W: Any, b: Any, finish: int = FINISH_NONE, cuts: Any = (), bf16: int = 0
+) -> np.ndarray:
     C = np.full((len(A), W.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(A)]
     for lo, hi in itertools.pairwise(edges):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, 0, SCRATCH[A.dtype.name], NO_ASK, C)
+        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, bf16, SCRATCH[A.dtype.name], NO_ASK, C)
     return C
 
 
-def gradient(A: Any, D: Any, cuts: Any = ()) -> np.ndarray:
+def gradient(A: Any, D: Any, cuts: Any = (), bf16: int = 0) -> np.ndarray:
     G = np.full((A.shape[1], D.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(G)]
     for lo, hi in itertools.pairwise(edges):
-        gradient_rows(A, D, G, 0, lo, hi, *D.shape, 0, SCRATCH[A.dtype.name], G[0, :0], 0)
+        gradient_rows(A, D, G, 0, lo, hi, *D.shape, bf16, SCRATCH[A.dtype.name], G[0, :0], 0)
     return G
 
 
-def backward(D: Any, W: Any, judge: Any = None, cuts: Any = ()) -> np.ndarray:
+def backward(D: Any, W: Any, judge: Any = None, cuts: Any = (), bf16: int = 0) -> np.ndarray:
     C = np.full((len(D), len(W)), np.nan, D.dtype)
     finish = FINISH_NONE if judge is None else FINISH_MASK
     edges = [0, *cuts, len(D)]
     for lo, hi in itertools.pairwise(edges):
         input_rows(
-            D, W, D if judge is None else judge, C, lo, hi, W.shape[1], len(W), finish, 0,
+            D, W, D if judge is None else judge, C, lo, hi, W.shape[1], len(W), finish, bf16,
             SCRATCH[D.dtype.name],
         )  # fmt: skip
     return C
 
 
 def integers(rng: Any, dtype: str, *shape: int) -> np.ndarray:
-    """Whole numbers whose sums of 600 products are exact in float32: 600 * 64 < 2^24."""
+    """Whole numbers, exact in bfloat16; so are sums of 2,000 products in float32: 2^17 < 2^24."""
     return rng.integers(-8, 9, shape).astype(dtype)
 
 
