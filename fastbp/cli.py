@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib.metadata import version
+from typing import Final
 
 import typer
 
@@ -17,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_OF_OUTPUT: Final = frozenset({errno.ENOSPC, errno.EPIPE, errno.EIO, errno.EBADF, errno.EDQUOT})
 _COMMANDS = (demo.demo, train.train, predict.predict, explain.explain, bench.bench, info.info)
 for _command in _COMMANDS:
     app.command()(_command)
@@ -45,7 +48,9 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:  # commands answer for their files: this is the output's
+    except OSError as error:  # commands answer for their files
+        if error.filename is not None or error.errno not in _OF_OUTPUT:
+            raise
         print(f"fastbp: the output cannot be written: {error.strerror or error}", file=sys.stderr)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what it holds is not tried again
         sys.exit(1)

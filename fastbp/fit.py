@@ -280,6 +280,7 @@ class BestOf:
             # The first start goes on from where the trainer stands; rates and Adam's corrections
             # count no step of a further one. Its epoch, and so its shuffles, is the first's.
             trainer._state[...] = 0.0
+            trainer.network._hand_out()
             trainer.step, trainer.schedule_state = 0, trainer.schedule.initial_state()
         self.fit = Fit(trainer, self.begin(attempt), *self.given, bar=self.bar)
         return self.fit

@@ -166,10 +166,13 @@ class Fitting:
         facts = given | checkpoints.settings(self)
         facts |= {name: getattr(self, name) for name in ("seed", "epoch", "step", "on_divergence")}
         facts |= {"rules": checkpoints.rules(self), "metrics": list(self.metrics)}
-        facts |= {"fit cut short": self._cut_short is not None, "network": net.architecture()}
+        facts |= {f"network's {name}": value for name, value in net.architecture().items()}
+        facts["fit cut short"] = self._cut_short is not None
         facts["schedule_state"] = self.schedule_state
-        for name, numbers in (("parameters", net.parameters), ("optimizer rows", self.state)):
-            facts[name] = f"checksum {crc32(numbers.tobytes()):08x}"
+        numbers = {"parameters": net._parameters, "optimizer rows": self._state}
+        numbers["running statistics"] = net._running
+        for name, array in numbers.items():
+            facts[name] = f"checksum {crc32(array.data.cast('B')) if array.size else 0:08x}"
         self._world.check_same(facts)
 
     def _bounds(self: Any, samples: int) -> Indices:

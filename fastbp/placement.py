@@ -33,6 +33,7 @@ class Placement:
     _running: Array
     _workspaces: list[Any]
     _card_made: Card | None
+    _rows_lent: bool = False  # an optimizer's rows have been handed out
 
     def to(self, device: str) -> Self:
         """Move the network to a device, "cpu" or "cuda", where it computes from now on.
@@ -85,7 +86,7 @@ class Placement:
             from .cuda.card import Card
 
             check_device(self.device)  # a network that was unpickled on another machine
-            self._card_made = Card(self._parameters, self._running)
+            self._card_made = Card(self._parameters, self._running, lent=self._rows_lent)
         return self._card_made
 
     def _settle(self) -> None:
@@ -98,6 +99,7 @@ class Placement:
 
         rows: the optimizer's are handed out.
         """
+        self._rows_lent = self._rows_lent or rows
         if self._card_made is not None:
             self._card_made.touch(rows=rows)
 

@@ -177,8 +177,8 @@ class Run:
 
     @property
     def kept_results(self) -> Any:
-        """What the compiled loop has summed up in the epoch under way, a row a rank."""
-        return self.work.results[None]
+        """What the compiled loop has summed up in the epoch under way; of ranks, a row each."""
+        return self.work.results
 
     def take_up(self, results: Any) -> None:
         """Go on from the sums of a checkpoint, a row a rank."""

@@ -62,6 +62,7 @@ class Snapshot:
         network.parameters[...], network._running[...] = self.parameters, self.running
         if state is not None and self.state is not None:
             state[...] = self.state
+        network._hand_out()  # a card may have taken half of it meanwhile, for another thread
 
     def memory(self) -> Memory:
         """What a checkpoint keeps: the arrays themselves."""

@@ -32,7 +32,7 @@ def warmup(dtypes: Any = ("float32",)) -> float:
     True
     """
     started = time.perf_counter()
-    for dtype in dtypes if isinstance(dtypes, list | tuple | set) else [dtypes]:
+    for dtype in [dtypes] if isinstance(dtypes, str | type | np.dtype) else dtypes:
         net = Network(2, [Dense(1)], dtype=dtype)
         for sampling in ("shuffle", "replacement"):
             trainer = Trainer(net, "sgd", 2, sampling=sampling, n_threads=1, progress=False)

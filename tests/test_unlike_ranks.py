@@ -44,6 +44,7 @@ MET = {
     "nan of one rank": "DivergenceError: a parameter, a running statistic or an optimizer's row is",
     "decay of one rank": "ValueError: rank 1 differs from rank 0 in weight_decay: 0.0, not 0.1",
     "parameters of one rank": "ValueError: rank 1 differs from rank 0 in parameters: 'checksum",
+    "statistics of one rank": "ValueError: rank 1 differs from rank 0 in running statistics: 'c",
     "late interrupt": "KeyboardInterrupt: ",
     "many": "ValueError: networks[0]: distributed='mpi': fit_many trains networks side by side in",
     "no items": "ValueError: batches gave nothing: there is nothing to train on",

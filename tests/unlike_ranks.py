@@ -63,6 +63,11 @@ def changes_decay(state: Any) -> None:
         state.trainer.weight_decay = 0.1
 
 
+def changes_statistics(state: Any) -> None:
+    if LAST:
+        state.network.layers[0].running_mean = 5.0
+
+
 def changes_weights(state: Any) -> None:
     if state.trainer.leads:
         state.network.parameters *= 0.5
@@ -155,13 +160,15 @@ def cases(place: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "nan of one rank", lambda: with_callback(leaves_nan)
     yield "decay of one rank", lambda: with_callback(changes_decay)
     yield "parameters of one rank", lambda: with_callback(changes_weights)
+    normed = trainer(net(batch_norm=True), callbacks=[changes_statistics])
+    yield "statistics of one rank", lambda: normed.fit(X, Y, 4)
     yield "late interrupt", lambda: with_callback(interrupts_at_the_end, 3)
     yield "many", many
     yield "no items", lambda: trainer().fit_stream([])
     yield "no stream", lambda: trainer().fit_stream(3 if LAST else ITEMS)
     yield "bad row", lambda: bad_row(place)
-    normed = net(batch_norm=True)
-    yield "single rows", lambda: len(trainer(normed).fit_stream([(X[:1], Y[:1])] * 5))
+    single = [(X[:1], Y[:1])] * 5
+    yield "single rows", lambda: len(trainer(net(batch_norm=True)).fit_stream(single))
     yield "warnings", lambda: resumed(place)
     yield "sums", lambda: all(sums_at_every_step(place))
 

@@ -4,7 +4,8 @@ The host's arrays are the network's face: views of them are handed out and may b
 time between two calls. The card's are what is computed with. They are copied up when the host's may
 have changed, and down when somebody looks or holds a view: while a fit runs and nobody does, never.
 
-Threads take turns: whoever looks while a launch is under way waits for its end, 50 ms at most.
+Threads take turns: whoever looks while a launch is under way waits for its end (50 ms; at the first
+one it is compiled).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Card:
         unfit: the last training launch met a number that is not finite.
     """
 
-    def __init__(self, parameters: Array, running: Array) -> None:
+    def __init__(self, parameters: Array, running: Array, *, lent: bool = False) -> None:
+        """lent: the optimizer's rows have been handed out before."""
         self.lock = threading.RLock()
         self._host = {"parameters": parameters, "running": running}
         self.parameters = memory.upload(parameters, "the network's parameters")
@@ -51,7 +53,7 @@ class Card:
         self.rows: Array | None = None
         self.state = memory.allocate(1, parameters.dtype, "the optimizer's rows")
         self._alone = 2 * _holders_alone()
-        self._touched = self._lent = False
+        self._touched, self._lent = False, lent
         self.ahead = self.unfit = False
         self._fits = 0
         self._own: dict[int, Any] = {}
@@ -80,7 +82,7 @@ class Card:
     def touch(self, *, rows: bool = False) -> None:
         """The host's arrays are being handed out: they may change from now on.
 
-        rows: the optimizer's are, and no view of them that could be counted.
+        rows: the optimizer's rows are handed out as well; who holds them cannot be counted.
         """
         with self.lock:
             self.settle()
@@ -94,17 +96,18 @@ class Card:
                 self.settle()
                 self.state = memory.upload(rows, "the optimizer's rows")
                 self.rows = rows
-            if self.ahead or not (self._touched or self._watched()):
+            watched = self._watched()
+            if self.ahead or not (self._touched or watched):
                 return
             memory.fill(self.parameters, self._host["parameters"])
             memory.fill(self.running, self._host["running"])
             if self.rows is not None:
                 memory.fill(self.state, self.rows)
-            self._touched = False
+            self._touched = watched  # who holds a view may write, let go of it, and then call
 
     def changed(self) -> None:
         """The card's numbers change from now on: a launch trains, or they are put back."""
-        self.ahead, self._touched = True, False
+        self.ahead, self._touched = True, self._watched()
 
     def show(self) -> None:
         """They have changed: whoever holds a view sees it."""

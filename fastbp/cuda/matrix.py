@@ -52,7 +52,7 @@ def card_matrix(X: Any, columns: int, dtype: Any, name: str, finite: bool = True
     """
     there = memory.view(X)
     if there.ndim != 2 or there.shape[1] != columns or not there.size:
-        _as_the_host(np.zeros(there.shape), columns, dtype, name)
+        _as_the_host(np.broadcast_to(np.zeros((), dtype), there.shape), columns, dtype, name)
     if there.dtype.kind not in "fiu":
         _as_the_host(np.zeros((1, columns), there.dtype), columns, dtype, name)
         raise TypeError(f"{name} is of {there.dtype}; on a card give floats or integers.")

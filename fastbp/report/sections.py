@@ -90,7 +90,10 @@ def outcome(found: Outcome | None, classes: Sequence[str] | None, history: Histo
     if found is None:
         why = "No data were held out. <code>fit(..., validation=0.1)</code> holds some out, and"
         if "validation_loss" in history and math.isfinite(history.validation_loss[-1]):
-            why = "The training was cut short, and its held-out data were not judged at its end."
+            why = (
+                "What the network makes of the held-out data is not kept here: the training has "
+                "not come to its end, or its history was read from a file."
+            )
         other = "<code>history.report(path, network=net, data=(X, y))</code> judges by others."
         return f"<p>{why} {other}</p>"
     if isinstance(found, Omitted):

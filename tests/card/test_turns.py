@@ -120,6 +120,35 @@ def streamed(device):
     return [*seen, float(run.network.layers[0].W[0, 0]), *run.history.loss]
 
 
+def streamed_rows(device):
+    """The optimizer's rows alone, held since before the first launch; they are set to 0."""
+    run = trainer("cpu")
+    rows, seen = run.state, []
+    run.network.to(device)
+
+    def items():
+        for i in range(4):
+            seen.append(float(abs(rows).sum()))
+            if i == 2:
+                rows[...] = 0
+            yield X[6 * i : 6 * i + 6], Y[6 * i : 6 * i + 6]
+
+    run.fit_stream(items(), steps_per_epoch=10)
+    return [*seen, *run.history.loss]
+
+
+def let_go(device):
+    """Views that are written through, and gone before the next call."""
+    net, losses = trainer(device).network, []
+    for _ in range(2):
+        b = net.layers[0].b
+        losses.append(net.loss(X, Y))
+        b += 0.5
+        del b
+        losses.append(net.loss(X, Y))
+    return losses
+
+
 def measured(device):
     """What a held view shows to a metric."""
     seen = []
@@ -134,7 +163,7 @@ def measured(device):
     return seen
 
 
-@pytest.mark.parametrize("case", [streamed, measured])
+@pytest.mark.parametrize("case", [streamed, streamed_rows, let_go, measured])
 def test_views_are_live_within_a_fit(case):
     np.testing.assert_allclose(case("cuda"), case("cpu"), rtol=1e-4, atol=1e-6)
 
