@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -42,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     Status 2 and one line on standard error for a wrong command line, 130 after Ctrl-C, 1 where
     the output cannot be written.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # its encoding may lack a letter of a name
+            stream.reconfigure(errors="replace")
     try:
         status = app(arguments, prog_name="fastbp", standalone_mode=False)
         if sys.stdout is not None:

@@ -17,6 +17,7 @@ MOST_CATEGORIES: Final = 100
 """Texts of a column that get an input of 0 or 1 each; names and keys have more."""
 _CODE: Final = re.compile(r"[+-]?(0\d|\d{16})")
 """Digits that are no number: a zero leads them, or a float holds not all of them."""
+_BOOLEANS: Final = frozenset({"True", "False"})
 
 
 class BadCell(ValueError):
@@ -31,6 +32,9 @@ class BadCell(ValueError):
 class Numeric:
     """A column or block of numbers: (x - mean) / scale, one mean and scale; missing is the mean.
 
+    One that was constant in training has scale 0, and is 0 ever after: of how it matters when it
+    is another nothing was learnt.
+
     Attributes:
         width: inputs of the network that it takes.
     """
@@ -42,12 +46,12 @@ class Numeric:
 
     @classmethod
     def learn(cls, name: str, column: Array) -> Numeric:
-        """Mean and standard deviation of what is there; a constant column has scale 1."""
+        """Mean and standard deviation of what is there."""
         there = column[np.isfinite(column)] if column.dtype.kind == "f" else column
         if not there.size:
             raise ValueError(f"column {name!r} has no number to train on; leave it out: --ignore")
         mean, scale = _moments(there, f"column {name!r}")
-        return cls(name, 1 if column.ndim == 1 else column.shape[1], mean, scale or 1.0)
+        return cls(name, 1 if column.ndim == 1 else column.shape[1], mean, scale)
 
     def inputs(self, table: Table) -> Array:
         """(n, width) float32."""
@@ -63,13 +67,13 @@ class Numeric:
         # Pixels of one byte need no more than float32 on the way, and there are many.
         exact: Array = block.astype(np.float32 if block.dtype.itemsize == 1 else np.float64)
         with np.errstate(over="ignore"):
-            scaled: Array = (exact - self.mean) / self.scale
+            scaled: Array = (exact - self.mean) / (self.scale or 1.0)
             scaled[np.isnan(scaled)] = 0.0
             result = scaled.astype(np.float32)
         if (infinite := np.isinf(result).any(axis=1)).any():
             what = f"column {self.name!r} is infinite or far too large"
             raise BadCell(what, int(infinite.argmax()), "; leave such rows out")
-        return result
+        return result if self.scale else np.zeros_like(result)
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,15 @@ class Classes:
     def learn(cls, name: str, table: Table) -> Classes:
         """Labels in order: of numbers where all are numbers, else of the alphabet.
 
-        In a column of numbers `1.0` is `1`; but not where one is a code, such as `01`.
+        In a column of numbers `1.0` is `1`; but not where one is a code, such as `01`. Several
+        spellings of true and of false are one of each, `True` and `False`.
         """
         found = set(table.written(name).tolist())
         if table.columns[name].dtype.kind != "O":
             spellings = {_respelt(text) for text in found}
-            found = found if None in spellings else {text for text in spellings if text}
+            alike = spellings <= _BOOLEANS and len(spellings) == len(found)  # `true` stays `true`
+            if None not in spellings and not alike:
+                found = {text for text in spellings if text}
         labels = sorted(found, key=_order)
         if len(labels) < 2:
             raise ValueError(
@@ -139,8 +146,9 @@ class Classes:
     def places(self, texts: Array) -> Array:
         """Class numbers (n,); -1 for a label that was not trained on."""
         places = {label: place for place, label in enumerate(self.labels)}
+        alike = {_respelt(label) or label: place for label, place in places.items()}
         for text in set(texts.tolist()) - places.keys():
-            places[text] = places.get(_respelt(text) or text, -1)
+            places[text] = alike.get(_respelt(text) or text, -1)
         return np.array([places[text] for text in texts.tolist()], dtype=np.int64)
 
     def targets(self, table: Table) -> Array:
@@ -198,7 +206,9 @@ def _moments(numbers: Array, what: str) -> tuple[float, float]:
 
 
 def _respelt(text: str) -> str | None:
-    """A label that is a number as `spelt` has it; None where it is none."""
+    """A label that is a number as `spelt` has it, or a boolean; None where it is neither."""
+    if text.capitalize() in _BOOLEANS:
+        return text.capitalize()
     if _CODE.match(text) or not text.isascii() or "_" in text:
         return None
     try:
@@ -209,6 +219,7 @@ def _respelt(text: str) -> str | None:
 
 def _order(label: str) -> tuple[bool, float, str]:
     try:
-        return False, float(label), label
+        number = float(label)
     except ValueError:
-        return True, 0.0, label
+        number = math.nan
+    return (True, 0.0, label) if math.isnan(number) else (False, number, label)

@@ -132,7 +132,7 @@ def as_targets(
             f"{name} has {plural(len(array), 'row')} but X has {rows}; they must have as many."
         )
     if outputs > 1 and array.size == rows:
-        return _labels(array.reshape(rows), outputs, name)
+        return as_labels(array.reshape(rows), outputs, name)
     if array.size != rows * outputs:
         raise ValueError(
             f"{name} has shape {array.shape} but the network has {plural(outputs, 'output')}; "
@@ -173,7 +173,7 @@ def _shapes(outputs: int) -> str:
     return f"(n,) with class labels 0 ... {outputs - 1}, or (n, {outputs}) with targets"
 
 
-def _labels(array: Array, classes: int, name: str) -> Array:
+def as_labels(array: Array, classes: int, name: str) -> Array:
     """int64 labels of a vector that must hold 0 ... classes - 1."""
     bad = ~((array >= 0) & (array < classes))  # NaN too
     if array.dtype.kind == "f":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .data import as_labels, as_weights
 from .errors import check_entries, check_name, check_real, shown, unknown_name
 from .history import BY_LAYER, SCALARS
 from .kernels.tables import LOSSES
@@ -99,7 +100,7 @@ def compute(
 
     Args:
         metrics: a name, a callable f(y, outputs), a sequence of these, or a dict by name.
-        y: labels (n,), or float targets (n,) or (n, k).
+        y: labels (n,), or float targets (n,) or (n, k). Of several outputs a vector is labels.
         outputs: (n, k) or (n,).
         weight: (n,) weights of the rows, or None; callables do not get them.
         loss: of the network: whether one output is the class or each decides. None: the targets
@@ -109,8 +110,9 @@ def compute(
         The values by name. Where an output is NaN so are all but the callables'.
 
     Raises:
-        ValueError: an unknown name, unequal numbers of rows, or a callable's value that is not a
-            finite number.
+        ValueError, TypeError: an unknown name, unequal numbers of rows, weights that are negative,
+            not finite or all 0, labels that are none, or a callable's value that is not a finite
+            number.
 
     >>> compute("accuracy", [0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
     {'accuracy': 0.6666666666666666}
@@ -119,7 +121,11 @@ def compute(
     if len(target) != len(raw) or not len(raw):
         raise ValueError(f"y has {len(target)} rows and outputs {len(raw)}; both need as many.")
     table = raw.reshape(len(raw), -1)
-    weights = np.ones(len(raw)) if weight is None else np.asarray(weight, dtype=np.float64)
+    if target.ndim == 1 and table.shape[1] > 1:
+        target = as_labels(target, table.shape[1], "y")
+    weights = np.ones(len(raw))
+    if weight is not None:
+        weights = as_weights(weight, len(raw), np.float64, "weight")
     asked, lost = resolve(metrics), bool(np.isnan(table).any())
     check_outputs(asked, table.shape[1])
     each = _decide_each(loss, target, table.shape[1])

@@ -145,7 +145,7 @@ def _part(entry: Any, allowed: Any) -> Any:
     if isinstance(part, Numeric | Scaled):
         numbers = (part.mean, part.scale)
         finite = all(isinstance(v, float | int) and math.isfinite(v) for v in numbers)
-        if not finite or part.scale <= 0:
+        if not finite or part.scale < 0 or (part.scale == 0 and isinstance(part, Scaled)):
             raise ValueError(f"{part.name!r} has mean and scale {numbers}")
     if isinstance(part, Numeric) and (type(part.width) is not int or part.width < 1):
         raise ValueError(f"{part.name!r} has the width {shown(part.width)}")

@@ -220,7 +220,7 @@ def test_what_is_wrong_gets_one_line_and_status_2(capsys, folder, arguments, mes
     target = {"kind": "classes", "name": "kind", "labels": ["large", "small"]}
     good = {"format": 1, "columns": columns, "target": target}
     misfit = {"format": 1, "columns": columns[:1], "target": target}
-    forged = {"format": 1, "columns": [{**columns[0], "scale": 0}], "target": target}
+    forged = {"format": 1, "columns": [{**columns[0], "scale": -1}], "target": target}
     io.save(net, "plain.safetensors")
     for name, preparation in (("good", good), ("misfit", misfit), ("forged", forged)):
         io.save(net, f"{name}.safetensors", {"fastbp.preparation": json.dumps(preparation)})
@@ -292,7 +292,7 @@ def test_digits_beside_a_large_mean_are_written(capsys, folder):
 def test_a_column_of_one_number_has_no_spread(capsys, folder, value):
     write(folder / "same.csv", "x,k,y", (f"{i},{value},{2 * i}" for i in range(60)))
     table = read(folder / "same.csv")
-    assert learn(table, "y", "regression").columns[1].scale == 1.0
+    assert learn(table, "y", "regression").columns[1].scale == 0.0
     status, _, said = run(capsys, "train", "same.csv", "--target", "k", "--task", "regression")
     assert status == 2
     assert "in every row to train on: nothing to learn" in said

@@ -1,13 +1,17 @@
 """Files and paths that people have and do not expect: open quotes, blank columns, long names."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from cli_support import run
 
 from fastbp import History
+from fastbp.columns import Classes
 from fastbp.files import read
+from fastbp.files.table import Table
 from fastbp.report.scales import fit, labels
 
 RNG = np.random.default_rng(0)
@@ -147,3 +151,55 @@ def test_an_axis_tells_its_values_apart(values):
     shown = [float(text) for text in labels(ticks)]
     step = ticks[1] - ticks[0]
     assert max(abs(a - b) for a, b in zip(shown, ticks, strict=True)) < step / 2
+
+
+def test_a_column_that_was_constant_says_nothing_later(capsys, folder):
+    x = RNG.normal(size=200)
+    write("c.csv", "year,x,y\n" + "".join(f"2020,{v:.3f},{v:.3f}\n" for v in x))
+    assert run(capsys, "train", "c.csv", "--target", "y", "--out", "c.safetensors")[0] == 0
+    write("p.csv", "year,x\n2020,1\n2021,1\n1e6,1\n")
+    _, out, _ = run(capsys, "predict", "c.safetensors", "p.csv")
+    assert len(set(out.split()[1:])) == 1
+
+
+def test_a_label_nan_has_its_place_whatever_the_hash(capsys, folder):
+    names = ["nan", "1", "2", "3", "-5"]
+    learnt = Classes.learn("y", Table({"y": np.array(names * 2, dtype=object)}))
+    assert learnt.labels == ("-5", "1", "2", "3", "nan")
+
+
+@pytest.mark.parametrize(
+    ("spelt", "labels"),
+    [
+        (["True", "true", "FALSE"], ("False", "True")), (["true", "false"], ("false", "true")),
+        (["1.0", "1", "0"], ("0", "1")),
+    ],
+)  # fmt: skip
+def test_spellings_of_one_boolean_are_one_class(folder, spelt, labels):
+    write("b.csv", "y,z\n" + "".join(f"{text},1\n" for text in spelt))
+    learnt = Classes.learn("y", read(folder / "b.csv", {"y"}))
+    assert learnt.labels == labels
+    assert learnt.places(np.array([text.upper() for text in spelt], dtype=object)).min() >= 0
+
+
+def test_an_encoding_without_a_letter_is_no_error(folder):
+    write("r.csv", "x,\u043a\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
+    command = [sys.executable, "-m", "fastbp", "train", "r.csv", "--target", "\u043a"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "200"}
+    done = subprocess.run(
+        [*command, "--epochs", "1", "--out", "r.safetensors"], env=environment, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "target '?': 2 classes" in done.stdout
+
+
+def test_a_target_of_one_column_is_scored(capsys, folder):
+    x = RNG.normal(size=(40, 2))
+    np.savez("one.npz", X=x, y=(x[:, :1] > 0).astype(int))
+    assert run(capsys, "train", "one.npz", "--target", "y", "--out", "one.safetensors")[0] == 0
+    error = run(capsys, "predict", "one.safetensors", "one.npz", "--out", "p.csv")
+    assert "accuracy: " in error[1] + error[2]
+    np.savez("bytes.npz", X=x[:3], y=np.array([b"a\xff", b"b", b"c"]))
+    _, _, error = run(capsys, "train", "bytes.npz", "--target", "y")
+    assert "'bytes.npz': 'y' holds bytes that are no ASCII" in " ".join(error.split())

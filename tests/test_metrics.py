@@ -225,3 +225,17 @@ def test_the_loss_says_whether_each_output_decides() -> None:
     assert found["log_loss"] == pytest.approx(found["loss"], rel=1e-13)
     likeliest = each.forward(X).argmax(axis=1)
     assert found["accuracy"] == pytest.approx((likeliest == labels).mean(), rel=1e-14)
+
+
+def test_float_labels_of_several_outputs_are_labels() -> None:
+    labels, outputs = [0, 1, 2, 2], np.eye(4)[[0, 1, 2, 2]]
+    asked = ["accuracy", "f1_macro", "log_loss"]
+    assert m.compute(asked, np.array(labels, float), outputs) == m.compute(asked, labels, outputs)
+    with pytest.raises(ValueError, match=r"y\[1\]=7.0 is not a class"):
+        m.compute(asked, np.array([0.0, 7.0]), outputs[:2])
+
+
+@pytest.mark.parametrize("weight", [[-1.0, 2.0], [0.0, 0.0], [1.0], [np.nan, 1.0]])
+def test_weights_are_looked_at(weight: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"^weight"):
+        m.compute("accuracy", [0, 1], np.eye(2), weight)

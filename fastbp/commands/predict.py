@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +63,8 @@ def _print(columns: dict[str, Array]) -> None:
     """CSV to standard output, in UTF-8 as the files are; a terminal has its own encoding."""
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8")
+    if sys.stdout is None:  # closed by who started this
+        return
     with options.writing("--out", Path("standard output")):
         _write_delimited(sys.stdout, columns, ",")
         sys.stdout.flush()
@@ -168,8 +171,12 @@ def _score(columns: dict[str, Array], table: Table, preparation: Preparation) ->
     from ..columns import Classes
 
     target = preparation.target
-    if target.name not in table.columns or table.columns[target.name].ndim > 1:
+    if target.name not in table.columns:
         return None
+    if (found := table.columns[target.name]).ndim > 1:
+        if found.shape[1] > 1:
+            return None
+        table = replace(table, columns={**table.columns, target.name: found[:, 0]})
     try:
         truth = preparation.targets(table)
     except ValueError:

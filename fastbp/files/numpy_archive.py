@@ -39,7 +39,11 @@ def _block(name: str, array: Array, path: Path) -> Array:
     if array.ndim == 0:
         raise ValueError(f"{str(path)!r}: {name!r} is a single value, not an array with a row each")
     if array.dtype.kind in "US" and array.ndim == 1:
-        return array.astype(str).astype(object)
+        try:
+            return array.astype(str).astype(object)
+        except UnicodeDecodeError as error:
+            what = f"holds bytes that are no ASCII ({error.object!r}); decode them first"
+            raise ValueError(f"{str(path)!r}: {name!r} {what}") from None
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{str(path)!r}: {name!r} is of dtype {array.dtype}, not numbers or texts")
     return (
