@@ -123,6 +123,15 @@ def test_a_small_eps_is_not_rounded_in_float64():
     np.testing.assert_allclose(outputs, net.forward(rows), rtol=1e-14)
 
 
+def test_silu_in_float64_is_itself_far_below_0():
+    net = Network(1, [Dense(1, "silu")], dtype="float64")
+    net.parameters = [1.0, 0.0]
+    rows = np.array([[-800.0], [-700.0], [-40.0], [0.0], [40.0]])
+    session = ort.InferenceSession(net.to_onnx().SerializeToString())
+    outputs = session.run(None, {"X": rows})[0]
+    np.testing.assert_allclose(outputs, net.forward(rows), rtol=1e-13, atol=1e-300)
+
+
 def test_a_flag_is_a_flag():
     with pytest.raises(TypeError, match=r"fold_batch_norm='no' .* must be True or False"):
         Network(2, [Dense(1)]).to_onnx(fold_batch_norm="no")

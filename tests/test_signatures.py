@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,15 @@ def test_nothing_is_written_into_what_is_given(dtype: str) -> None:
         assert x.tobytes() == old.tobytes()
 
 
+def regress(dtype: str, X: np.ndarray) -> None:
+    """An estimator by targets (n, 2) that may not be written to."""
+    pytest.importorskip("sklearn")
+    model = fastbp.MLPRegressor(hidden_layer_sizes=(3,), max_iter=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has not converged
+        model.fit(X.astype(dtype), read_only(X[:, :2].astype(dtype)))
+
+
 def test_one_signature_a_dtype() -> None:
     """Whatever the tests of this process did before: one for float32, one for float64."""
     X, y, weight = data()
@@ -122,6 +132,7 @@ def test_one_signature_a_dtype() -> None:
         net = fastbp.Network(INPUTS, [fastbp.Dense(1)], dtype=dtype)
         trainer = fastbp.Trainer(net, "sgd", batch_size=None, n_threads=2, progress=False)
         trainer.fit(X, y, epochs=2)
+        regress(dtype, X)
     dtypes = [str(signature[6].dtype) for signature in loop.run_steps.signatures]
     assert sorted(dtypes) == ["float32", "float64"]
 

@@ -1,8 +1,9 @@
 """A network as an ONNX graph: what the operators of opset 17 say it with.
 
-ONNX Runtime's CPU kernels of Elu, Softplus and Erf are for float32 alone. In float64 the first two
-are spelt out of operators that it has; Erf, which cannot be, is taken in float32, so that GELU in
-float64 is exact to 1e-7 |z|.
+ONNX Runtime's CPU kernels of Elu, Softplus and Erf are for float32 alone, and so was, up to 1.30,
+that of z sigmoid(z), which it makes one of itself. In float64 all but Erf are spelt out of
+operators that it has; Erf, which cannot be, is taken in float32, so that GELU in float64 is exact
+to 1e-7 |z|.
 """
 
 from __future__ import annotations
@@ -100,6 +101,14 @@ def _gelu(graph: Graph, z: str) -> str:
     return graph.add("Mul", graph.add("Mul", z, graph.constant(0.5)), part)
 
 
+def _silu(graph: Graph, z: str) -> str:
+    if not graph.double:
+        return graph.add("Mul", z, graph.add("Sigmoid", z))
+    # z / (1 + e^-z)
+    below = graph.add("Add", graph.add("Exp", graph.add("Neg", z)), graph.constant(1.0))
+    return graph.add("Div", z, below)
+
+
 def _leaky_relu(graph: Graph, z: str) -> str:
     """LeakyRelu's alpha is a float32, whatever it multiplies: in float64 max(z, slope z)."""
     if not graph.double:
@@ -116,7 +125,7 @@ ACTIVATIONS: Final[dict[str, Callable[[Graph, str], str]]] = {
     "sigmoid": lambda graph, z: graph.add("Sigmoid", z),
     "tanh": lambda graph, z: graph.add("Tanh", z),
     "softplus": _softplus,
-    "silu": lambda graph, z: graph.add("Mul", z, graph.add("Sigmoid", z)),
+    "silu": _silu,
     "gelu": _gelu,
     "softmax": lambda graph, z: graph.add("Softmax", z, axis=1),
     "exp": lambda graph, z: graph.add("Exp", z),

@@ -11,6 +11,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from ..canonical import as_floats
 from ..engine import Array
 from ..losses import loss_named
 from ..network import Network
@@ -111,7 +112,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
             raise ValueError("X_val has 1 row, and R^2 has no value on one; give 2 or more")
 
     def _encode(self, y: Any, dtype: np.dtype[Any]) -> tuple[Array, Array]:
-        targets = np.ascontiguousarray(y, dtype)
+        targets = as_floats(np.asarray(y), dtype, "y")
         return np.empty(0, np.int64), targets.reshape(len(targets), -1)
 
     def _output_activation(self) -> str:
