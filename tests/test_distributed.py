@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
@@ -14,32 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ranks_support import MPIEXEC, NEEDED, module_of
 
 import fastbp
-from fastbp.bench.scaling import launcher
 from fastbp.distributed import sentinel, shared
-from fastbp.kernels.cpu.jit import JIT_DISABLED
 
-MPIEXEC = launcher()
 PROGRAM = Path(__file__).with_name("ranks.py")
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
-        reason="needs the extra fastbp[mpi]",
-    ),
-    pytest.mark.skipif(JIT_DISABLED, reason="ranks need compiled code"),
-]
+pytestmark = NEEDED
 
 
 def program() -> Any:
     """`ranks.py` as a module."""
-    spec = importlib.util.spec_from_file_location("fastbp_ranks", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(PROGRAM)
 
 
 def launched(case: str, directory: Path, ranks: int = 2) -> tuple[int, str]:

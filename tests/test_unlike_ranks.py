@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,20 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks_support import MPIEXEC, NEEDED, module_of
 
-from fastbp.bench.scaling import launcher
-from fastbp.kernels.cpu.jit import JIT_DISABLED
-
-MPIEXEC = launcher()
 PROGRAM = Path(__file__).with_name("unlike_ranks.py")
 
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
-        reason="needs the extra fastbp[mpi]",
-    ),
-    pytest.mark.skipif(JIT_DISABLED, reason="ranks need compiled code"),
-]
+pytestmark = NEEDED
 
 GIVEN = "; all ranks must be given the same."
 FAILED = "rank 1 of 2 failed: "
@@ -76,12 +66,7 @@ def test_all_ranks_raise_and_can_go_on(case: str, told: list[dict[str, Any]]) ->
 
 
 def test_an_item_without_weights_weighs_one_a_row(told: list[dict[str, Any]]) -> None:
-    spec = importlib.util.spec_from_file_location("fastbp_unlike_ranks", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    alone = module.norms(None)
+    alone = module_of(PROGRAM).norms(None)
     for rank in told:
         assert rank["weights of one rank"] == pytest.approx(alone, rel=1e-6)
 
