@@ -145,10 +145,9 @@ class Classes:
 
     def places(self, texts: Array) -> Array:
         """Class numbers (n,); -1 for a label that was not trained on."""
-        places = {label: place for place, label in enumerate(self.labels)}
-        alike = {_respelt(label) or label: place for label, place in places.items()}
-        for text in set(texts.tolist()) - places.keys():
-            places[text] = alike.get(_respelt(text) or text, -1)
+        own = {label: place for place, label in enumerate(self.labels)}
+        alike = {_respelt(label) or label: place for label, place in own.items()} | own
+        places = {text: own.get(text, alike.get(_respelt(text) or text, -1)) for text in set(texts)}
         return np.array([places[text] for text in texts.tolist()], dtype=np.int64)
 
     def targets(self, table: Table) -> Array:

@@ -182,6 +182,13 @@ def test_spellings_of_one_boolean_are_one_class(folder, spelt, labels):
     assert learnt.places(np.array([text.upper() for text in spelt], dtype=object)).min() >= 0
 
 
+def test_a_label_is_itself_before_it_is_another_spelling():
+    texts = Classes("y", ("3.1", "3.10", "3.2"))
+    assert texts.places(np.array(["3.10", "3.100", "3.20", "x"], dtype=object)).tolist() == [
+        1, 0, 2, -1,
+    ]  # fmt: skip
+
+
 def test_an_encoding_without_a_letter_is_no_error(folder):
     write("r.csv", "x,\u043a\n" + "".join(f"{i},{i % 2}\n" for i in range(40)))
     command = [sys.executable, "-m", "fastbp", "train", "r.csv", "--target", "\u043a"]
