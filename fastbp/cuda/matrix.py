@@ -50,11 +50,12 @@ def card_matrix(X: Any, columns: int, dtype: Any, name: str, finite: bool = True
     Raises:
         ValueError, TypeError: another shape, NaN or inf, numbers that are no floats or integers.
     """
+    # What the host would refuse is refused by the host's own door, in its words.
     there = memory.view(X)
     if there.ndim != 2 or there.shape[1] != columns or not there.size:
-        _as_the_host(np.broadcast_to(np.zeros((), dtype), there.shape), columns, dtype, name)
+        as_matrix(np.broadcast_to(np.zeros((), dtype), there.shape), columns, dtype, name)
     if there.dtype.kind not in "fiu":
-        _as_the_host(np.zeros((1, columns), there.dtype), columns, dtype, name)
+        as_matrix(np.zeros((1, columns), there.dtype), columns, dtype, name)
         raise TypeError(f"{name} is of {there.dtype}; on a card give floats or integers.")
     if not there.is_c_contiguous():
         raise ValueError(
@@ -66,12 +67,5 @@ def card_matrix(X: Any, columns: int, dtype: Any, name: str, finite: bool = True
     if casts:
         flat = screen.cast(flat, dtype)
     if (finite or casts) and not screen.all_finite(flat):
-        _as_the_host(there.copy_to_host(), columns, dtype, name, finite)
+        as_matrix(there.copy_to_host(), columns, dtype, name, finite=finite)
     return CardMatrix(flat, len(there), columns, X)
-
-
-def _as_the_host(
-    array: np.ndarray[Any, Any], columns: int, dtype: Any, name: str, finite: bool = True
-) -> None:
-    """What the host would refuse is refused here in its words."""
-    as_matrix(array, columns, dtype, name, finite=finite)

@@ -17,12 +17,10 @@ from typing import Any, Final
 
 from . import sentinel
 
+_MOST_ADDRESSES: Final = 4  # of a host, to be tried one after the other
 _PATIENCE: Final = 3.0
 """Seconds to reach the sentinel at one of its addresses."""
 _SIOCGIFADDR: Final = 0x8915
-
-
-MOST_ADDRESSES: Final = 4
 
 
 def _addresses() -> list[str]:
@@ -36,7 +34,7 @@ def _addresses() -> list[str]:
                 asked = struct.pack("256s", name.encode()[:15])
                 answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, asked)
                 found.append(socket.inet_ntoa(answer[20:24]))
-    return [address for address in found if not address.startswith("127.")][:MOST_ADDRESSES]
+    return [address for address in found if not address.startswith("127.")][:_MOST_ADDRESSES]
 
 
 class Lifeline:

@@ -176,7 +176,8 @@ class RankedStream(Ranked, Stream):
 
     def _unfit(self, rows: Array) -> str | None:
         message = Stream._unfit(self, rows)
-        return self.world.reason((message and f"rank {self.world.rank}: {message}") or "") or None
+        own = "" if message is None else f"rank {self.world.rank}: {message}"
+        return self.world.reason(own) or None
 
     @property
     def rows(self) -> int:
