@@ -195,6 +195,8 @@ def _tile_address_compiled(typingctx: Any, slot: Any) -> Any:
 
 @intrinsic
 def call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the product at an address, which `tile_address` gives, by a tuple of `_ARGUMENTS`."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         values = cgutils.unpack_tuple(builder, args[1])
         kind = ir.FunctionType(ir.VoidType(), [I64] * len(values))
@@ -210,3 +212,4 @@ def _no_tiles(slot: int) -> int:
 
 
 tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled
+"""`tile_address(slot)`: of the product in the table, 0 where the plain loops are to be taken."""
