@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .devices import is_on_card
-from .errors import one_line, shown
+from .errors import not_finite, one_line, shown
 from .frames import from_frame, is_frame
 from .kernels.checks import writable_type
 from .kernels.cpu.screen import first_not_finite
@@ -156,6 +156,19 @@ def find_not_finite(array: Array) -> tuple[int, ...] | None:
     return place if place is None or array.ndim == 2 else place[:1]
 
 
+def unfit(array: Array, name: str, row: int = 0) -> str | None:
+    """What to say of the first NaN or inf in an array (n, k) or (n,), whose rows count from `row`.
+
+    >>> unfit(np.array([[0.0, np.nan]]), "X", row=7)
+    'X[7, 1]=nan is not finite; leave such rows out or fill them first.'
+    """
+    array = np.asarray(array)  # one that lies on a card is copied to be looked at
+    place = find_not_finite(array)
+    if place is None:
+        return None
+    return not_finite(_where(name, (row + place[0], *place[1:])), array[place])
+
+
 def check_finite(array: Array, name: str) -> None:
     """Refuse NaN and inf in a canonical array (n, k) or (n,), naming the first.
 
@@ -171,12 +184,8 @@ def check_finite(array: Array, name: str) -> None:
     """
     if is_memory_map(array):
         return
-    place = find_not_finite(array)
-    if place is not None:
-        raise ValueError(
-            f"{_where(name, place)}={array[place]} is not finite; leave such rows out or fill "
-            "them first."
-        )
+    if message := unfit(array, name):
+        raise ValueError(message)
 
 
 def _where(name: str, place: tuple[int, ...]) -> str:

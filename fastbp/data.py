@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .canonical import Array, as_array, as_floats, check_finite
-from .errors import plural, shown
+from .errors import plural, shown, wrong_width
 from .kernels.checks import writable_type
 from .kernels.tables import LOSSES
 
@@ -56,10 +56,7 @@ def as_matrix(
     if array.ndim != 2:
         raise ValueError(_not_a_matrix(array, columns, name))
     if columns is not None and array.shape[1] != columns:
-        raise ValueError(
-            f"{name} has {plural(array.shape[1], 'column')} but the network has "
-            f"{plural(columns, 'input')}; {name} must be of shape (n, {columns}), one row a sample."
-        )
+        raise ValueError(wrong_width(name, array.shape[1], columns))
     if array.size == 0:
         raise ValueError(f"{name} is empty (shape {array.shape}); at least one row is needed.")
     result = as_floats(array, kind, name)

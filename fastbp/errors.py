@@ -55,6 +55,27 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def not_finite(where: str, value: object) -> str:
+    """What to say of NaN and inf among data.
+
+    >>> not_finite("X[7, 1]", float("nan"))
+    'X[7, 1]=nan is not finite; leave such rows out or fill them first.'
+    """
+    return f"{where}={value} is not finite; leave such rows out or fill them first."
+
+
+def wrong_width(name: str, columns: int, inputs: int) -> str:
+    """What to say of a matrix with another number of columns than the network has inputs.
+
+    >>> print(wrong_width("X", 1, 2))
+    X has 1 column but the network has 2 inputs; X must be of shape (n, 2), one row a sample.
+    """
+    return (
+        f"{name} has {plural(columns, 'column')} but the network has {plural(inputs, 'input')}; "
+        f"{name} must be of shape (n, {inputs}), one row a sample."
+    )
+
+
 def nearest(value: str, known: Iterable[str]) -> str | None:
     """The known name most like `value`, or None where none is like it.
 

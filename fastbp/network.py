@@ -25,8 +25,9 @@ from .layers import BatchNorm, Dense, Layer
 from .losses import choose_loss
 from .metrics import compute
 from .parameters import Parameters
-from .passes import NO_TARGETS, Passes
+from .passes import Passes
 from .placement import Placement
+from .samples import NO_TARGETS, Data
 
 if TYPE_CHECKING:
     from .summary import Summary
@@ -75,13 +76,10 @@ class Network(Parameters, Passes, Placement, Bridges):
         device: str = "cpu",
         precision: str | None = None,
     ) -> None:
-        described: dict[str, Any] = {
-            "loss": loss,
-            "dtype": dtype,
-            "seed": seed,
-            "reduction": reduction,
-        }
-        self._describe(inputs, layers, device=device, precision=precision, **described)
+        self._describe(
+            inputs, layers, loss=loss, dtype=dtype, seed=seed, reduction=reduction, device=device,
+            precision=precision,
+        )  # fmt: skip
         try:
             self.initialize(self.seed)
         except MemoryError:
@@ -121,8 +119,9 @@ class Network(Parameters, Passes, Placement, Bridges):
             raise _no_memory(size, self.dtype) from None
         self._running = aligned(running, self.dtype)
         self._workspaces: list[Workspace] = []
-        products = sum(spec.inputs * spec.units for spec in self._specs)
-        self._work_a_row = 6 * products * self.dtype.itemsize // 4
+        # Two operations a weight in each of three products; one in float64 counts twice.
+        weights = sum(spec.inputs * spec.units for spec in self._specs)
+        self._work_a_row = 3 * 2 * weights * self.dtype.itemsize // 4
 
     def _bind(self, layers: Sequence[Dense]) -> tuple[Layer, ...]:
         if isinstance(layers, Dense):
@@ -248,14 +247,11 @@ class Network(Parameters, Passes, Placement, Bridges):
         >>> Network(2, [Dense(1)], seed=1).evaluate([[0.0, 0.0]], [2.0], "mean_absolute_error")
         {'loss': 4.0, 'mean_absolute_error': 2.0}
         """
-        matrix = self._as_matrix(X, sparse=True)
-        batch = self._batch(matrix, y, sample_weight)
-        values = {"loss": self._loss(batch, None)}
+        data = Data.canonical(self, X, y, sample_weight)
+        values = {"loss": self._loss(data.whole(), None)}
         if metrics:
-            truth = batch.labels if batch.labels.size else batch.targets
-            weights = batch.weights if batch.weights.size else None
-            outputs = self._infer(matrix, logits=False)
-            values |= compute(metrics, truth, outputs, weights, self.loss_name)
+            outputs, weights = data.outputs(self), data.weights_or_none
+            values |= compute(metrics, data.truth, outputs, weights, self.loss_name)
         return values
 
     def loss(

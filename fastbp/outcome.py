@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from .kernels.tables import LOSSES
+from .samples import Data
 from .scores import labels_of
 
 if TYPE_CHECKING:
@@ -96,7 +97,5 @@ def _confusion(truth: Array, outputs: Array) -> Confusion | Omitted:
 
 def outcome_of(network: Network, X: Any, y: Any) -> Outcome:
     """`judge` for data as people have it, checked at the door."""
-    matrix = network._as_matrix(X, sparse=True)
-    batch = network._batch(matrix, y, None)
-    truth = batch.labels if batch.labels.size else batch.targets
-    return judge(network, network._infer(matrix, logits=False), truth)
+    data = Data.canonical(network, X, y, None)
+    return judge(network, data.outputs(network), data.truth)

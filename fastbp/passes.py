@@ -10,35 +10,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .canonical import is_memory_map
-from .data import as_weights, labels_or_targets
-from .engine import Array, Batch, Recipe, Workspace, aligned
+from .canonical import is_memory_map, unfit
+from .engine import NO_COLUMNS, NO_STARTS, Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_seed
 from .kernels.cpu import loop
-from .kernels.cpu.screen import first_not_finite
 from .kernels.layout import LayerSpec
+from .samples import Data
 from .sparse import Sparse, parts
 from .threads import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
 PIECE: Final = 1_000_000_000  # operations of one compiled call: some 50 ms, then Ctrl-C is heard
-NO_TARGETS: Final = object()  # for passes that only want outputs
-
-
-def unfit(array: Array, name: str, row: int = 0) -> str | None:
-    """What to say of the first NaN or inf in an array (n, k) whose rows count from `row`.
-
-    >>> unfit(np.array([[0.0, np.nan]]), "X", row=7)
-    'X[7, 1]=nan is not finite; leave such rows out or fill them first.'
-    """
-    place = first_not_finite(np.asarray(array))
-    if place is None:
-        return None
-    where = f"{name}[{row + place[0]}, {place[1]}]"
-    return (
-        f"{where}={np.asarray(array)[place]} is not finite; leave such rows out or fill them first."
-    )
 
 
 class Passes:
@@ -81,34 +64,49 @@ class Passes:
             and X.flags.carray
         )
         matrix = X if ready else self._as_matrix(X, finite=False, sparse=True)
-        rows = len(matrix)
-        threads = 1
-        if rows >= 2 * ROWS_A_THREAD:
-            threads = choose_threads(self._work(rows) // 3, rows, grain=WORK_A_CALL)
-        out = np.empty((rows, self._specs[-1].units), self.dtype)
-        most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
-        work = self._take(min(rows, most))  # one row is microseconds: no `with` here
-        if isinstance(matrix, Sparse):
-            piece = self._piece()
-            for i in range(0, rows, piece):
-                work.infer(
-                    matrix.values, out[i : i + piece], self._parameters, self._running,
-                    logits=logits, n_threads=threads, columns=matrix.columns,
-                    starts=matrix.starts[i : i + piece + 1],
-                )  # fmt: skip
-            self._give_back(work)
-            return out
-        bad, pieces = 0, [(matrix, out)]
-        if rows > most and rows > (piece := self._piece()):
-            pieces = [(matrix[i : i + piece], out[i : i + piece]) for i in range(0, rows, piece)]
-        for part, results in pieces:
-            bad += work.infer(
-                part, results, self._parameters, self._running, logits=logits, n_threads=threads
-            )
-        self._give_back(work)
+        if isinstance(matrix, Sparse):  # screened at the door
+            return self._run_inference(*parts(matrix), len(matrix), logits=logits)[0]
+        out, bad = self._run_inference(matrix, NO_COLUMNS, NO_STARTS, len(matrix), logits=logits)
         if bad and (message := unfit(matrix, "X")):
             raise ValueError(message)
         return out
+
+    def _run_inference(
+        self,
+        X: Any,
+        columns: Array,
+        starts: Array,
+        rows: int,
+        *,
+        logits: bool = False,
+        n_threads: int | None = None,
+    ) -> tuple[Array, int]:
+        """Outputs (or logits) of canonical rows, and how many of the dense ones hold NaN or inf.
+
+        One compiled call, or several of some 50 ms: between them Ctrl-C is heard.
+        """
+        threads = 1
+        if rows >= 2 * ROWS_A_THREAD:
+            threads = choose_threads(self._work(rows) // 3, rows, n_threads, WORK_A_CALL)
+        out = np.empty((rows, self._specs[-1].units), self.dtype)
+        most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
+        kept = self._workspaces
+        work = self._take(kept, min(rows, most))  # one row is microseconds: no `with` here
+        numbers = self._parameters, self._running
+        if rows <= most or rows <= (piece := self._piece()):
+            bad = work.infer(
+                X, out, *numbers, logits=logits, n_threads=threads, columns=columns, starts=starts
+            )
+        else:
+            bad = 0
+            for i in range(0, rows, piece):
+                some = X if starts.size else X[i : i + piece]
+                bad += work.infer(
+                    some, out[i : i + piece], *numbers, logits=logits, n_threads=threads,
+                    columns=columns, starts=starts[i : i + piece + 1],
+                )  # fmt: skip
+        self._give_back(kept, work)
+        return out, bad
 
     def _loss(self, batch: Batch, seed: int | None, training: bool = False) -> float:
         """The data term over a batch; in blocks of rows where nothing ties them together."""
@@ -174,23 +172,10 @@ class Passes:
     def _batch(
         self, X: Any, y: Any, sample_weight: Any, training: bool = False, sparse: bool = True
     ) -> Batch:
-        """The whole of X and y as one canonical batch; with NO_TARGETS they are 0."""
-        matrix = self._as_matrix(X, sparse=sparse)
-        rows, k = len(matrix), self._specs[-1].units
-        self._check_rows(rows, training)
-        if y is NO_TARGETS:
-            labels, targets = np.empty(0, np.int64), np.zeros((rows, k), self.dtype)
-        else:
-            labels, targets = labels_or_targets(
-                self._on_host(y), rows, k, self.dtype, self.loss_name
-            )
-        weights = np.empty(0, self.dtype)
-        if sample_weight is not None:
-            weights = as_weights(self._on_host(sample_weight), rows, self.dtype)
-        bounds = np.array([0, rows], np.int64)
-        values, columns, starts = parts(matrix)
-        order = np.arange(rows)
-        return Batch(values, labels, targets, weights, order, bounds, columns, starts)
+        """The whole of X and y as one canonical batch."""
+        data = Data.canonical(self, X, y, sample_weight, sparse=sparse)
+        self._check_rows(data.samples, training)
+        return data.whole()
 
     @property
     def _normed(self) -> bool:
@@ -215,20 +200,26 @@ class Passes:
     @contextmanager
     def _borrow(self, rows: int) -> Iterator[Workspace]:
         """A workspace for `rows` samples that no other thread uses meanwhile."""
-        work = self._take(rows)
+        kept = self._workspaces
+        work = self._take(kept, rows)
         yield work
-        self._give_back(work)
+        self._give_back(kept, work)  # not after an error: what an interrupt left in it is not known
 
-    def _take(self, rows: int) -> Workspace:
+    def _take(self, kept: list[Workspace], rows: int) -> Workspace:
+        """A workspace of `kept`, or a new one.
+
+        `kept` is `_workspaces` as the pass found it: another precision or device replaces that
+        list, and a workspace of before must not come back into the new one.
+        """
         try:
-            work = self._workspaces.pop()  # one step, so safe between threads
+            work = kept.pop()  # one step, so safe between threads
         except IndexError:
             return self._workspace(rows)
         return work if rows <= work.plan.rows else self._workspace(rows)
 
-    def _give_back(self, work: Workspace) -> None:
+    def _give_back(self, kept: list[Workspace], work: Workspace) -> None:
         if work.arena.size <= KEEP_ELEMENTS:
-            self._workspaces.append(work)
+            kept.append(work)
 
     def _workspace(self, rows: int, reduction: str | None = None) -> Workspace:
         given = self._specs, self.loss_name, reduction or self.reduction, self.dtype, rows

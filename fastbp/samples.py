@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .canonical import is_memory_map
+from .canonical import is_memory_map, unfit
 from .data import as_weights, labels_or_targets
 from .engine import Array, Batch
-from .errors import plural, shown
-from .passes import unfit
+from .errors import check_fraction, plural, shown
 from .sampling import split
 from .sparse import Sparse, parts
 
 if TYPE_CHECKING:
     from .network import Network
+    from .passes import Passes
 
 
 _PIECE: Final = 8 << 20
 """Bytes of rows that are copied at once, where some of them are asked for."""
 NAMES: Final = ("X", "y", "sample_weight")
 """What messages call the data."""
+NO_TARGETS: Final = object()
+"""For passes that only want outputs."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,25 @@ class Data:
 
     @classmethod
     def canonical(
-        cls, network: Network, X: Any, y: Any, sample_weight: Any, names: tuple[str, str, str]
+        cls,
+        network: Passes,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        names: tuple[str, str, str] = NAMES,
+        *,
+        sparse: bool = True,
     ) -> Data:
-        """X, y and weights through the door; errors name the argument."""
-        outputs = network.layers[-1].units
-        matrix = network._as_matrix(X, names[0], sparse=True)
+        """X, y and weights through the door; errors name the argument. Of NO_TARGETS all are 0."""
+        outputs = network._specs[-1].units
+        matrix = network._as_matrix(X, names[0], sparse=sparse)
         rows = len(matrix)
-        labels, targets = labels_or_targets(
-            network._on_host(y), rows, outputs, network.dtype, network.loss_name, names[1]
-        )
+        if y is NO_TARGETS:
+            labels, targets = np.empty(0, np.int64), np.zeros((rows, outputs), network.dtype)
+        else:
+            labels, targets = labels_or_targets(
+                network._on_host(y), rows, outputs, network.dtype, network.loss_name, names[1]
+            )
         weights = np.empty(0, network.dtype)
         if sample_weight is not None:
             given_weights = network._on_host(sample_weight)
@@ -99,7 +111,7 @@ class Data:
         """Weights of the samples that count; None where all weigh the same."""
         return self.weights[self.indices] if self.weights.size else None
 
-    def outputs(self, network: Network) -> Array:
+    def outputs(self, network: Passes) -> Array:
         """What the network gives for the samples that count; few of them are copied at once."""
         if np.array_equal(self.indices, np.arange(len(self.X))):
             return network._infer(self.X, logits=False)
@@ -109,6 +121,10 @@ class Data:
             for i in range(0, self.samples, piece)
         ]
         return np.concatenate(parts) if parts else self.targets[:0]
+
+    def whole(self) -> Batch:
+        """The samples that count as one batch."""
+        return self.batch(self.indices, np.array([0, self.samples]))
 
     def batch(self, order: Array, bounds: Array) -> Batch:
         """What the engine takes."""
@@ -214,14 +230,12 @@ def share_of(validation: Any, samples: int) -> float:
         ValueError: it is none, or there is one sample.
     """
     try:
-        share = float(validation)
-    except (TypeError, ValueError, OverflowError):
-        share = -1.0
-    if isinstance(validation, bool) or not 0.0 < share < 1.0:
+        share = check_fraction("validation", validation)
+    except (TypeError, ValueError):
         raise ValueError(
             f"validation={shown(validation)} must be (X, y), (X, y, weights), or a share of the "
             "samples above 0 and below 1"
-        )
+        ) from None
     if samples < 2:
         raise ValueError(f"validation={share:g} needs at least 2 samples; X has 1 row")
     return share

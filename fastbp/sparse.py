@@ -13,7 +13,7 @@ import numpy as np
 
 from .canonical import Array, as_array, as_floats, find_not_finite
 from .engine import NO_COLUMNS, NO_STARTS
-from .errors import plural
+from .errors import not_finite, wrong_width
 from .kernels.checks import writable_type
 
 
@@ -75,10 +75,8 @@ class Sparse:
         place = find_not_finite(self.values)
         if place is not None:
             row = int(np.searchsorted(self.starts, place[1], side="right")) - 1
-            raise ValueError(
-                f"{name}[{row}, {self.columns[place[1]]}]={self.values[place]} is not finite; "
-                "leave such rows out or fill them first."
-            )
+            where = f"{name}[{row}, {self.columns[place[1]]}]"
+            raise ValueError(not_finite(where, self.values[place]))
 
 
 def parts(matrix: Array | Sparse) -> tuple[Array, Array, Array]:
@@ -97,10 +95,7 @@ def as_sparse(X: Any, inputs: int, dtype: np.dtype[Any], name: str) -> Sparse:
     """
     found = Sparse.of(X, dtype, name)
     if X.shape[1] != inputs:
-        raise ValueError(
-            f"{name} has {plural(X.shape[1], 'column')} but the network has "
-            f"{plural(inputs, 'input')}; {name} must be of shape (n, {inputs}), one row a sample."
-        )
+        raise ValueError(wrong_width(name, X.shape[1], inputs))
     if not len(found):
         raise ValueError(f"{name} is empty (shape {X.shape}); at least one row is needed.")
     found.check_finite(name)

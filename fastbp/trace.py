@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kernels
-from .canonical import is_memory_map
+from .canonical import is_memory_map, unfit
 from .data import as_targets
 from .errors import check_seed
-from .passes import unfit
 
 if TYPE_CHECKING:
     from .network import Network

@@ -201,6 +201,7 @@ FIT: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "share below 0": ({"validation": -0.1}, ValueError, "validation=-0.1 must be"),
     "share True": ({"validation": True}, ValueError, "validation=True must be"),
     "share text": ({"validation": "some"}, ValueError, "validation='some' must be"),
+    "share of figures": ({"validation": "0.25"}, ValueError, "validation='0.25' must be"),
     "one part": ({"validation": (X,)}, ValueError, "validation has 1 part; give (X, y)"),
     "held-out NaN": (
         {"validation": (_NAN, Y)},

@@ -13,7 +13,7 @@ from ..canonical import as_floats, find_not_finite
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..network import Network
 from ..sparse import Sparse, check_given, is_sparse, parts
-from ..threads import WORK_A_CALL, at_most, choose_threads
+from ..threads import at_most
 
 
 @dataclass(slots=True)  # not frozen: that would cost a prediction of one row a tenth of its time
@@ -115,14 +115,7 @@ def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = Fa
 
 def outputs(net: Network, inputs: Inputs, n_threads: int | None = None) -> tuple[Array, bool]:
     """What the network gives for every row, and whether all rows are finite."""
-    rows = inputs.rows
-    block = min(rows, net._rows_at_once())
-    threads = choose_threads(net._work(rows) // 3, rows, n_threads, WORK_A_CALL)
-    out = np.empty((rows, net._specs[-1].units), net.dtype)
-    work = net._take(block)  # one row is microseconds: no `with` here
-    bad = work.infer(
-        inputs.X, out, net._parameters, net._running, logits=False, n_threads=threads,
-        columns=inputs.columns, starts=inputs.starts,
-    )  # fmt: skip
-    net._give_back(work)
+    out, bad = net._run_inference(
+        inputs.X, inputs.columns, inputs.starts, inputs.rows, n_threads=n_threads
+    )
     return out, not bad
