@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .extras import require
+from .panels import Panel, logarithmic, panels
 
 if TYPE_CHECKING:
     from .finder import RateSearch
@@ -17,51 +19,18 @@ def plot_history(history: History, path: str | Path | None = None) -> Any:
     """The figure that `History.plot` returns: a panel each for what was recorded."""
     if len(history) == 0:
         raise ValueError("history.plot: there are no epochs to draw; call fit first.")
-    panels = _panels(history)
-    if not panels:
+    found = panels(history)
+    if not found:
         names = ", ".join(history)
         raise ValueError(f"history.plot: nothing to draw was recorded, only {names}.")
-    columns = min(len(panels), 2)
-    rows = -(-len(panels) // columns)
+    columns = min(len(found), 2)
+    rows = -(-len(found) // columns)
     figure = _figure(5.0 * columns, 3.4 * rows, "history.plot")
-    for number, panel in enumerate(panels, 1):
+    for number, panel in enumerate(found, 1):
         _draw(figure.add_subplot(rows, columns, number), panel, history)
     if path is not None:
         _save(figure, Path(path))
     return figure
-
-
-class Panel(NamedTuple):
-    """What one panel shows.
-
-    Attributes:
-        title: above it.
-        unit: of the upright axis.
-        log: a logarithmic axis suits it, where all values are above 0.
-        ordered: the curves are steps of one thing (layers): shades, not colours.
-        curves: values by name.
-    """
-
-    title: str
-    unit: str
-    log: bool
-    ordered: bool
-    curves: dict[str, list[float]]
-
-
-def _panels(history: History) -> list[Panel]:
-    """The panels that there is something to show in."""
-    names = {"loss": "loss", "validation_loss": "validation loss"}
-    loss = {word: history[name] for name, word in names.items() if name in history}
-    by_layer = zip(*history.gradient_norm, strict=True)
-    norms = {f"layer {layer}": list(values) for layer, values in enumerate(by_layer)}
-    panels = [
-        Panel("loss", "mean of the samples' losses", False, False, loss),
-        Panel("metrics", "", False, False, history.metrics),
-        Panel("rate", "step size", True, False, {"lr": history.lr} if "lr" in history else {}),
-        Panel("gradient norm", "||dL/dW||", True, True, norms),
-    ]
-    return [panel for panel in panels if panel.curves]
 
 
 def _draw(axes: Any, panel: Panel, history: History) -> None:
@@ -71,12 +40,11 @@ def _draw(axes: Any, panel: Panel, history: History) -> None:
     for number, (name, values) in enumerate(panel.curves.items()):
         shade = colormaps["viridis"](0.9 * number / max(count - 1, 1)) if panel.ordered else None
         axes.plot(epochs, values, label=name, marker="o", markevery=_alone(values), color=shade)
-    every = [value for values in panel.curves.values() for value in values]
-    if panel.log and min(every) > 0 and max(every) > 3 * min(every):
+    if panel.log and logarithmic(v for values in panel.curves.values() for v in values):
         axes.set_yscale("log")
-    if history.best_epoch is not None and panel.title in {"loss", "metrics"}:
+    if history.best_epoch is not None and panel.marked:
         axes.axvline(history.best_epoch + 1, color="0.6", linestyle=":", label="best")
-    axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
+    axes.set(title=panel.title, xlabel="epoch", ylabel=panel.note)
     lines = axes.get_lines()
     legend = axes.legend(lines, range(len(lines)), fontsize="small", ncols=1 + count // 8)
     for text, line in zip(legend.get_texts(), lines, strict=True):
@@ -84,7 +52,7 @@ def _draw(axes: Any, panel: Panel, history: History) -> None:
         text.set_text(line.get_label())
 
 
-def _alone(values: list[float]) -> list[int]:
+def _alone(values: Sequence[float]) -> list[int]:
     """The epochs without a neighbour to draw a line to: they get a dot."""
     there = [False, *map(math.isfinite, values), False]
     return [at for at in range(len(values)) if there[at : at + 3] == [False, True, False]]

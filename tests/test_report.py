@@ -116,6 +116,29 @@ def test_other_data_and_none(trained, tmp_path):
     assert found.json[0]["values"] == [["1", "-"]]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "stopped", "words"),
+    [
+        (1, "", "Trained for 1 epoch."),
+        (2, "enough", "Trained for 2 epochs. Stopped: enough."),
+        (2, "the loss is nan; try a smaller rate.", "nan; try a smaller rate.\n"),
+    ],
+)
+def test_the_first_sentence_is_one(tmp_path, epochs, stopped, words):
+    history = History.from_dict({"loss": [1.0] * epochs}, stopped=stopped)
+    text = page(history, tmp_path / "run.html")[1]
+    sentence = re.search("Trained for [^<]*", text).group(0)
+    assert words in sentence + "\n"
+    assert ".." not in sentence
+
+
+def test_of_many_epochs_the_best_and_the_last_are_in_the_table(tmp_path):
+    history = History.from_dict({"loss": list(np.linspace(2, 1, 402))}, best_epoch=100)
+    text = page(history, tmp_path / "run.html")[1]
+    first = re.findall(r"<tr><td>(\d+)</td>", text[text.index("Numbers by epoch") :])
+    assert [int(epoch) for epoch in first] == sorted({*range(1, 403, 3), 101, 402})
+
+
 def test_what_it_refuses_leaves_no_file(trained, tmp_path):
     net, history, _ = trained
     with pytest.raises(ValueError, match="no epochs to report"):

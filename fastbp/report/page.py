@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import replacing
+from ..errors import plural
 from . import sections
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def _page(
     classes: Sequence[str] | None,
 ) -> str:
     charts = "".join(chart.html() for chart in sections.charts(history))
-    stopped = f" It stopped because {history.stopped}." if history.stopped else ""
+    stopped = f" Stopped: {history.stopped.rstrip('.')}." if history.stopped else ""
     parts = [
         _section("Curves", f'<div class="charts">{charts}</div>'),
         _section("Held-out data", sections.outcome(outcome, classes, history)),
@@ -54,7 +55,8 @@ def _page(
         '<meta name="color-scheme" content="light dark">'
         f"<title>{escape(title)}</title><style>{_asset('style.css')}</style></head>"
         f"<body><main class=fastbp><header><h1>{escape(title)}</h1>"
-        f"<p>Trained for {len(history)} epochs.{escape(stopped)}</p>{sections.tiles(history)}"
+        f"<p>Trained for {plural(len(history), 'epoch')}.{escape(stopped)}</p>"
+        f"{sections.tiles(history)}"
         f"</header>{''.join(parts)}<footer>fastbp {version('fastbp')}</footer></main>"
         f"<script>{_asset('script.js')}</script></body></html>\n"
     )

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..panels import logarithmic
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -50,7 +52,7 @@ def fit(values: Iterable[float], start: float, end: float, log: bool = False) ->
     if not finite:
         return Scale(0.0, 1.0, start, end)
     low, high = min(finite), max(finite)
-    if log and low > 0 and high / low > 3:
+    if log and logarithmic(finite):
         return Scale(low / 1.1, high * 1.1, start, end, log=True)
     room = 0.04 * (high - low) or abs(high) * 0.1 or 1.0
     # Values that are all positive do not get an axis that goes below 0.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import plural
 from ..outcome import Confusion, Omitted, Outcome, Residuals
+from ..panels import panels, word
 from .charts import Chart, scatter
 from .scales import label
 
@@ -26,29 +27,10 @@ def charts(history: History) -> list[Chart]:
     """The curves that there are."""
     best = history.best_epoch
     marked = None if best is None else (best, f"best, epoch {best + 1}")
-    names = {"loss": "training", "validation_loss": "held out"}
-    found = {word: history[name] for name, word in names.items() if name in history}
-    charts = [Chart("Loss", found, log=True, marked=marked, note="Mean of the samples' losses.")]
-    metrics = {_word(name, history): values for name, values in history.metrics.items()}
-    charts.append(Chart("Metrics", metrics, marked=marked, note="After each epoch."))
-    rate = {"rate": history.lr} if "lr" in history else {}
-    charts.append(Chart("Rate", rate, log=True, note="Step size of an epoch's last step."))
-    layers = zip(*history.gradient_norm, strict=True)
-    norms = {f"layer {number}": list(values) for number, values in enumerate(layers)}
-    note = "||dL/dW|| of an epoch's last step, by layer."
-    charts.append(Chart("Gradient norm", norms, log=True, ordered=True, note=note))
-    return [chart for chart in charts if chart.curves]
-
-
-def _word(name: str, history: History) -> str:
-    """A metric's name in words, unless another metric's would be the same."""
-
-    def plain(name: str) -> str:
-        held = "held-out " if name.startswith("validation_") else ""
-        return held + name.removeprefix("validation_").replace("_", " ")
-
-    alone = [plain(other) for other in history.metrics].count(plain(name)) == 1
-    return plain(name) if alone else name
+    return [
+        Chart(p.title, p.curves, p.log, p.ordered, marked if p.marked else None, p.note)
+        for p in panels(history)
+    ]
 
 
 def tiles(history: History) -> str:
@@ -56,10 +38,10 @@ def tiles(history: History) -> str:
     place = -1 if history.best_epoch is None else history.best_epoch
     found = [("epochs", f"{len(history):,}")]
     words = {"loss": "loss", "validation_loss": "held-out loss"}
-    words |= {name: _word(name, history) for name in history.metrics}
-    for name, word in words.items():
+    words |= {name: word(name, history) for name in history.metrics}
+    for name, words_of_it in words.items():
         if name in history:
-            found.append((word, label(history[name][place])))
+            found.append((words_of_it, label(history[name][place])))
     if "seconds" in history:
         seconds = sum(s for s in history.seconds if math.isfinite(s))
         found.append(("training time", f"{seconds:.3g} s"))
@@ -175,7 +157,10 @@ def numbers(history: History) -> str:
     """All scalars by epoch, for eyes that do not read curves."""
     names = [name for name in history if not isinstance(history[name][0], list)]
     every = max(1, math.ceil(len(history) / ROWS))
+    shown = {*range(0, len(history), every), len(history) - 1}
+    if history.best_epoch is not None:
+        shown.add(history.best_epoch)
     rows = [[str(epoch + 1), *(label(history[name][epoch]) for name in names)]
-            for epoch in range(0, len(history), every)]  # fmt: skip
-    words = "" if every == 1 else f"<p>Every {every}th epoch.</p>"
+            for epoch in sorted(shown)]  # fmt: skip
+    words = "" if every == 1 else f"<p>One of every {every} epochs, the best and the last.</p>"
     return table(("epoch", *(name.replace("_", " ") for name in names)), rows, words)
