@@ -87,8 +87,13 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
         early = [figures_of(layers, {name: [row] for name, row in history.start.items()}, True)]
     if early and len(history) == 0 and history.stopped:  # it diverged in its first epoch
         return Diagnosis(judge(early[0]), history.stopped)
-    if len(history) == 0 or not layers or not history.weight_norm:
+    if len(history) == 0 or not history.weight_norm:
         return Diagnosis(note="Nothing was recorded by layer: there is nothing to judge.")
+    if not layers:
+        return Diagnosis(
+            note="This history does not know the layers it is of (`from_dict` does not tell them): "
+            "fastbp.diagnose.diagnose(history, fastbp.diagnose.layer_facts(network))."
+        )
     if any(not math.isfinite(v) for row in history.weight_norm for v in row):
         return Diagnosis((judge(early[0]) if early else []) or [_not_finite(history, layers)])
     # Of the epoch in which it diverged nothing was recorded by layer.

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    Sequence,
+    ValuesView,
+)
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import nearest, shown, unknown_name
+from .errors import nearest, plural, shown, unknown_name
 
 if TYPE_CHECKING:
     from .diagnose import Diagnosis, LayerFacts
@@ -156,6 +164,22 @@ class History:
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)
 
+    def keys(self) -> KeysView[str]:
+        """The names, as of a dict: `dict(history)` has the lists by name.
+
+        >>> dict(History({"loss": [0.5, 0.25]}))
+        {'loss': [0.5, 0.25]}
+        """
+        return self._columns.keys()
+
+    def values(self) -> ValuesView[list[Any]]:
+        """The lists, in the order of `keys`."""
+        return self._columns.values()
+
+    def items(self) -> ItemsView[str, list[Any]]:
+        """Names and lists."""
+        return self._columns.items()
+
     def __len__(self) -> int:
         return self._epochs
 
@@ -176,8 +200,7 @@ class History:
             parts.append(f"best epoch {self.best_epoch}")
         if self.stopped:
             parts.append(f"stopped: {self.stopped}")
-        count = f"{len(self)} epoch" + ("" if len(self) == 1 else "s")
-        return f"History({count}{': ' if parts else ''}{', '.join(parts)})"
+        return f"History({plural(len(self), 'epoch')}{': ' if parts else ''}{', '.join(parts)})"
 
     def to_dict(self) -> dict[str, list[Any]]:
         """The lists by name, copied: plain numbers, ready for JSON or a data frame."""
@@ -190,7 +213,9 @@ class History:
     def from_dict(
         cls, columns: Mapping[str, Iterable[Any]], stopped: str = "", best_epoch: int | None = None
     ) -> History:
-        """The history that `to_dict` came from.
+        """A history with these lists, as `to_dict` gives them.
+
+        What is not among them it does not have: `layers`, `start`, `summary` and `outcome`.
 
         Args:
             columns: lists by name, all of as many values.
@@ -252,6 +277,11 @@ class History:
         for name, column in self._columns.items():
             array[name] = column
         return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("a history is lists: an array of it is a copy")
+        return self.to_array() if dtype is None else self.to_array().astype(dtype)
 
     def diagnose(self) -> Diagnosis:
         """Which layers vanish, explode or are dead, and what to try: to be printed, or read.

@@ -155,7 +155,7 @@ def higher_is_better(name: str) -> bool:
     (True, False)
     """
     plain = name.removeprefix("validation_")
-    if plain in {"loss", "gradient_norm", "update_norm"}:
+    if plain == "loss":
         return False
     if plain in METRICS or _TOP.match(plain):
         return get_metric(plain).higher
@@ -206,4 +206,4 @@ def improves(name: str, value: float, best: float | None, least: float, mode: st
     if not math.isfinite(value):
         return False
     higher = higher_is_better(name) if mode is None else mode == "max"
-    return best is None or (value - best > least if higher else best - value > least)
+    return best is None or bool(value - best > least if higher else best - value > least)

@@ -31,6 +31,8 @@ def flatten(value: Any, name: str, tensors: dict[str, Array]) -> Any:
     >>> tensors
     {'now.rows': array([0., 0.])}
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, np.ndarray):
         tensors[name] = value
         return {_TENSOR: name}
@@ -40,8 +42,8 @@ def flatten(value: Any, name: str, tensors: dict[str, Array]) -> Any:
         return {key: flatten(item, f"{name}.{key}", tensors) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [flatten(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
-    if isinstance(value, float):  # np.float64, too
-        return float(value) if math.isfinite(value) else {_FLOAT: repr(float(value))}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {_FLOAT: repr(value)}
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastbp import Dense, Network, Trainer
 from fastbp.diagnose import Diagnosis, Finding, LayerFacts, diagnose, layer_facts
 from fastbp.history import History
 
@@ -266,10 +267,18 @@ def test_a_layer_that_gets_nothing_is_not_to_blame() -> None:
 
 
 def test_nothing_recorded() -> None:
-    for history, facts in ((History(), FACTS), (History({"loss": [1.0]}), FACTS), (_history(), [])):
-        diagnosis = diagnose(history, facts)
+    for history in (History(), History({"loss": [1.0]})):
+        diagnosis = diagnose(history, FACTS)
         assert diagnosis == []
         assert str(diagnosis) == "Nothing was recorded by layer: there is nothing to judge."
+
+
+def test_a_history_from_lists_says_that_it_does_not_know_its_layers() -> None:
+    net = Network(3, [Dense(2)])
+    history = Trainer(net, progress=False).fit(np.ones((4, 3)), np.ones((4, 2)))
+    lists = History.from_dict(history.to_dict())
+    assert str(lists.diagnose()).startswith("This history does not know the layers it is of")
+    assert str(diagnose(lists, layer_facts(net))) == str(history.diagnose())
 
 
 def test_a_perfect_fit_has_no_gradient_and_no_illness() -> None:

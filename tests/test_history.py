@@ -98,6 +98,15 @@ def test_copies_are_equal_and_apart() -> None:
     assert history.gradient_norm[0][0] != 99.0
 
 
+def test_it_is_read_as_a_dict_is() -> None:
+    history = _history()
+    assert dict(history) == {**history} == history.to_dict()
+    assert list(history.keys()) == list(history)
+    assert list(history.items()) == [(name, history[name]) for name in history]
+    assert list(history.values()) == [history[name] for name in history]
+    np.testing.assert_array_equal(np.asarray(history), history.to_array())
+
+
 def test_records() -> None:
     history = _history()
     assert history.record()["epoch"] == 2
@@ -138,11 +147,18 @@ def test_plot(tmp_path: Path, suffix: str) -> None:
     figure = history.plot(path)
     assert path.stat().st_size > 1000
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["loss", "metrics", "rate", "gradient norm"]
+    assert titles == ["Loss", "Metrics", "Rate", "Gradient norm"]
     lines = {line.get_label(): line for axes in figure.axes for line in axes.lines}
-    assert lines["loss"].get_ydata().tolist() == history.loss
+    assert lines["training"].get_ydata().tolist() == history.loss
     assert lines["layer 1"].get_ydata().tolist() == [row[1] for row in history.gradient_norm]
-    assert lines["loss"].get_xdata().tolist() == [1, 2, 3]
+    assert lines["training"].get_xdata().tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("rates", [[1.0, np.nan, 0.01], [np.nan, 1.0, 0.01]])
+def test_an_axis_is_logarithmic_by_what_is_finite(rates: list[float]) -> None:
+    pytest.importorskip("matplotlib")
+    figure = History({"loss": [1.0, 0.9, 0.8], "lr": rates}).plot()
+    assert [axes.get_yscale() for axes in figure.axes] == ["linear", "log"]
 
 
 def test_plot_of_one_epoch_and_of_little(tmp_path: Path) -> None:
@@ -203,5 +219,5 @@ def test_the_plot_names_every_curve_as_it_is_and_shows_lone_epochs() -> None:
     nan = float("nan")
     history = History({"loss": [1.0, nan, 2.0, 3.0], "_cost": [1.0] * 4, "$x_$": [2.0] * 4})
     loss, metrics = history.plot().axes
-    assert [text.get_text() for text in metrics.get_legend().get_texts()] == ["_cost", "$x_$"]
+    assert [text.get_text() for text in metrics.get_legend().get_texts()] == ["cost", "$x $"]
     assert loss.get_lines()[0].get_markevery() == [0]
