@@ -11,6 +11,7 @@ back-propagation lecture notes visible in the code.
 [1, 0]
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import _requirements as _requirements
@@ -48,6 +49,7 @@ __all__ = [
 ]  # fmt: skip
 
 _ESTIMATORS = ("MLPClassifier", "MLPRegressor")
+_WHEN_ASKED_FOR = ("bench", "datasets", "distributed", "notes", "trace")
 
 if TYPE_CHECKING:
     from .sklearn_api import MLPClassifier as MLPClassifier
@@ -55,7 +57,12 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """The estimators, when they are first asked for: they need the extra fastbp[sklearn]."""
+        """What is imported when it is first asked for.
+
+        Parts of the package, and the estimators, which need the extra fastbp[sklearn].
+        """
+        if name in _WHEN_ASKED_FOR:
+            return import_module(f"{__name__}.{name}")
         if name not in _ESTIMATORS:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
@@ -72,4 +79,4 @@ def __dir__() -> list[str]:
     """The estimators among the names only where they can be had: whoever lists also looks."""
     from importlib.util import find_spec
 
-    return sorted({*globals(), *(_ESTIMATORS if find_spec("sklearn") else ())})
+    return sorted({*globals(), *_WHEN_ASKED_FOR, *(_ESTIMATORS if find_spec("sklearn") else ())})

@@ -100,6 +100,16 @@ def test_importing_fastbp_brings_no_optional_package_and_no_kernels_module():
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
+@pytest.mark.parametrize("name", ["bench", "datasets", "distributed", "notes", "trace"])
+def test_a_part_that_the_pages_name_is_there_when_asked_for(name):
+    code = (
+        f"import sys, fastbp; assert {name!r} in dir(fastbp)\n"
+        f"assert 'fastbp.{name}' not in sys.modules\n"
+        f"assert fastbp.{name} is sys.modules['fastbp.{name}']"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
 def test_core_dependencies_are_four():
     names = {text.split(">")[0] for text in PROJECT["project"]["dependencies"]}
     assert names == {"numpy", "numba", "rich", "typer"}
