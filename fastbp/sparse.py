@@ -116,6 +116,12 @@ def check_given(X: Any, name: str) -> None:
     elif kind == "bsr":
         blocks = shape[0] // X.blocksize[0], shape[1] // X.blocksize[1]
         _check_places(X.indices, X.indptr, blocks, len(X.data), name)
+    elif kind == "lil":
+        pairs = zip(X.rows, X.data, strict=False)
+        if not len(X.rows) == len(X.data) == shape[0] or any(len(a) != len(b) for a, b in pairs):
+            raise ValueError(
+                f"{name} is a sparse matrix whose rows and data differ in length; build it anew."
+            )
     elif kind == "coo":
         for places, size in ((X.row, shape[0]), (X.col, shape[1])) if len(shape) == 2 else ():
             if places.size and not 0 <= places.min() <= places.max() < size:
@@ -130,7 +136,8 @@ def _check_places(
 ) -> None:
     """A matrix whose index arrays lie would make the loop write outside its buffers."""
     inside = not columns.size or (columns.min() >= 0 and columns.max() < shape[1])
-    ordered = len(starts) == shape[0] + 1 and starts[0] == 0 and (np.diff(starts) >= 0).all()
+    # Compared, not subtracted: differences of unsigned or short integers wrap around.
+    ordered = len(starts) == shape[0] + 1 and starts[0] == 0 and (starts[:-1] <= starts[1:]).all()
     if not (inside and ordered and starts[-1] <= min(values, columns.size)):
         raise ValueError(
             f"{name} is a sparse matrix whose indices or indptr do not fit its shape; build it "

@@ -215,6 +215,44 @@ def test_places_that_lie_are_refused_before_scipy_writes_there(form: str, place:
             call(matrix)
 
 
+@pytest.mark.parametrize("form", ["csr", "csc"])
+@pytest.mark.parametrize(
+    ("starts", "kind"),
+    [
+        ([0, 2**30, 2, 3, 4], np.uint32),
+        ([0, 200, 2, 3, 4], np.uint8),
+        ([0, 2**63 + 1, 2, 3, 4], np.uint64),
+        ([0, 1, 2, 3, 2**63 + 4], np.uint64),
+        ([0, 123, -128, 3, 4], np.int8),  # -128 - 123 is 5 there
+    ],
+)
+def test_starts_that_lie_are_refused_in_every_dtype(form: str, starts: Any, kind: Any) -> None:
+    matrix = getattr(scipy_sparse, f"{form}_matrix")(np.eye(4))
+    matrix.indptr = np.array(starts, kind)
+    net = fastbp.Network(4, [fastbp.Dense(2)], seed=0)
+    for call in (net.forward, lambda X: fastbp.Trainer(net).fit(X, np.zeros((4, 2)))):
+        with pytest.raises(ValueError, match="indices or indptr do not fit its shape"):
+            call(matrix)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64])
+def test_starts_of_every_dtype_are_read(kind: Any) -> None:
+    X = np.diag(np.arange(1.0, 6.0))
+    matrix = scipy_sparse.csr_matrix(X)
+    matrix.indptr, matrix.indices = matrix.indptr.astype(kind), matrix.indices.astype(kind)
+    net = fastbp.Network(5, [fastbp.Dense(2)], seed=0)
+    np.testing.assert_array_equal(net.forward(matrix), net.forward(X))
+
+
+def test_lists_that_differ_in_length_are_refused() -> None:
+    matrix = scipy_sparse.lil_matrix(np.eye(4))
+    net = fastbp.Network(4, [fastbp.Dense(2)], seed=0)
+    np.testing.assert_array_equal(net.forward(matrix), net.forward(np.eye(4)))
+    matrix.data[2] = [1.0] * 40
+    with pytest.raises(ValueError, match="rows and data differ in length; build it anew"):
+        net.forward(matrix)
+
+
 def test_blocks_of_values_are_taken() -> None:
     X = np.zeros((6, 4), np.float32)
     X[2:4, :2] = [[1, 2], [0, 3]]
