@@ -96,9 +96,13 @@ class Category:
         """The texts, sorted."""
         values = tuple(sorted(set(column.tolist())))
         if len(values) > MOST_CATEGORIES:
+            way_out = "leave it out: --ignore"
+            if all(any(map(str.isdecimal, text)) for text in values if text):
+                way_out = f"if they are numbers, write them plainly (1234.5), or {way_out}"
             raise ValueError(
-                f"column {name!r} has {len(values):,} different texts, more than the "
-                f"{MOST_CATEGORIES} that get an input each; leave it out: --ignore"
+                f"column {name!r} has {len(values):,} different texts, such as "
+                f"{shown(next(filter(None, values)))}, more than the {MOST_CATEGORIES} that get an "
+                f"input each; {way_out}"
             )
         return cls(name, values)
 

@@ -56,6 +56,43 @@ def test_a_quote_within_a_cell_is_a_letter(folder):
     assert list(table.columns) == ['15" screen', "price", "name"]
 
 
+def test_numbers_may_have_a_decimal_comma_where_it_separates_no_cells(folder):
+    write("d.csv", "a;b;c\n1,5;-2;1,5x\n;3,25e1;2\n")
+    table = read(folder / "d.csv", set()).columns
+    np.testing.assert_array_equal(table["a"], [1.5, np.nan])
+    np.testing.assert_array_equal(table["b"], [-2.0, 32.5])
+    assert table["c"].tolist() == ["1,5x", "2"]
+    write("bare.csv", "1,5\t2\t3\n2,5\t3\t4\n")  # no header line
+    assert read(folder / "bare.csv", set()).columns["c0"].tolist() == [1.5, 2.5]
+    write("list.csv", 'a,b\n"1,5",2\n')  # here it separates cells
+    assert read(folder / "list.csv", set()).columns["a"].tolist() == ["1,5"]
+
+
+def test_numbers_written_otherwise_are_not_told_to_be_left_out(capsys, folder):
+    write("t.csv", "y;a\n" + "\n".join(f"{i % 2};{100 + i}.000,5" for i in range(200)) + "\n")
+    error = run(capsys, "train", "t.csv", "--target", "y", "--out", "t.safetensors")[2]
+    assert "such as '100.000,5', more than the 100" in error
+    assert "if they are numbers, write them plainly (1234.5), or leave it out" in error
+
+
+def test_a_quote_may_come_after_a_space(folder):
+    write("q.csv", '"a", "b"\n1, "red, x"\n2, "blue"\n')
+    table = read(folder / "q.csv", set()).columns
+    assert list(table) == ["a", "b"]
+    assert table["b"].tolist() == ["red, x", "blue"]
+
+
+def test_predicted_booleans_are_booleans(capsys, folder):
+    x = np.repeat([0.0, 10.0], 30) + RNG.normal(size=60)
+    np.savez("b.npz", x=x, y=x > 5)
+    arguments = ("--target", "y", "--epochs", "30", "--out", "b.safetensors")
+    assert run(capsys, "train", "b.npz", *arguments)[0] == 0
+    assert run(capsys, "predict", "b.safetensors", "b.npz", "--out", "p.npz")[0] == 0
+    with np.load("p.npz") as found:
+        np.testing.assert_array_equal(found["prediction"], x > 5)
+        assert found["prediction"].dtype == bool
+
+
 @pytest.mark.parametrize("head", ["\na;b\n", '"a\nx";b\n', "\r\n\r\na;b\r\n"])
 def test_the_delimiter_is_that_of_the_header(head, folder):
     write("d.csv", head + "1,5;2\n3,5;4\n")

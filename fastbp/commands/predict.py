@@ -132,11 +132,13 @@ def _write(out: Path, columns: dict[str, Array], labels: Sequence[str]) -> None:
 
 
 def _typed(columns: dict[str, Array], labels: Sequence[str]) -> dict[str, Array]:
-    """Labels that are numbers, all that there may be, as numbers: for files that tell the two."""
+    """Labels that are numbers, or true and false, as such: for files that tell them from texts."""
     import numpy as np
 
     from ..files.table import spelt
 
+    if labels and {*labels} <= {"False", "True"}:
+        return {**columns, "prediction": columns["prediction"] == "True"}
     try:
         numbers = {label: float(label) for label in labels}
     except ValueError:

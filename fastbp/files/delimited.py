@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -27,7 +27,8 @@ MOST_OF_A_LINE: Final = 1_000_000
 _DELIMITERS: Final = ",;\t|"
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _LINE: Final = re.compile(r"[^\r\n]*")
-_QUOTED: Final = re.compile(r'(?:^|(?<=[,;\t|\r\n]))"(?:[^"]|"")*"')  # from a cell's start
+_QUOTED: Final = re.compile(r'(^|[,;\t|\r\n]) *"(?:[^"]|"")*"')  # with what comes before the cell
+_COMMA: Final = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # a number with a decimal comma
 
 
 def read_delimited(path: Path, texts: Collection[str]) -> Table:
@@ -35,7 +36,7 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
 
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
     is one of numbers where every cell that is not blank is a number, or every one true or false;
-    else one of texts.
+    else one of texts. Where cells are not separated by commas, numbers may have a decimal comma.
     """
     try:
         text = content(path).decode("utf-8-sig")
@@ -48,7 +49,7 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
     if not rows:
         raise ValueError(f"{str(path)!r} is empty")
     names = [cell.strip() for cell in rows[0]]
-    headless = all(_is_number(cell) for cell in names)
+    headless = all(_is_number(_pointed(cell, delimiter)) for cell in names)
     if headless:
         names = [f"c{index}" for index in range(len(names))]
     else:
@@ -64,7 +65,7 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
             )
     cells = zip(*rows, strict=True) if rows else ()
     found = dict(zip(names, map(_stripped, cells), strict=False))
-    columns = {name: _column(column) for name, column in found.items()}
+    columns = {name: _column(column, delimiter) for name, column in found.items()}
     kept = {name: _texts(found[name]) for name in texts if name in found}
     table = Table(columns, rows=np.array(numbers), texts=kept)  # blank lines have numbers, too
     return table.checked(path)
@@ -76,7 +77,9 @@ def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:
     Raises:
         ValueError: a quote is open at the end: what follows it was taken for one cell.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    # A quote may come after a space, as cells have no spaces around them.
+    how: Any = {"delimiter": delimiter, "skipinitialspace": True}
+    reader = csv.reader(io.StringIO(text, newline=""), **how)
     rows: list[list[str]] = []
     before = last = 0  # lines up to the last row, and with it
     try:
@@ -88,7 +91,7 @@ def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:
         raise ValueError(f"{where}; is a quote open there?") from None
     lines = list(itertools.islice(io.StringIO(text, newline=""), before, None))
     try:
-        collections.deque(csv.reader(lines, delimiter=delimiter, strict=True), maxlen=0)
+        collections.deque(csv.reader(lines, **how, strict=True), maxlen=0)
     except csv.Error as error:
         if "unexpected end" in str(error):
             raise ValueError(
@@ -100,7 +103,7 @@ def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:
 
 def _delimiter(text: str) -> str:
     """That which the first line with anything in it has most of, cells in quotes left out."""
-    head = _QUOTED.sub("", text.lstrip("\r\n")[:MOST_OF_A_LINE])
+    head = _QUOTED.sub(r"\1", text.lstrip("\r\n")[:MOST_OF_A_LINE])
     return max(_DELIMITERS, key=_LINE.match(head)[0].count)  # type: ignore[index]
 
 
@@ -123,11 +126,17 @@ def _stripped(cells: tuple[str, ...]) -> list[str]:
     return [MISSING if cell.lower() in BLANK else cell for cell in stripped]
 
 
-def _column(cells: list[str]) -> Array:
+def _pointed(cell: str, delimiter: str) -> str:
+    """A number with a decimal comma as one with a point; anything else as it is."""
+    return cell.replace(",", ".") if delimiter != "," and _COMMA.fullmatch(cell) else cell
+
+
+def _column(cells: list[str], delimiter: str) -> Array:
     """Numbers where all that is there are numbers, or true and false; texts otherwise."""
     if all(map(_plain, cells)):
         with suppress(ValueError):
-            return np.array([cell or "nan" for cell in cells], dtype=np.float64)
+            pointed = [_pointed(cell, delimiter) or "nan" for cell in cells]
+            return np.array(pointed, dtype=np.float64)
         with suppress(KeyError):
             return np.array([_TRUTH[cell.lower()] if cell else np.nan for cell in cells])
     return _texts(cells)
