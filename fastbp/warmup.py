@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import check_entries, naming, shown
 from .layers import Dense
 from .network import Network
 from .trainer import Trainer
@@ -32,8 +33,14 @@ def warmup(dtypes: Any = ("float32",)) -> float:
     True
     """
     started = time.perf_counter()
-    for dtype in [dtypes] if isinstance(dtypes, str | type | np.dtype) else dtypes:
-        net = Network(2, [Dense(1)], dtype=dtype)
+    allowed = "'float32', 'float64' or a sequence of them"
+    alone = isinstance(dtypes, str | type | np.dtype)
+    wanted = [dtypes] if alone else check_entries("dtypes", dtypes, allowed)
+    if not wanted:
+        raise ValueError(f"dtypes={shown(dtypes)} is empty; give {allowed}")
+    for dtype in wanted:
+        with naming("dtypes"):
+            net = Network(2, [Dense(1)], dtype=dtype)
         for sampling in ("shuffle", "replacement"):
             trainer = Trainer(net, "sgd", 2, sampling=sampling, n_threads=1, progress=False)
             trainer.fit(np.zeros((2, 2), dtype), np.zeros(2, dtype))

@@ -325,5 +325,20 @@ def test_kernels(case: str) -> None:
     check_message(caught, kind, words)
 
 
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        (None, TypeError, "dtypes=None is of type NoneType; it must be"),
+        (32, TypeError, "dtypes=32 is of type int; it must be"),
+        ((), ValueError, "dtypes=() is empty; give 'float32', 'float64' or a sequence"),
+        ("float16", ValueError, "dtypes: dtype='float16' must be 'float32' or 'float64'"),
+    ],
+)
+def test_warmup(given: Any, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind) as caught:
+        fastbp.warmup(given)
+    check_message(caught, kind, words)
+
+
 def test_there_are_enough_kinds() -> None:
     assert sum(len(table) for table in (DENSE, NETWORK, TRAINER, OPTIMIZER, KERNELS)) >= 70

@@ -165,7 +165,7 @@ TRAIN = ("train", "t.csv", "--target", "kind")
         (("train", "bad-idx1-ubyte", "--target", "a"), "is not an IDX file"),
         (("train", "short-idx1-ubyte", "--target", "a"), "3 bytes follow its sizes (5,), which"),
         (("train", "gap.csv", "--target", "b"), "'b' is missing in 1 of 2 rows, first in row 3"),
-        (("train", "keys.csv", "--target", "y"), "column 'key' has 160 different texts, such as 'k0'"),
+        (("train", "keys.csv", "--target", "y"), "'key' has 160 different texts, such as 'k0'"),
         (("train", "constant.csv", "--target", "y"), "target 'y' is '1' in every row"),
         (("train", "one.csv", "--target", "y"), "there is one row"),
         (("train", "bare.csv", "--target", "y"), "the data have no column besides the target"),

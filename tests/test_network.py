@@ -6,15 +6,13 @@ import copy
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from small_fits import labelled, mixed_net
 
 import fastbp
-from fastbp import BatchNorm, Dense, Network, data, passes
-from fastbp.engine import Workspace
+from fastbp import BatchNorm, Dense, Network
 from fastbp.kernels.tables import ACTIVATIONS
 
 # --- names, shapes, views -------------------------------------------------------------------------
@@ -214,49 +212,6 @@ def test_loss_and_reduction_are_as_the_network_was_made() -> None:
     for name in ("loss_name", "reduction"):
         with pytest.raises(AttributeError):
             setattr(net, name, "mean")
-
-
-def test_another_precision_meanwhile_leaves_no_buffers_of_the_one_before() -> None:
-    net = Network(3, [Dense(2)])
-    X = np.ones((4, 3), np.float32)
-    net.loss(X, np.zeros((4, 2)))
-    assert len(net._workspaces) == 1
-    with net._borrow(4):
-        net.precision = None  # of another thread, while this one computes
-    assert net._workspaces == []
-
-
-@pytest.mark.parametrize("rows", [512, 513, 1100])
-def test_outputs_are_formed_in_pieces_between_which_an_interrupt_is_heard(
-    rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    X = np.random.default_rng(0).normal(size=(rows, 5)).astype(np.float32)
-    net = Network(5, [Dense(4, "tanh"), Dense(2)], seed=1)
-    whole = net.forward(X)
-    sparse = pytest.importorskip("scipy.sparse")
-    monkeypatch.setattr(passes, "PIECE", 1)  # then a piece is a block
-    calls: list[int] = []
-    infer = Workspace.infer
-
-    def counted(self: Workspace, X: Any, out: Any, *numbers: Any, **how: Any) -> int:
-        calls.append(len(out))
-        return infer(self, X, out, *numbers, **how)
-
-    monkeypatch.setattr(Workspace, "infer", counted)
-    pieces = [512] * (rows // 512) + ([rows % 512] if rows % 512 else [])
-    for matrix in (X, sparse.csr_matrix(X)):
-        calls.clear()
-        np.testing.assert_array_equal(net.forward(matrix), whole)
-        assert calls == pieces
-
-
-def test_what_is_evaluated_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[str] = []
-    look = data.check_finite
-    monkeypatch.setattr(data, "check_finite", lambda a, name: (seen.append(name), look(a, name)))
-    net = Network(3, [Dense(2)], seed=1)
-    net.evaluate(np.ones((4, 3)), np.ones((4, 2)), "mean_absolute_error")
-    assert seen == ["X", "y"]
 
 
 def test_repr_and_summary() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from small_fits import labelled, mixed_net
 
 import fastbp
-from fastbp import Dense, Network
+from fastbp import Dense, Network, data, passes
+from fastbp.engine import Workspace
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 
@@ -127,10 +130,10 @@ def test_inference_on_any_number_of_threads_gives_the_same_bits(
     """The last block is shorter, so other threads own its rows of the buffers: they must wait."""
     net = Network(32, [Dense(64, "gelu"), Dense(64, "tanh"), Dense(3, "softmax")], seed=1)
     inputs = np.random.default_rng(0).normal(size=(3 * 512 + 100, 32)).astype(np.float32)
-    monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, grain: 1)
+    monkeypatch.setattr(fastbp.passes, "choose_threads", lambda *how: 1)
     alone = net.forward(inputs)
     for threads in (2, 3, 4):
-        monkeypatch.setattr(fastbp.passes, "choose_threads", lambda work, rows, grain, n=threads: n)
+        monkeypatch.setattr(fastbp.passes, "choose_threads", lambda *how, n=threads: n)
         for _ in range(60):
             assert np.array_equal(net.forward(inputs), alone)
 
@@ -173,3 +176,46 @@ def test_inference_counts_rows_that_are_not_finite_in_every_thread_s_share(
         assert count((7, j, -np.inf), (31, m - 1 - j, np.nan), (31, j, np.inf)) == 2
     assert count((0, 0, np.finfo(dtype).max), (0, 1, -np.finfo(dtype).max), (0, 2, -0.0)) == 0
     assert count(*((i, 3, np.nan) for i in range(rows))) == rows
+
+
+def test_another_precision_meanwhile_leaves_no_buffers_of_the_one_before() -> None:
+    net = Network(3, [Dense(2)])
+    X = np.ones((4, 3), np.float32)
+    net.loss(X, np.zeros((4, 2)))
+    assert len(net._workspaces) == 1
+    with net._borrow(4):
+        net.precision = None  # of another thread, while this one computes
+    assert net._workspaces == []
+
+
+@pytest.mark.parametrize("rows", [512, 513, 1100])
+def test_outputs_are_formed_in_pieces_between_which_an_interrupt_is_heard(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = np.random.default_rng(0).normal(size=(rows, 5)).astype(np.float32)
+    net = Network(5, [Dense(4, "tanh"), Dense(2)], seed=1)
+    whole = net.forward(X)
+    sparse = pytest.importorskip("scipy.sparse")
+    monkeypatch.setattr(passes, "PIECE", 1)  # then a piece is a block
+    calls: list[int] = []
+    infer = Workspace.infer
+
+    def counted(self: Workspace, X: Any, out: Any, *numbers: Any, **how: Any) -> int:
+        calls.append(len(out))
+        return infer(self, X, out, *numbers, **how)
+
+    monkeypatch.setattr(Workspace, "infer", counted)
+    pieces = [512] * (rows // 512) + ([rows % 512] if rows % 512 else [])
+    for matrix in (X, sparse.csr_matrix(X)):
+        calls.clear()
+        np.testing.assert_array_equal(net.forward(matrix), whole)
+        assert calls == pieces
+
+
+def test_what_is_evaluated_is_looked_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    look = data.check_finite
+    monkeypatch.setattr(data, "check_finite", lambda a, name: (seen.append(name), look(a, name)))
+    net = Network(3, [Dense(2)], seed=1)
+    net.evaluate(np.ones((4, 3)), np.ones((4, 2)), "mean_absolute_error")
+    assert seen == ["X", "y"]

@@ -42,6 +42,17 @@ def test_a_width_left_by_a_fit_that_failed_is_refused(width: int, form: Any) -> 
     assert model.fit(X, Y).score(X, Y) > 0
 
 
+@pytest.mark.parametrize("name", ["activation", "solver", "learning_rate", "loss"])
+def test_what_may_be_chosen_is_listed_in_scikit_learns_order(name: str) -> None:
+    """Which is that of a set: it changes with Python's hash seed."""
+    said = []
+    for cls in (MLPRegressor, sklearn.neural_network.MLPRegressor):
+        with pytest.raises(ValueError, match=f"The '{name}' parameter") as refused:
+            cls(**{name: "x"}).fit(X, X[:, 0])
+        said.append(str(refused.value))
+    assert said[0] == said[1]
+
+
 def test_coefficients_of_another_width_are_refused() -> None:
     model = MLPRegressor(**SMALL).fit(X, X[:, 0])
     model.coefs_ = [np.ones((2, 3)), np.ones((3, 1))]

@@ -6,6 +6,7 @@ from numbers import Integral, Real
 from typing import Any, Final
 
 import numpy as np
+from sklearn.neural_network import MLPRegressor
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from ..callbacks import as_callbacks
@@ -13,13 +14,14 @@ from ..errors import shown
 from ..optimizers import get_optimizer
 from ..threads import MOST_THREADS
 
+_THEIRS: Final[dict[str, list[Any]]] = MLPRegressor._parameter_constraints
+
 SCIKIT_LEARNS: Final[dict[str, list[Any]]] = {
     "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
-    "activation": [StrOptions({"identity", "logistic", "tanh", "relu"})],
-    "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
+    # Theirs themselves: a message has the names in the order of that very set.
+    **{name: _THEIRS[name] for name in ("activation", "solver", "learning_rate")},
     "alpha": [Interval(Real, 0, None, closed="left")],
     "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
-    "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
     "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
     "power_t": [Interval(Real, 0, None, closed="left")],
     "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -41,6 +43,8 @@ SCIKIT_LEARNS: Final[dict[str, list[Any]]] = {
     ],
     "max_fun": [Interval(Integral, 1, None, closed="left")],
 }
+
+LOSS: Final = _THEIRS.get("loss", [StrOptions({"squared_error", "poisson"})])  # since 1.7
 
 EXTRAS: Final[dict[str, Any]] = {
     "activations": [None, str, "array-like"],

@@ -8,7 +8,6 @@ import numpy as np
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from ..canonical import as_floats
@@ -16,6 +15,7 @@ from ..engine import Array
 from ..losses import loss_named
 from ..network import Network
 from .base import BaseMLP, store
+from .constraints import LOSS
 from .inputs import Data, outputs, validated
 
 _LOSS_NAMES = {"squared_error": "half_squared_error", "poisson": "poisson"}
@@ -47,7 +47,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **BaseMLP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": LOSS,
     }
 
     def __init__(
