@@ -112,7 +112,7 @@ class Fit:
             f"callbacks of epoch {trainer.epoch - 1}, and was before them:",
             "what they set must be finite numbers.",
         )
-        run.give_up(error, frames=6)
+        run.give_up(error)
         return False
 
     def _count_made(self) -> None:

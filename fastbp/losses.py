@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Final
 
 from .errors import check_name
 from .kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
 from .layers import Dense
+from .warn import warn
 
 _DEFAULTS: Final = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}
 
@@ -43,16 +43,16 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
             "without dropout or batch norm after it, or use 'squared_error'"
         )
     if last.activation == "softmax" and last.units == 1:
-        warnings.warn(
+        warn(
             f"layer {index}, the last, is a softmax over one output, which is always 1: every "
             "gradient is 0 and no weight can be learned; use 'sigmoid', or more outputs",
-            stacklevel=4,
+            UserWarning,
         )
     if last.activation == "step":
-        warnings.warn(
+        warn(
             f"layer {index}, the last, is a step function: its derivative is 0 everywhere, so "
             "every gradient below it is 0 and no weight can be learned; use 'sigmoid'",
-            stacklevel=4,
+            UserWarning,
         )
     return loss
 

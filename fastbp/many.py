@@ -8,7 +8,6 @@ cores do nearly twice as much. The caller's thread trains nothing: it draws, and
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -27,6 +26,7 @@ from .run import DivergenceError
 from .samples import NAMES, Data, check_weights, hold_out, parted
 from .threads import available_cores
 from .trainer import Trainer
+from .warn import warn
 
 
 def fit_many(
@@ -113,7 +113,7 @@ def _judged(cases: list[Case], on_divergence: str) -> list[History]:
         message = f"{plural(len(diverged), 'network')} of {len(cases)} diverged.\n{few}"
         if on_divergence == "raise":
             raise DivergenceError(message)
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
+        warn(message, RuntimeWarning)
     return histories
 
 

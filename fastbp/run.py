@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from .metrics import compute
 from .pace import Pace
 from .sampling import fill_order
 from .underway import Fingerprint, fingerprint
+from .warn import warn
 
 if TYPE_CHECKING:
     from .samples import Data
@@ -282,19 +282,16 @@ class Run:
             f"The network {back}. Try a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled "
             "to about 1, batch_norm=True, or dtype='float64'.",
         )
-        self.give_up(error, frames=9)
+        self.give_up(error)
 
-    def give_up(self, error: DivergenceError, frames: int) -> None:
-        """End the fit for numbers that are not finite: an error, a warning, or a note.
-
-        frames: up to whoever called `fit`, whom a warning names.
-        """
+    def give_up(self, error: DivergenceError) -> None:
+        """End the fit for numbers that are not finite: an error, a warning, or a note."""
         self.stopped, self.diverged = str(error), True
         self.trainer.history.stopped = self.stopped
         if self.on_divergence == "raise":
             raise error
         if self.on_divergence == "warn":
-            warnings.warn(self.stopped, RuntimeWarning, stacklevel=frames)
+            warn(self.stopped, RuntimeWarning)
 
     def _unfit(self, rows: Any) -> str | None:
         """What to say of the first of these rows that is not finite."""

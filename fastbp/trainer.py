@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -42,6 +41,7 @@ from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
 from .stream import items_of
 from .threads import MOST_THREADS, at_most
 from .underway import Underway, fingerprint
+from .warn import warn
 
 if TYPE_CHECKING:
     from .finder import RateSearch
@@ -445,10 +445,9 @@ class Trainer(Fitting):
             self.seed, self.network.seed = found.seeds
             self._cut_short = found.fit if finish else None
         if found.differing and self._world.leads:
-            warnings.warn(
+            warn(
                 f"the trainer differs from the one of the checkpoint: {', '.join(found.differing)}",
                 RuntimeWarning,
-                stacklevel=2,
             )
         return 0 if self._cut_short is None else self._cut_short.left(self.restarts)
 

@@ -7,7 +7,6 @@ train, report the loss, score the held-out part, move the rate, decide whether t
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +22,10 @@ from ..progress import Progress, make_progress
 from ..run import CHUNK_SECONDS
 from ..sampling import batch_bounds
 from ..snapshot import Snapshot
+from ..warn import warn
 from .hooks import Hooks
 from .inputs import Data
 from .solvers import Solver, make_solver
-
-CALLER = 6
-"""Frames from `fit_stochastic` up to who called `fit`: scikit-learn wraps it twice."""
 
 
 class Runner:
@@ -105,9 +102,9 @@ def _batch_size(estimator: Any, samples: int) -> int:
     if estimator.batch_size == "auto":
         return min(200, samples)
     if estimator.batch_size > samples:
-        warnings.warn(
+        warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
-            stacklevel=CALLER + 2,
+            UserWarning,
         )
     return int(np.clip(estimator.batch_size, 1, samples))
 
@@ -180,14 +177,13 @@ def fit_stochastic(
                 if _stops(e) or asked or incremental:
                     break
                 if e.n_iter_ == e.max_iter:
-                    warnings.warn(
+                    warn(
                         f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the "
                         "optimization hasn't converged yet.",
                         ConvergenceWarning,
-                        stacklevel=CALLER,
                     )
     except KeyboardInterrupt:
-        warnings.warn("Training interrupted by user.", stacklevel=CALLER)
+        warn("Training interrupted by user.", UserWarning)
     if e.early_stopping:
         best.restore(net)
 
