@@ -462,7 +462,6 @@ class Trainer(Fitting):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.__dict__.setdefault("_owner", self.network)  # older pickles have none
         self._state = np.array(self._state)  # it may be a map of a file, and read-only
 
     def __copy__(self) -> Trainer:
