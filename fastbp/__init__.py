@@ -22,15 +22,14 @@ from .layers import BatchNorm, Dense, Layer
 from .many import fit_many
 from .network import Network
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from .rates import Constant, Schedule
 from .run import DivergenceError
 from .schedules import (
-    Constant,
     Cosine,
     Exponential,
     InverseTime,
     OneCycle,
     ReduceOnPlateau,
-    Schedule,
     StepDecay,
     Warmup,
 )

@@ -16,12 +16,7 @@ from .errors import (
     shown,
 )
 from .metrics import check_monitor, improves, monitored
-from .rates import Called, Constant, Rates, Schedule, State, as_schedule
-
-__all__ = [
-    "Called", "Constant", "Cosine", "Exponential", "InverseTime", "OneCycle", "ReduceOnPlateau",
-    "Schedule", "StepDecay", "Warmup", "as_schedule",
-]  # fmt: skip
+from .rates import Rates, Schedule, State, as_schedule
 
 
 @dataclass(frozen=True)

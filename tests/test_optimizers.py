@@ -11,7 +11,8 @@ import pytest
 
 import fastbp.optimizers as o
 from fastbp.kernels.tables import UPDATES
-from fastbp.schedules import Called, Constant, Cosine
+from fastbp.rates import Called, Constant
+from fastbp.schedules import Cosine
 
 TABLE: list[tuple[o.Optimizer, str, tuple[float, ...], float]] = [
     (o.SGD(), "sgd", (), 0.01),

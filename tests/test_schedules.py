@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import schedules as s
+from fastbp.rates import Called, as_schedule
 
 TOTAL = 137
 
@@ -30,37 +30,37 @@ def _one_cycle(t: int) -> float:
 
 
 # The formula of each, one step at a time, with scalar functions of the C library.
-FORMULAS: list[tuple[s.Schedule, Callable[[int], float]]] = [
-    (s.Constant(0.5), lambda t: 0.5),
-    (s.InverseTime(0.5, 0.1), lambda t: 0.5 / (1 + 0.1 * t)),
-    (s.InverseTime(0.5, 0.1, power=0.6), lambda t: 0.5 / (1 + 0.1 * t) ** 0.6),
-    (s.StepDecay(0.5, every=10, factor=0.3), lambda t: 0.5 * 0.3 ** (t // 10)),
-    (s.StepDecay(0.5, every=(5, 60)), lambda t: 0.5 * 0.1 ** ((t >= 5) + (t >= 60))),
-    (s.Exponential(0.5, 0.9), lambda t: 0.5 * 0.9**t),
-    (s.Exponential(0.5, 0.9, every=7), lambda t: 0.5 * 0.9 ** (t / 7)),
-    (s.Cosine(0.5), lambda t: 0.25 * (1 + math.cos(math.pi * min(t / TOTAL, 1)))),
+FORMULAS: list[tuple[fastbp.Schedule, Callable[[int], float]]] = [
+    (fastbp.Constant(0.5), lambda t: 0.5),
+    (fastbp.InverseTime(0.5, 0.1), lambda t: 0.5 / (1 + 0.1 * t)),
+    (fastbp.InverseTime(0.5, 0.1, power=0.6), lambda t: 0.5 / (1 + 0.1 * t) ** 0.6),
+    (fastbp.StepDecay(0.5, every=10, factor=0.3), lambda t: 0.5 * 0.3 ** (t // 10)),
+    (fastbp.StepDecay(0.5, every=(5, 60)), lambda t: 0.5 * 0.1 ** ((t >= 5) + (t >= 60))),
+    (fastbp.Exponential(0.5, 0.9), lambda t: 0.5 * 0.9**t),
+    (fastbp.Exponential(0.5, 0.9, every=7), lambda t: 0.5 * 0.9 ** (t / 7)),
+    (fastbp.Cosine(0.5), lambda t: 0.25 * (1 + math.cos(math.pi * min(t / TOTAL, 1)))),
     (
-        s.Cosine(0.5, steps=50, final=0.1),
+        fastbp.Cosine(0.5, steps=50, final=0.1),
         lambda t: 0.1 + 0.2 * (1 + math.cos(math.pi * min(t / 50, 1))),
     ),
-    (s.OneCycle(0.5), _one_cycle),
+    (fastbp.OneCycle(0.5), _one_cycle),
     (
-        s.Warmup(s.Exponential(0.5, 0.9), 20),
+        fastbp.Warmup(fastbp.Exponential(0.5, 0.9), 20),
         lambda t: 0.5 * (t + 1) / 20 if t < 20 else 0.5 * 0.9 ** (t - 20),
     ),
     (
-        s.Warmup(s.Cosine(0.5), 37),
+        fastbp.Warmup(fastbp.Cosine(0.5), 37),
         lambda t: (t + 1) / 74 if t < 37 else 0.5 * math.cos(math.pi * min(t - 37, 100) / 200) ** 2,
     ),
-    (s.Warmup(0.5, 4), lambda t: 0.5 * min((t + 1) / 4, 1)),  # type: ignore[arg-type]
-    (s.ReduceOnPlateau(0.5), lambda t: 0.5),
-    (s.Called(lambda t: 1 / (t + 2)), lambda t: 1 / (t + 2)),
+    (fastbp.Warmup(0.5, 4), lambda t: 0.5 * min((t + 1) / 4, 1)),  # type: ignore[arg-type]
+    (fastbp.ReduceOnPlateau(0.5), lambda t: 0.5),
+    (Called(lambda t: 1 / (t + 2)), lambda t: 1 / (t + 2)),
 ]  # fmt: skip
 IDS = [f"{i}-{type(schedule).__name__}" for i, (schedule, _) in enumerate(FORMULAS)]
 
 
 @pytest.mark.parametrize(("schedule", "formula"), FORMULAS, ids=IDS)
-def test_formula(schedule: s.Schedule, formula: Callable[[int], float]) -> None:
+def test_formula(schedule: fastbp.Schedule, formula: Callable[[int], float]) -> None:
     rates = schedule.rates(0, 150, TOTAL)
     assert rates.dtype == np.float64
     assert rates.shape == (150,)
@@ -70,7 +70,7 @@ def test_formula(schedule: s.Schedule, formula: Callable[[int], float]) -> None:
 
 
 @pytest.mark.parametrize("schedule", [f[0] for f in FORMULAS], ids=IDS)
-def test_any_cut_into_chunks_gives_the_same_bits(schedule: s.Schedule) -> None:
+def test_any_cut_into_chunks_gives_the_same_bits(schedule: fastbp.Schedule) -> None:
     whole = schedule.rates(0, 300, TOTAL)
     for cuts in ([0, 1, 2, 3, 300], [0, 63, 64, 65, 129, 300], [0, 7, 100, 107, 299, 300]):
         pieces = [schedule.rates(a, b - a, TOTAL) for a, b in itertools.pairwise(cuts)]
@@ -78,7 +78,7 @@ def test_any_cut_into_chunks_gives_the_same_bits(schedule: s.Schedule) -> None:
 
 
 @pytest.mark.parametrize("schedule", [f[0] for f in FORMULAS[:-1]], ids=IDS[:-1])
-def test_schedules_copy_pickle_and_keep_plain_state(schedule: s.Schedule) -> None:
+def test_schedules_copy_pickle_and_keep_plain_state(schedule: fastbp.Schedule) -> None:
     assert pickle.loads(pickle.dumps(schedule)) == copy.deepcopy(schedule) == schedule
     state = schedule.initial_state()
     assert json.loads(json.dumps(state)) == state
@@ -90,7 +90,7 @@ def test_rates_are_computed_in_whole_blocks() -> None:
     # NumPy may round a vector body and its remainder differently; here it happens not to.
     asked: list[tuple[float, int]] = []
 
-    class Probe(s.Schedule):
+    class Probe(fastbp.Schedule):
         def at(self, steps: Any, total: int | None, state: Any) -> Any:
             asked.append((steps[0], len(steps)))
             return steps * 1.0
@@ -101,7 +101,7 @@ def test_rates_are_computed_in_whole_blocks() -> None:
 
 
 def test_robbins_monro() -> None:
-    rates = s.InverseTime(1.0, 1.0).rates(0, 100_000)
+    rates = fastbp.InverseTime(1.0, 1.0).rates(0, 100_000)
     assert rates.sum() > 12.0  # harmonic: log(100000) + 0.577
     assert (rates**2).sum() < math.pi**2 / 6
 
@@ -119,11 +119,11 @@ def test_torch_agrees() -> None:
         optimizer.step()
         if len(theirs) < TOTAL:
             peer.step()
-    np.testing.assert_allclose(s.OneCycle(0.5).rates(0, TOTAL, TOTAL), theirs, rtol=1e-12)
+    np.testing.assert_allclose(fastbp.OneCycle(0.5).rates(0, TOTAL, TOTAL), theirs, rtol=1e-12)
 
 
 def test_reduce_on_plateau_counts_epochs_without_improvement() -> None:
-    schedule = s.ReduceOnPlateau(1.0, factor=0.5, patience=2, least=0.2)
+    schedule = fastbp.ReduceOnPlateau(1.0, factor=0.5, patience=2, least=0.2)
     state = schedule.initial_state()
     seen = []
     for loss in (5, 4, 4, 4, 4, 4, 3, 3, float("nan"), 3, 3, 3, 3):
@@ -134,7 +134,7 @@ def test_reduce_on_plateau_counts_epochs_without_improvement() -> None:
 
 
 def test_reduce_on_plateau_takes_small_gains_for_none() -> None:
-    schedule = s.ReduceOnPlateau(1.0, patience=1, threshold=0.01)
+    schedule = fastbp.ReduceOnPlateau(1.0, patience=1, threshold=0.01)
     state = schedule.initial_state()
     for loss in (1.0, 0.985, 0.98):  # gains of 1.5% and 0.5%
         schedule.observe(state, {"loss": loss})
@@ -143,20 +143,20 @@ def test_reduce_on_plateau_takes_small_gains_for_none() -> None:
 
 def test_reduce_on_plateau_knows_which_way_is_up() -> None:
     record = {"loss": 1.0, "validation_accuracy": 0.5, "mine": 3.0}
-    schedule = s.ReduceOnPlateau(1.0, patience=1, monitor="validation_accuracy")
+    schedule = fastbp.ReduceOnPlateau(1.0, patience=1, monitor="validation_accuracy")
     state = schedule.initial_state()
     for accuracy in (0.5, 0.6, 0.7):
         schedule.observe(state, {**record, "validation_accuracy": accuracy})
     assert (state["best"], state["reductions"]) == (0.7, 0)
     with pytest.raises(ValueError, match="mode='max' or 'min'"):
-        s.ReduceOnPlateau(1.0, monitor="mine").observe(state, record)
-    s.ReduceOnPlateau(1.0, monitor="mine", mode="max").observe(state, record)
+        fastbp.ReduceOnPlateau(1.0, monitor="mine").observe(state, record)
+    fastbp.ReduceOnPlateau(1.0, monitor="mine", mode="max").observe(state, record)
     with pytest.raises(ValueError, match="needs held-out data"):
-        s.ReduceOnPlateau(1.0, monitor="validation_loss").observe(state, {"loss": 1.0})
+        fastbp.ReduceOnPlateau(1.0, monitor="validation_loss").observe(state, {"loss": 1.0})
 
 
 def test_warmup_passes_the_plateau_on() -> None:
-    schedule = s.Warmup(s.ReduceOnPlateau(1.0, factor=0.5, patience=1), steps=2)
+    schedule = fastbp.Warmup(fastbp.ReduceOnPlateau(1.0, factor=0.5, patience=1), steps=2)
     state = schedule.initial_state()
     for _ in range(2):
         schedule.observe(state, {"loss": 1.0})
@@ -164,9 +164,9 @@ def test_warmup_passes_the_plateau_on() -> None:
 
 
 def test_a_plateau_counts_from_the_end_of_a_warmup() -> None:
-    plateau = s.ReduceOnPlateau(0.1, patience=1, factor=0.5)
+    plateau = fastbp.ReduceOnPlateau(0.1, patience=1, factor=0.5)
     net = fastbp.Network(2, [fastbp.Dense(1)])
-    trainer = fastbp.Trainer(net, fastbp.SGD(s.Warmup(plateau, 5)), batch_size=None)
+    trainer = fastbp.Trainer(net, fastbp.SGD(fastbp.Warmup(plateau, 5)), batch_size=None)
     rates = trainer.fit(np.zeros((9, 2)), np.zeros(9), epochs=8).lr  # an epoch is a step
     assert rates == pytest.approx([0.02, 0.04, 0.06, 0.08, 0.1, 0.1, 0.05, 0.025], rel=1e-12)
 
@@ -178,7 +178,7 @@ def test_a_callable_is_asked_for_each_step_once() -> None:
         asked.append(step)
         return ([0.1] * 70)[step]  # knows no rate beyond step 69
 
-    schedule = s.as_schedule(rate)
+    schedule = as_schedule(rate)
     schedule.rates(60, 5)
     schedule.rates(65, 5)
     assert asked == list(range(60, 70))
@@ -193,7 +193,7 @@ def test_a_callable_is_asked_for_each_step_once() -> None:
      (np.ones(2), TypeError, r"lr\(3\)=array")],
 )  # fmt: skip
 def test_a_callables_bad_rate_names_the_step(value: Any, kind: type[Exception], words: str) -> None:
-    schedule = s.as_schedule(lambda step: value if step == 3 else np.float32(0.1))
+    schedule = as_schedule(lambda step: value if step == 3 else np.float32(0.1))
     schedule.rates(0, 3)
     with pytest.raises(kind, match=words):
         schedule.rates(0, 4)
@@ -206,34 +206,34 @@ def test_a_callables_bad_rate_names_the_step(value: Any, kind: type[Exception], 
      ("0.1", TypeError, "lr='0.1' is of type str; give a number of 0 or more, a schedule"),
      (None, TypeError, "lr=None is of type NoneType"),
      (True, TypeError, "lr=True"),
-     (s.Cosine, TypeError, r"is the class; give an object of it: Cosine\(\.\.\.\)")],
+     (fastbp.Cosine, TypeError, r"is the class; give an object of it: Cosine\(\.\.\.\)")],
 )  # fmt: skip
 def test_as_schedule_refuses(value: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):
-        s.as_schedule(value)
+        as_schedule(value)
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(lambda: s.Constant(-1), "lr=-1"),
-     (lambda: s.InverseTime(0.1, -1), "decay=-1"),
-     (lambda: s.InverseTime(0.1, 1, power=-1), "power=-1"),
-     (lambda: s.StepDecay(0.1, every=0), "every=0"),
-     (lambda: s.StepDecay(0.1, every=(3, 3)), r"every=\(3, 3\) must be increasing"),
-     (lambda: s.StepDecay(0.1, every=3, factor=-1), "factor=-1"),
-     (lambda: s.Exponential(0.1, 1.5), "factor=1.5 must be at most 1"),
-     (lambda: s.Exponential(0.1, 0), "factor=0"),
-     (lambda: s.Cosine(0.1, steps=0), "steps=0"),
-     (lambda: s.Cosine(0.1, final=-1), "final=-1"),
-     (lambda: s.OneCycle(0.1, rise=1.0), "rise=1.0"),
-     (lambda: s.OneCycle(0.1, start_divisor=0), "start_divisor=0"),
-     (lambda: s.Warmup(s.Constant(1), 0), "steps=0"),
-     (lambda: s.Warmup(-1, 3), "schedule=-1"),  # type: ignore[arg-type]
-     (lambda: s.ReduceOnPlateau(0.1, factor=1.0), "factor=1.0"),
-     (lambda: s.ReduceOnPlateau(0.1, patience=0), "patience=0"),
-     (lambda: s.ReduceOnPlateau(0.1, mode="up"), "mode='up'"),
-     (lambda: s.Cosine(0.1).rates(0, 1), r"give Cosine\(\.\.\., steps=\.\.\.\) or fit"),
-     (lambda: s.OneCycle(0.1).rates(0, 1), "OneCycle")],
+    [(lambda: fastbp.Constant(-1), "lr=-1"),
+     (lambda: fastbp.InverseTime(0.1, -1), "decay=-1"),
+     (lambda: fastbp.InverseTime(0.1, 1, power=-1), "power=-1"),
+     (lambda: fastbp.StepDecay(0.1, every=0), "every=0"),
+     (lambda: fastbp.StepDecay(0.1, every=(3, 3)), r"every=\(3, 3\) must be increasing"),
+     (lambda: fastbp.StepDecay(0.1, every=3, factor=-1), "factor=-1"),
+     (lambda: fastbp.Exponential(0.1, 1.5), "factor=1.5 must be at most 1"),
+     (lambda: fastbp.Exponential(0.1, 0), "factor=0"),
+     (lambda: fastbp.Cosine(0.1, steps=0), "steps=0"),
+     (lambda: fastbp.Cosine(0.1, final=-1), "final=-1"),
+     (lambda: fastbp.OneCycle(0.1, rise=1.0), "rise=1.0"),
+     (lambda: fastbp.OneCycle(0.1, start_divisor=0), "start_divisor=0"),
+     (lambda: fastbp.Warmup(fastbp.Constant(1), 0), "steps=0"),
+     (lambda: fastbp.Warmup(-1, 3), "schedule=-1"),  # type: ignore[arg-type]
+     (lambda: fastbp.ReduceOnPlateau(0.1, factor=1.0), "factor=1.0"),
+     (lambda: fastbp.ReduceOnPlateau(0.1, patience=0), "patience=0"),
+     (lambda: fastbp.ReduceOnPlateau(0.1, mode="up"), "mode='up'"),
+     (lambda: fastbp.Cosine(0.1).rates(0, 1), r"give Cosine\(\.\.\., steps=\.\.\.\) or fit"),
+     (lambda: fastbp.OneCycle(0.1).rates(0, 1), "OneCycle")],
 )  # fmt: skip
 def test_bad_schedules_are_named(make: Callable[[], Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
@@ -242,7 +242,11 @@ def test_bad_schedules_are_named(make: Callable[[], Any], words: str) -> None:
 
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_short_cycles_stay_finite(steps: int) -> None:
-    for schedule in (s.OneCycle(0.1, steps), s.Cosine(0.1, steps), s.Warmup(s.OneCycle(0.1), 5)):
+    for schedule in (
+        fastbp.OneCycle(0.1, steps),
+        fastbp.Cosine(0.1, steps),
+        fastbp.Warmup(fastbp.OneCycle(0.1), 5),
+    ):
         rates = schedule.rates(0, 10, steps)
         assert np.isfinite(rates).all()
         assert ((rates >= 0) & (rates <= 0.1 * (1 + 1e-15))).all()
@@ -260,14 +264,14 @@ def test_what_a_warmup_leads_to_is_looked_at_before_a_fit() -> None:
 
 def test_what_a_plateau_watches_is_a_name() -> None:
     with pytest.raises(TypeError, match="monitor=3 must be the name"):
-        s.ReduceOnPlateau(0.1, monitor=3)  # type: ignore[arg-type]
+        fastbp.ReduceOnPlateau(0.1, monitor=3)  # type: ignore[arg-type]
 
 
 def test_a_plateaus_threshold_is_a_share_and_its_least_no_rise() -> None:
-    schedule = s.ReduceOnPlateau(1.0, factor=0.5, patience=1, threshold=0.1)
+    schedule = fastbp.ReduceOnPlateau(1.0, factor=0.5, patience=1, threshold=0.1)
     state = schedule.initial_state()
     for loss in (100.0, 95.0):  # better by 5%
         schedule.observe(state, {"loss": loss})
     assert schedule.rates(0, 1, state=state).tolist() == [0.5]
-    low = s.ReduceOnPlateau(0.1, least=0.5)
+    low = fastbp.ReduceOnPlateau(0.1, least=0.5)
     assert low.rates(0, 1, state=low.initial_state()).tolist() == [0.1]
