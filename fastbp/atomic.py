@@ -47,9 +47,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A file to write to, empty, that takes the place of `path` when the block ends well.
 
     It lies beside `path` until then, and what was at `path` stays; the new file has the permissions
-    of the old one. Its bytes are on the disk before
-    it is renamed, and the new name is when this returns. A writer that was killed leaves its file
-    behind; the next writer of the same path removes it.
+    of the old one. The bytes are flushed to disk before the rename, and the directory entry before
+    this returns. A writer that was killed leaves its file behind; the next writer of the same path
+    removes it.
 
     Raises:
         OSError: the file cannot be written.

@@ -49,9 +49,11 @@ class Every:
         Raises:
             ValueError, TypeError: anything else.
 
-        >>> Every.of(5), Every.of("500 steps"), Every.of("2 minutes")
-        (Every(count=5, unit='epochs'), Every(count=500, unit='steps'), Every(count=120.0, \
-unit='seconds'))
+        >>> for value in (5, "500 steps", "2 minutes"):
+        ...     print(Every.of(value))
+        Every(count=5, unit='epochs')
+        Every(count=500, unit='steps')
+        Every(count=120.0, unit='seconds')
         """
         if not isinstance(value, str):
             return cls(check_integer("every", value, 1, way_out=_ALLOWED), "epochs")

@@ -59,7 +59,7 @@ def save(
 
     Args:
         net: the network.
-        path: file to write, by custom ending in `.safetensors`.
+        path: file to write, by convention ending in `.safetensors`.
         metadata: further texts by name, for `remarks` to read; "fastbp" is taken.
         training: nested plain values and arrays to be kept with it, a training under way.
 

@@ -102,7 +102,7 @@ class Run:
         self.made: dict[str, Any] = {}  # of an epoch made and not yet measured: what is known
 
     def fingerprint(self) -> Fingerprint | None:
-        """By what the data are known again; None where they cannot be had again."""
+        """By which a resumed fit recognises its data; None: a stream, which cannot be replayed."""
         return fingerprint(self.data, self.held, self.steps)
 
     @property

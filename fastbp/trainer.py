@@ -92,8 +92,9 @@ class Trainer(Fitting):
         metrics: names or functions measured after each epoch, on the held-out data where there
             are any, else on the training data.
         callbacks: functions of a `State`, or objects with `on_epoch_end(state)`; true stops.
-        restarts: train so many times from other starts, and keep the best. The first goes on from
-            where the trainer stands; for a further one no step has been made.
+        restarts: how many starts to train, keeping the best. The first continues from the trainer's
+            present state; each further one has freshly drawn weights, zeroed optimizer rows and a
+            step count of 0.
         on_divergence: "raise" `DivergenceError`, or "warn" and stop.
         seed: of shuffles, dropout and noise; None: the network's.
         n_threads: None: as many as pay. The results do not depend on it.

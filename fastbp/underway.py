@@ -26,7 +26,7 @@ _ROWS: Final = 64  # that a fingerprint looks at
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """By what the data of a fit are known again: sizes, and a checksum of some of their rows."""
+    """By which a resumed fit recognises its data: sizes, and a checksum of some of their rows."""
 
     samples: int
     steps: int
@@ -112,7 +112,7 @@ class Underway:
         total: the trainer's steps when the fit ends, which some schedules span.
         spent: seconds that the epoch under way has taken.
         rules: names and memories of the stopping rules.
-        data: by which the data are known again.
+        data: their fingerprint.
         attempts: of a trainer with restarts.
     """
 
