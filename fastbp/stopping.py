@@ -18,6 +18,7 @@ from .errors import (
     check_integer,
     check_not_negative,
     check_positive,
+    plural,
     shown,
 )
 from .metrics import check_monitor, improves, monitored
@@ -116,7 +117,7 @@ class EarlyStopping(Stopping):
         self.seen += 1
         if self.waited < self.patience:
             return None
-        return f"{name} has not improved for {_epochs(self.patience)}"
+        return f"{name} has not improved for {plural(self.patience, 'epoch')}"
 
 
 @dataclass
@@ -163,15 +164,17 @@ class NoChange(Stopping):
         self.last = value
         if self.waited < self.patience:
             return None
-        return f"{name} has changed by at most {self.tolerance:g} for {_epochs(self.patience)}"
+        return (
+            f"{name} has changed by at most {self.tolerance:g} for {plural(self.patience, 'epoch')}"
+        )
 
 
 @dataclass
 class SmallGradient(Stopping):
     """Stop when the norm of the gradient, all parameters together, is at most `norm`.
 
-    The gradient is the data term's: `weight_decay` adds 2 lambda W to what is descended, and where
-    both balance this one is not small.
+    With `weight_decay` the two forces may balance: then the data term's gradient, which is what
+    this looks at, is not small.
 
     Args:
         norm: above 0; compared with the root of the sum of squares of `gradient_norm` and
@@ -251,10 +254,6 @@ class TimeBudget(Stopping):
         self.__dict__.update(state)
         if self.spent:
             self.started = time.monotonic()
-
-
-def _epochs(count: int) -> str:
-    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def as_early_stopping(rule: Any) -> EarlyStopping | None:
