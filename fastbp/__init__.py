@@ -22,6 +22,7 @@ from .layers import BatchNorm, Dense, Layer
 from .many import fit_many
 from .network import Network
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
+from .plateau import ReduceOnPlateau
 from .rates import Constant, Schedule
 from .run import DivergenceError
 from .schedules import (
@@ -29,7 +30,6 @@ from .schedules import (
     Exponential,
     InverseTime,
     OneCycle,
-    ReduceOnPlateau,
     StepDecay,
     Warmup,
 )
