@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .symptoms import LARGE_WEIGHTS, Figures, Finding, LayerFacts, figures_of, judge
+from .layer_figures import Figures, LayerFacts, figures_of
+from .symptoms import LARGE_WEIGHTS, Finding, judge
 
 if TYPE_CHECKING:
     from .history import History

@@ -248,7 +248,7 @@ class History:
         >>> History.recalled(History({"loss": [0.5, 0.25]}).memory()).loss
         [0.5, 0.25]
         """
-        from .symptoms import LayerFacts
+        from .layer_figures import LayerFacts
 
         history = cls({name: rows.tolist() for name, rows in memory["columns"].items()})
         history.stopped, best = memory["stopped"], memory["best_epoch"]
