@@ -14,8 +14,8 @@ import numpy as np
 import fastbp
 from fastbp.bench import runner, shapes, table
 from fastbp.bench.peers import installed
+from fastbp.budget import available_cores
 from fastbp.kernels.cpu import bf16
-from fastbp.threads import available_cores
 
 PEERS = ("fastbp", "fastbp bf16", "torch bf16")
 

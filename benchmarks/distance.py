@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp import threads
+from fastbp import budget, threads
 from fastbp.kernels.cpu.barrier import SYNC_SIZE, barrier
 from fastbp.kernels.cpu.jit import serial
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=10)
     asked = parser.parse_args()
-    cores, sync = threads.available_cores(), np.zeros(SYNC_SIZE, np.int64)
+    cores, sync = budget.available_cores(), np.zeros(SYNC_SIZE, np.int64)
     meet(0, 1, sync, 1)
     for _ in range(asked.seconds):
         start = time.perf_counter()

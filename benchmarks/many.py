@@ -17,7 +17,7 @@ from typing import Any
 
 import fastbp
 from fastbp.bench.shapes import SHAPES
-from fastbp.threads import available_cores
+from fastbp.budget import available_cores
 
 from .common import make_task, network, trainer
 

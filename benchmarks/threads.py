@@ -3,7 +3,7 @@
     python -m benchmarks.threads [--turns 15]
 
 Prints microseconds a step of 64-w-w-10 networks and their ratio (above 1: the threads pay), beside
-the work by which `fastbp.threads.choose_threads` decides.
+the work by which `fastbp.budget.choose_threads` decides.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from statistics import median
 
-from fastbp.threads import available_cores, choose_threads
+from fastbp.budget import available_cores, choose_threads
 
 from .sweep import Shape
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import available_cores
 from .devices import is_on_card
 from .errors import not_finite, one_line, shown
 from .frames import from_frame, is_frame
 from .kernels.checks import writable_type
 from .kernels.cpu.screen import first_not_finite
-from .threads import available_cores, run
+from .threads import run
 
 Array = NDArray[Any]
 

@@ -1,4 +1,4 @@
-"""Where the threads of a crew start: on cores apart, where the system lets them (Linux).
+"""Where the threads of the worker pool start: on cores apart, where the system lets them (Linux).
 
 A thread that is woken starts where it last ran or on the core of who wakes it, unless the scheduler
 finds an idle core in the little time it looks for one. Two that share a core go on so until one of

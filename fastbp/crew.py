@@ -10,13 +10,13 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .budget import at_most, available_cores
 from .errors import plural
 from .fitting import Aside
 from .history import History
 from .progress import Progress
 from .samples import Data
 from .snapshot import Standing
-from .threads import at_most, available_cores
 from .trainer import Trainer
 
 _PAUSE: Final = 0.1

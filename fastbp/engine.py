@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from . import threads
+from . import budget, threads
 from .kernels.cpu import infer as inference
 from .kernels.cpu import loop
 from .kernels.cpu.barrier import SYNC_SIZE
@@ -254,7 +254,7 @@ class Workspace:
 
     def _bind(self) -> None:
         """Make the compiled bodies ready."""
-        bind(self.dtype, threads.available_cores)
+        bind(self.dtype, budget.available_cores)
         if self.bf16:
             bind_bf16()
             bind_bodies_of_bf16()

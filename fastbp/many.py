@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .budget import available_cores
 from .crew import Case, Crew
 from .errors import check_integer, check_name, naming, plural, shown
 from .exclusive import exclusively
@@ -24,7 +25,6 @@ from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
 from .samples import NAMES, Data, check_weights, hold_out, parted
-from .threads import available_cores
 from .trainer import Trainer
 from .warn import warn
 

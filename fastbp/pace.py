@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import Any, Final
 
-from .threads import WORK_A_THREAD, choose_threads
+from .budget import WORK_A_THREAD, choose_threads
 
 SURE: Final = 16 * WORK_A_THREAD
 """Operations of a step beyond which nothing is tried: a chunk on one thread would cost too much."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .budget import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 from .canonical import is_memory_map, unfit
 from .engine import NO_COLUMNS, NO_STARTS, Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_seed
@@ -17,7 +18,6 @@ from .kernels.cpu import loop
 from .kernels.layout import LayerSpec
 from .samples import Data
 from .sparse import Sparse, parts
-from .threads import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 
 INFERENCE_ROWS = 512  # rows of X that one batch of inference takes
 KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call

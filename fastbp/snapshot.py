@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from .budget import available_cores
 from .distrusted import Memory, array_like, count, facts, part
 from .engine import Array
 from .history import History
 from .kernels.cpu.screen import PARALLEL_FROM
-from .threads import available_cores, run
+from .threads import run
 
 if TYPE_CHECKING:
     from .network import Network

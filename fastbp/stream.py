@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .budget import WORK_A_CALL
 from .engine import Workspace
 from .errors import plural, shown
 from .pace import Pace
 from .run import Run
 from .samples import Data
-from .threads import WORK_A_CALL
 
 if TYPE_CHECKING:
     from .trainer import Trainer

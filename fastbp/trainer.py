@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import checkpoint as checkpoints
+from .budget import MOST_THREADS, at_most
 from .callbacks import as_callbacks
 from .canonical import as_array, as_floats
 from .checkpoint import Every, as_path
@@ -39,7 +40,6 @@ from .sampling import SAMPLINGS
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
 from .stream import items_of
-from .threads import MOST_THREADS, at_most
 from .underway import Underway, fingerprint
 from .warn import warn
 

@@ -33,13 +33,13 @@ found["square"] = net.gradients(X, y / 2).tolist() + [net.loss(X, y / 2)]
 """
 
 OFF = """
-from fastbp import threads
+from fastbp import budget
 from fastbp.kernels.cpu import jit, loop, product
 import types
 assert jit.JIT_DISABLED
 assert isinstance(loop.run_steps, types.FunctionType)
 assert (product.TILE_TABLE == 0).all()
-assert threads.choose_threads(10**12, 10**6) == threads.choose_threads(1, 1, 4) == 1
+assert budget.choose_threads(10**12, 10**6) == budget.choose_threads(1, 1, 4) == 1
 assert not any(t.name == "fastbp-worker" for t in __import__("threading").enumerate())
 """
 

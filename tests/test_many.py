@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import fastbp
-from fastbp import Adam, Dense, Network, Trainer, fit_many, threads
+from fastbp import Adam, Dense, Network, Trainer, budget, fit_many
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(300, 6)).astype(np.float32)
@@ -145,7 +145,7 @@ def interrupt_after(epochs: int) -> Any:
     return hook
 
 
-@pytest.mark.skipif(threads.JIT_DISABLED, reason="an epoch may be more than one chunk then")
+@pytest.mark.skipif(budget.JIT_DISABLED, reason="an epoch may be more than one chunk then")
 def test_an_interrupt_leaves_every_network_at_a_finished_step() -> None:
     mine = [Trainer(net(i), callbacks=[interrupt_after(3)] * (i == 1)) for i in range(4)]
     # A shell's background jobs are born with SIGINT ignored.
@@ -230,7 +230,7 @@ def test_a_bad_row_of_a_memory_map_is_named_and_only_its_network_stands_still(
     assert (mine[1].parameters == before).all()
 
 
-@pytest.mark.skipif(threads.JIT_DISABLED, reason="steps of 100,000 samples, interpreted")
+@pytest.mark.skipif(budget.JIT_DISABLED, reason="steps of 100,000 samples, interpreted")
 def test_x_is_not_copied_for_a_network() -> None:
     large = RNG.normal(size=(100_000, 20)).astype(np.float32)  # 8 MB
     targets = large[:, 0].copy()
@@ -255,13 +255,13 @@ def test_cores_are_shared() -> None:
     seen: list[int] = []
 
     def look(state: fastbp.State) -> None:
-        seen.append(threads.choose_threads(10**12, 10**6, 64))
+        seen.append(budget.choose_threads(10**12, 10**6, 64))
 
     fit_many([Trainer(net(i), callbacks=[look]) for i in range(6)], X, Y, 1, n_threads=6)
     assert seen == [1] * 6
-    assert threads.choose_threads(10**12, 10**6, 64) == (1 if threads.JIT_DISABLED else 64)
-    with threads.at_most(3), threads.at_most(5):
-        assert threads.available_cores() <= 3
+    assert budget.choose_threads(10**12, 10**6, 64) == (1 if budget.JIT_DISABLED else 64)
+    with budget.at_most(3), budget.at_most(5):
+        assert budget.available_cores() <= 3
 
 
 def test_a_network_all_of_whose_starts_diverge_is_told_of() -> None:

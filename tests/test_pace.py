@@ -9,11 +9,11 @@ import pytest
 
 import fastbp
 import fastbp.stream
+from fastbp import budget
 from fastbp import pace as module
-from fastbp import threads
+from fastbp.budget import ROWS_A_THREAD, WORK_A_THREAD
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.pace import AGAIN, KEPT, LATELY, SELDOM, SURE, TRIAL, TRIED_ROWS, TRIED_WORK, Pace
-from fastbp.threads import ROWS_A_THREAD, WORK_A_THREAD
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="one thread then")
 WORK = 2 * WORK_A_THREAD
@@ -21,7 +21,7 @@ WORK = 2 * WORK_A_THREAD
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "available_cores", lambda: 2)
+    monkeypatch.setattr(budget, "available_cores", lambda: 2)
     monkeypatch.setattr(module, "_lately", {})
 
 
@@ -139,7 +139,7 @@ def test_few_kinds_of_steps_are_remembered() -> None:
 
 def test_what_was_found_with_more_cores_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers(Pace(3 * WORK_A_THREAD, 100), {1: 2.0, 2: 2.4}, 4)
-    monkeypatch.setattr(threads, "available_cores", lambda: 3)
+    monkeypatch.setattr(budget, "available_cores", lambda: 3)
     assert Pace(3 * WORK_A_THREAD, 100).threads == 3
 
 

@@ -17,8 +17,8 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401 - its im
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, cross_val_score
 
 from fastbp import MLPClassifier
+from fastbp.budget import available_cores
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.threads import available_cores
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="minutes of searches without compiled code")
 

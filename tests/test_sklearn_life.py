@@ -131,7 +131,7 @@ def test_a_search_in_two_processes() -> None:
 
 
 def _threads() -> int:
-    from fastbp.threads import available_cores
+    from fastbp.budget import available_cores
 
     return available_cores()
 

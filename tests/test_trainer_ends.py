@@ -336,15 +336,15 @@ def test_the_optimizers_rows_are_set_whole_or_not_at_all() -> None:
 
 
 def test_n_threads_holds_for_all_that_a_fit_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastbp import threads
+    from fastbp import budget
 
-    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    monkeypatch.setattr(threads.config, "NUMBA_NUM_THREADS", 4)
+    monkeypatch.setattr(budget.os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.setattr(budget.config, "NUMBA_NUM_THREADS", 4)
     seen = []
     trainer = Trainer(make_net(), n_threads=1, batch_size=8)
-    trainer.fit(X, Y, callbacks=[lambda state: seen.append(threads.available_cores())])
+    trainer.fit(X, Y, callbacks=[lambda state: seen.append(budget.available_cores())])
     assert seen == [1]
-    assert threads.available_cores() > 1 or threads._quota() == 1
+    assert budget.available_cores() > 1 or budget._quota() == 1
 
 
 @pytest.mark.parametrize("streamed", [False, True])

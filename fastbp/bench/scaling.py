@@ -7,7 +7,7 @@ The model, in microseconds a step with R ranks of T threads each:
 C is what the ranks share (the batch's rows), U what each of them does again (the update of every
 parameter, forming the gradient whole); both follow from one rank and two, less what the sum between
 the two costs. The rest is an Allreduce that moves each element twice (Rabenseifner, 2004). Threads
-are those that pay (`threads.choose_threads`), and are taken to divide the work evenly, which
+are those that pay (`budget.choose_threads`), and are taken to divide the work evenly, which
 flatters them: what is predicted is a bound.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ..threads import ROWS_A_THREAD, WORK_A_THREAD
+from ..budget import ROWS_A_THREAD, WORK_A_THREAD
 from .shapes import Shape, parse
 
 

@@ -45,7 +45,7 @@ def bench(
     from rich.console import Console
 
     from ..bench import peers, runner, shapes, table
-    from ..threads import available_cores
+    from ..budget import available_cores
 
     if output is not None:
         options.check_writable("--json", output)

@@ -85,7 +85,7 @@ def _bfloat16() -> str:
 def _cores() -> str:
     from numba.core import config
 
-    from ..threads import available_cores
+    from ..budget import available_cores
 
     return (
         f"{os.cpu_count()}, of which this process may use {available_cores()}; "

@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.neural_network import MLPRegressor
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 
+from ..budget import MOST_THREADS
 from ..callbacks import as_callbacks
 from ..errors import shown
 from ..optimizers import get_optimizer
-from ..threads import MOST_THREADS
 
 _THEIRS: Final[dict[str, list[Any]]] = MLPRegressor._parameter_constraints
 

@@ -9,11 +9,11 @@ import numpy as np
 from sklearn import get_config
 from sklearn.utils.validation import validate_data
 
+from ..budget import at_most
 from ..canonical import as_floats, find_not_finite
 from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
 from ..network import Network
 from ..sparse import Sparse, check_given, is_sparse, parts
-from ..threads import at_most
 
 
 @dataclass(slots=True)  # not frozen: that would cost a prediction of one row a tenth of its time

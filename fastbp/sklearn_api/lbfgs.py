@@ -13,10 +13,10 @@ import scipy
 from scipy.optimize import minimize
 from sklearn.utils.optimize import _check_optimize_result
 
+from ..budget import WORK_A_CALL, choose_threads
 from ..engine import Array, Recipe, aligned
 from ..kernels.cpu import loop
 from ..network import Network
-from ..threads import WORK_A_CALL, choose_threads
 from .hooks import Hooks
 from .inputs import Data
 
