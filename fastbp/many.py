@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .budget import available_cores
-from .crew import Case, Crew
 from .errors import check_integer, check_name, naming, plural, shown
 from .exclusive import exclusively
 from .guard import check_finite_start
@@ -25,6 +24,7 @@ from .network import Network
 from .progress import make_progress
 from .run import DivergenceError
 from .samples import NAMES, Data, check_weights, hold_out, parted
+from .side_by_side import Case, SideBySide
 from .trainer import Trainer
 from .warn import warn
 
@@ -91,7 +91,7 @@ def fit_many(
             with naming(f"networks[{place}]"):
                 stack.enter_context(exclusively(trainer.network))
         bar = make_progress(progress, 1, sum(case.steps for case in cases))
-        Crew(cases, epochs, at_once, bar).work()
+        SideBySide(cases, epochs, at_once, bar).work()
     return _judged(cases, on_divergence)
 
 

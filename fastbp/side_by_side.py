@@ -50,18 +50,18 @@ class _Cancelled(BaseException):
 class Share(Progress):
     """A fit's part of the common bar; it ends the fit where all are to end."""
 
-    def __init__(self, case: Case, crew: Crew) -> None:
+    def __init__(self, case: Case, fits: SideBySide) -> None:
         super().__init__(None, case.steps)
-        self.case, self.crew = case, crew
+        self.case, self.fits = case, fits
 
     def update(self, done: int, record: Any = None) -> None:
         """Note how far the fit is."""
         self.case.done = done
-        if self.crew.cancelled:
+        if self.fits.cancelled:
             raise _Cancelled
 
 
-class Crew:
+class SideBySide:
     """Threads that take the cases one after the other, the largest first."""
 
     def __init__(self, cases: list[Case], epochs: int, at_once: int, bar: Progress) -> None:
