@@ -8,10 +8,10 @@ from typing import Any
 from zlib import crc32
 
 from . import checkpoint as checkpoints
-from .checkpoint import Every
 from .errors import shown
 from .fit import BestOf, Fit
 from .history import History
+from .keeper import Every
 from .metrics import check_outputs, higher_is_better, monitored
 from .network import Network
 from .progress import Progress

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checkpoint import Keeper
 from .engine import Batch, Recipe, aligned
 from .guard import guard_of
+from .keeper import Keeper
 from .kernels.cpu import loop
 from .kernels.cpu.learn import (
     DEAD,

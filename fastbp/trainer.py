@@ -15,7 +15,7 @@ from . import checkpoint as checkpoints
 from .budget import MOST_THREADS, at_most
 from .callbacks import as_callbacks
 from .canonical import as_array, as_floats
-from .checkpoint import Every, as_path
+from .checkpoint import as_path
 from .errors import (
     check_flag,
     check_integer,
@@ -30,6 +30,7 @@ from .fit import BestOf, Fit
 from .fitting import Fitting
 from .guard import check_finite_start
 from .history import History
+from .keeper import Every
 from .metrics import resolve
 from .network import Network
 from .optimizers import Optimizer, get_optimizer

@@ -15,7 +15,7 @@ from checkpoint_support import WEIGHTS, X, Y, network, standing
 
 import fastbp
 from fastbp import Network, Trainer, atomic, checkpoint
-from fastbp.checkpoint import Every
+from fastbp.keeper import Every, Keeper
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -126,7 +126,7 @@ def test_steps_between_checkpoints_are_counted_from_the_trainers_first(
 
 
 def test_the_clock_begins_anew_with_a_checkpoint(tmp_path: Path) -> None:
-    keeper = checkpoint.Keeper(Trainer(network(), checkpoint=tmp_path / "run", every="1 hour"))
+    keeper = Keeper(Trainer(network(), checkpoint=tmp_path / "run", every="1 hour"))
     assert not keeper.due_within_epoch()
     keeper.written -= 3601.0
     assert keeper.due_within_epoch()

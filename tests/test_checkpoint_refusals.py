@@ -13,7 +13,8 @@ import pytest
 from checkpoint_support import X, Y, network, standing
 
 import fastbp
-from fastbp import Dense, Network, Trainer, checkpoint
+from fastbp import Dense, Network, Trainer
+from fastbp.keeper import Keeper
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def cut(tmp_path: Path) -> Path:
     """A checkpoint in the middle of the second of four epochs."""
     path = tmp_path / "cut"
     trainer = Trainer(network(), batch_size=8, early_stopping=True, seed=3)
-    plain = checkpoint.Keeper.due_within_epoch
+    plain = Keeper.due_within_epoch
 
     def within(keeper: Any) -> bool:
         if trainer.step == 7:
@@ -29,14 +30,14 @@ def cut(tmp_path: Path) -> Path:
             raise KeyboardInterrupt
         return False
 
-    checkpoint.Keeper.due_within_epoch = within  # type: ignore[method-assign]
-    rooms = checkpoint.Keeper.room
-    checkpoint.Keeper.room = lambda keeper, step: 1  # type: ignore[method-assign]
+    Keeper.due_within_epoch = within  # type: ignore[method-assign]
+    rooms = Keeper.room
+    Keeper.room = lambda keeper, step: 1  # type: ignore[method-assign]
     try:
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(X, Y, epochs=4, validation=0.2)
     finally:
-        checkpoint.Keeper.due_within_epoch, checkpoint.Keeper.room = plain, rooms  # type: ignore[method-assign]
+        Keeper.due_within_epoch, Keeper.room = plain, rooms  # type: ignore[method-assign]
     return path
 
 
