@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _requirements as _requirements
 from .callbacks import Callback, State
+from .divergence import DivergenceError
 from .gradcheck import check_gradients
 from .history import History
 from .layers import BatchNorm, Dense, Layer
@@ -24,7 +25,6 @@ from .network import Network
 from .optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from .plateau import ReduceOnPlateau
 from .rates import Constant, Schedule
-from .run import DivergenceError
 from .schedules import (
     Cosine,
     Exponential,

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from .divergence import DivergenceError
 from .errors import LARGEST_SEED, check_integer, check_positive
 from .fit import Fit
 from .guard import check_finite_start
 from .history import History
 from .kernels.cpu.random import shuffle
 from .rates import Constant
-from .run import DivergenceError, Run
+from .run import Run
 from .samples import Data, door
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
 from .distrusted import Memory
+from .divergence import DivergenceError, give_up
 from .errors import LARGEST_SEED
 from .history import History
 from .outcome import judge
 from .progress import Progress, make_progress
-from .run import DivergenceError, Run
+from .run import Run
 from .snapshot import Snapshot, Standing
 from .underway import Attempts, Underway, recall_rule
 
@@ -112,7 +113,7 @@ class Fit:
             f"callbacks of epoch {trainer.epoch - 1}, and was before them:",
             "what they set must be finite numbers.",
         )
-        run.give_up(error)
+        give_up(run, error)
         return False
 
     def _count_made(self) -> None:

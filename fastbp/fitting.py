@@ -8,6 +8,7 @@ from typing import Any
 from zlib import crc32
 
 from . import checkpoint as checkpoints
+from .divergence import BadRowError
 from .errors import shown
 from .fit import BestOf, Fit
 from .history import History
@@ -16,7 +17,7 @@ from .metrics import check_outputs, higher_is_better, monitored
 from .network import Network
 from .progress import Progress
 from .ranks import World, world_of
-from .run import BadRowError, Run
+from .run import Run
 from .samples import Data
 from .sampling import Indices, batch_bounds
 from .snapshot import Standing

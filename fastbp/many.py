@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .budget import available_cores
+from .divergence import DivergenceError
 from .errors import check_integer, check_name, naming, plural, shown
 from .exclusive import exclusively
 from .guard import check_finite_start
 from .history import History
 from .network import Network
 from .progress import make_progress
-from .run import DivergenceError
 from .samples import NAMES, Data, check_weights, hold_out, parted
 from .side_by_side import Case, SideBySide
 from .trainer import Trainer

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .divergence import go_back
 from .engine import Batch, Recipe, aligned
 from .guard import guard_of
 from .keeper import Keeper
@@ -24,7 +24,6 @@ from .metrics import compute
 from .pace import Pace
 from .sampling import fill_order
 from .underway import Fingerprint, fingerprint
-from .warn import warn
 
 if TYPE_CHECKING:
     from .samples import Data
@@ -41,25 +40,6 @@ _FIGURES = {
     "delta_rms": DELTA_RMS,
     "dead_relu": DEAD,
 }
-
-
-class DivergenceError(ArithmeticError):
-    """Training met a loss or weight that is not finite; the message says where and what to try.
-
-    An `ArithmeticError`.
-
-    Args:
-        what: what happened, which the attribute `what` keeps.
-        advice: what to try, the rest of the message.
-    """
-
-    def __init__(self, what: str, advice: str = "") -> None:
-        super().__init__(f"{what} {advice}".rstrip())
-        self.what = what
-
-
-class BadRowError(ValueError):
-    """A memory-mapped row held NaN or inf; the Trainer takes everything back to before the fit."""
 
 
 class Run:
@@ -222,14 +202,14 @@ class Run:
         if done == count:
             self.pace.took(time.perf_counter() - clock, count)
             return True
-        self._diverged(first + done)
+        go_back(self, first + done)
         return False
 
     def _sound(self, first: int) -> bool:
         """All numbers are finite after `first` steps of the epoch; else back, and False."""
         if self.guard.finite():
             return True
-        self._diverged(first)
+        go_back(self, first)
         return False
 
     def _steps(self, first: int, count: int, recipe: Recipe) -> int:
@@ -255,70 +235,9 @@ class Run:
         """The last of so many steps of an epoch leaves the figures by layer."""
         return steps == self.steps
 
-    def _diverged(self, first: int) -> None:
-        """Back to the last finite step, then an error or a warning that says so.
-
-        `first` steps of the epoch have been made; the next one's loss or these steps' numbers are
-        not finite.
-        """
-        trainer, guard = self.trainer, self.guard
-        kept = self._last_finite(first - guard.first)
-        trainer.step = guard.step + kept
-        self.begun = step = guard.first + kept  # the one that went wrong
-        start, end = self._bounds(step, 1)
-        rows = self.order[start:end]
-        if self.data.screen and (bad := self._unfit(rows)):
-            raise BadRowError(bad)
-        self.data.check_labels(rows)
-        rate = float(self._recipe(step, 1, trainer.step).rates[0])
-        back = f"has the weights of the last finite step ({trainer.step} steps made)"
-        if self.on_divergence != "raise" and any(
-            rule.restore_best and rule.best_epoch is not None for rule in self.rules
-        ):
-            back = "goes back to the weights of its best epoch"
-        error = DivergenceError(
-            f"training diverged in epoch {trainer.epoch}, batch {step}: the loss, a weight or an "
-            "optimizer's row is not finite.",
-            f"The network {back}. Try a smaller rate (it is {rate:g}), clip_norm=1, inputs scaled "
-            "to about 1, batch_norm=True, or dtype='float64'.",
-        )
-        self.give_up(error)
-
-    def give_up(self, error: DivergenceError) -> None:
-        """End the fit for numbers that are not finite: an error, a warning, or a note."""
-        self.stopped, self.diverged = str(error), True
-        self.trainer.history.stopped = self.stopped
-        if self.on_divergence == "raise":
-            raise error
-        if self.on_divergence == "warn":
-            warn(self.stopped, RuntimeWarning)
-
     def _unfit(self, rows: Any) -> str | None:
         """What to say of the first of these rows that is not finite."""
         return self.data.unfit(rows)
-
-    def _last_finite(self, done: int) -> int:
-        """How many of the `done` steps since the guard left all numbers finite; back to there.
-
-        What is not finite stays so, so the step is found by halving: a replay has the same bits.
-        """
-        if self.guard.finite():
-            return done
-        good, bad = 0, max(done, 1)
-        while bad - good > 1:
-            middle = (good + bad) // 2
-            self._replay(middle)
-            good, bad = (middle, bad) if self.guard.finite() else (good, middle)
-        self._replay(good)
-        return good
-
-    def _replay(self, count: int) -> None:
-        """The first `count` steps since the guard once more."""
-        guard = self.guard
-        guard.restore()
-        if count:
-            recipe = self._recipe(guard.first, count, guard.step)
-            self._steps(guard.first, count, replace(recipe, record=False))
 
     def _values(self) -> dict[str, Any]:
         """The finished epoch's values for the history."""

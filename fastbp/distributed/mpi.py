@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..budget import at_most, available_cores
+from ..divergence import BadRowError, DivergenceError
 from ..engine import Array, aligned
 from ..errors import shown
 from ..extras import require
@@ -23,7 +24,6 @@ from ..kernels.cpu import ranks as kernel
 from ..kernels.cpu.jit import JIT_DISABLED
 from ..kernels.cpu.shares import SAMPLES
 from ..ranks import RankError, World
-from ..run import BadRowError, DivergenceError
 from .lifeline import Lifeline
 from .shared import Shared, fits
 
