@@ -81,15 +81,9 @@ class Fit:
                     break
                 if not self._over():
                     run.keep_after_epoch()
-        watcher = next((rule for rule in run.rules if rule.restore_best), None)  # there is one
-        if watcher is not None and self.best is not None:
-            self.best.restore(trainer.network)
-            history.best_epoch = watcher.best_epoch
-            trainer.history.best_epoch = self.first + (watcher.best_epoch or 0)
+        self._restore_best()
         trainer.history.stopped = history.stopped
-        if (held := run.held) is not None:
-            history.outcome = judge(trainer.network, held.outputs(trainer.network), held.truth)
-            trainer.history.outcome = history.outcome
+        self._judge_held()
         return history
 
     @property
@@ -101,6 +95,21 @@ class Fit:
     def diverged(self) -> bool:
         """It ended because numbers were not finite."""
         return self.run.diverged
+
+    def _restore_best(self) -> None:
+        """Back to the best epoch's weights, where a rule wants them."""
+        watcher = next((rule for rule in self.run.rules if rule.restore_best), None)  # there is one
+        if watcher is not None and self.best is not None:
+            self.best.restore(self.trainer.network)
+            self.history.best_epoch = watcher.best_epoch
+            self.trainer.history.best_epoch = self.first + (watcher.best_epoch or 0)
+
+    def _judge_held(self) -> None:
+        """What the network makes of the held-out data in the end."""
+        net, held = self.trainer.network, self.run.held
+        if held is not None:
+            outcome = judge(net, held.outputs(net), held.truth)
+            self.history.outcome = self.trainer.history.outcome = outcome
 
     def _sound(self) -> bool:
         """Callbacks have left finite numbers; else the fit ends as one that diverges."""
