@@ -1,9 +1,8 @@
-"""One call of `Trainer.fit`: its epochs, what they leave behind, and the best of several starts."""
+"""One call of `Trainer.fit`: its epochs, and what they leave behind."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,12 @@ from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
 from .distrusted import Memory
 from .divergence import DivergenceError, give_up
-from .errors import LARGEST_SEED
 from .history import History
 from .outcome import judge
 from .progress import Progress, make_progress
 from .run import Run
-from .snapshot import Snapshot, Standing
-from .underway import Attempts, Underway, recall_rule
+from .snapshot import Snapshot
+from .underway import Underway, recall_rule
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -210,95 +208,3 @@ class Fit:
         run.begun, run.total, run.spent = at.begun, at.total, at.spent
         run.take_up(at.results)
         run.done = len(at.history) * run.steps + at.begun
-
-
-class BestOf:
-    """The best of several fits, by held-out loss where there is one, else by loss.
-
-    A start that diverges counts as the worst; only if all do, the last one's error is raised. After
-    an interrupt the best that had ended is kept, if any had.
-    """
-
-    def __init__(
-        self,
-        trainer: Trainer,
-        begin: Callable[[int], Run],
-        epochs: int,
-        hooks: list[Any],
-        at: Underway | None = None,
-        bar: Progress | None = None,
-    ) -> None:
-        self.trainer, self.begin, self.given = trainer, begin, (epochs, hooks)
-        self.bar = bar
-        self.attempts = Attempts(0, Standing.of(trainer), None, History(), float("inf"))
-        self.fit: Fit | None = None
-        if at is not None:
-            if at.attempts is None:
-                raise ValueError("the checkpoint's fit had restarts=1; give the trainer the same.")
-            if at.attempts.made >= trainer.restarts:
-                raise ValueError(
-                    f"restarts={trainer.restarts}, and the checkpoint's fit is at its start "
-                    f"{at.attempts.made + 1}; give the trainer more."
-                )
-            self.attempts = at.attempts
-            self.fit = Fit(trainer, begin(self.attempts.made), *self.given, at, bar)
-
-    def train(self) -> History:
-        """Train from every start and leave the trainer at the end of the best."""
-        trainer, attempts = self.trainer, self.attempts
-        failure = None
-        while attempts.made < trainer.restarts and not self._spent():
-            try:
-                fit = self.fit or self._begin(attempts.made)
-                attempts.judge(fit.train(), trainer, diverged=fit.diverged)
-            except DivergenceError as error:
-                failure = error
-            except KeyboardInterrupt:
-                if attempts.kept is not None and not self.diverged:
-                    attempts.kept.restore(trainer)
-                raise
-            attempts.made += 1
-            self.fit = None
-        if attempts.kept is None:
-            assert failure is not None
-            raise failure
-        attempts.kept.restore(trainer)
-        return attempts.found
-
-    @property
-    def wrote(self) -> Path | None:
-        """The checkpoint that was written meanwhile."""
-        return None if self.fit is None else self.fit.wrote
-
-    @property
-    def diverged(self) -> bool:
-        """Every start has."""
-        return self.attempts.kept is None or self.attempts.least == float("inf")
-
-    def _spent(self) -> bool:
-        """A rule that looks at all starts together lets no further one begin."""
-        if self.fit is not None or self.attempts.made == 0:
-            return False
-        rules = [rule for rule in self.trainer.stopping if rule.across_restarts]
-        return bool(self.trainer._world.of_first(any(rule.due() for rule in rules)))
-
-    def _begin(self, attempt: int) -> Fit:
-        trainer = self.trainer
-        self.attempts.start.restore(trainer)
-        if attempt:
-            trainer.network.initialize((trainer.network.seed + attempt) % LARGEST_SEED)
-            # The first start goes on from where the trainer stands; rates and Adam's corrections
-            # count no step of a further one. Its epoch, and so its shuffles, is the first's.
-            trainer._state[...] = 0.0
-            trainer.network._hand_out()
-            trainer.step, trainer.schedule_state = 0, trainer.schedule.initial_state()
-        self.fit = Fit(trainer, self.begin(attempt), *self.given, bar=self.bar)
-        return self.fit
-
-    def memory(self) -> Memory:
-        """What a checkpoint keeps of them."""
-        assert self.fit is not None
-        at = self.fit.underway()
-        assert at is not None
-        at.attempts = self.attempts
-        return at.memory()

@@ -10,13 +10,14 @@ from zlib import crc32
 from . import checkpoint as checkpoints
 from .divergence import BadRowError
 from .errors import shown
-from .fit import BestOf, Fit
+from .fit import Fit
 from .history import History
 from .keeper import Every
 from .metrics import check_outputs, higher_is_better, monitored
 from .network import Network
 from .progress import Progress
 from .ranks import World, world_of
+from .restarts import BestOf
 from .run import Run
 from .samples import Data
 from .sampling import Indices, batch_bounds
@@ -102,16 +103,15 @@ class Fitting:
     ) -> Fit | BestOf:
         """The fit of canonical data that were checked; it goes on with one that was cut short."""
 
-        def begin(attempt: int = 0) -> Run:
+        def begin(attempt: int, at: Underway | None) -> Fit:
             run = self._kinds()[0](self, data, held, epochs, self._rules(attempt))
-            if aside is not None:
-                run.on_divergence = aside.on_divergence
-            return run
+            if aside is None:
+                return Fit(self, run, epochs, hooks, at)
+            run.on_divergence = aside.on_divergence
+            return Fit(self, run, epochs, hooks, at, aside.bar)
 
-        at, bar = self._cut_short, None if aside is None else aside.bar
-        if self.restarts == 1:
-            return Fit(self, begin(), epochs, hooks, at, bar)
-        return BestOf(self, begin, epochs, hooks, at, bar)
+        at = self._cut_short
+        return begin(0, at) if self.restarts == 1 else BestOf(self, begin, at)
 
     def _train(self: Any, job: Fit | BestOf, before: Standing | None = None) -> History:
         """Run a fit to its end, and keep what it leaves.

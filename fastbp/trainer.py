@@ -26,7 +26,7 @@ from .errors import (
     shown,
 )
 from .exclusive import exclusively
-from .fit import BestOf, Fit
+from .fit import Fit
 from .fitting import Fitting
 from .guard import check_finite_start
 from .history import History
@@ -36,6 +36,7 @@ from .network import Network
 from .optimizers import Optimizer, get_optimizer
 from .ranks import world_of
 from .rates import as_schedule
+from .restarts import BestOf
 from .samples import door, given
 from .sampling import SAMPLINGS
 from .snapshot import Standing

@@ -13,8 +13,9 @@ from .engine import Array
 from .errors import shown
 from .history import History
 from .kernels.cpu.loop import RESULTS
+from .restarts import Attempts
 from .samples import Data
-from .snapshot import Snapshot, Standing
+from .snapshot import Snapshot
 from .sparse import parts
 
 if TYPE_CHECKING:
@@ -47,55 +48,6 @@ def fingerprint(data: Data, held: Data | None, steps: int) -> Fingerprint:
         ):
             checksum = zlib.crc32(np.ascontiguousarray(array).tobytes(), checksum)
     return Fingerprint(data.samples, steps, 0 if held is None else held.samples, checksum)
-
-
-@dataclass
-class Attempts:
-    """Where the best of several starts is sought.
-
-    Attributes:
-        made: starts whose fit has ended.
-        start: where the trainer stood before them.
-        kept: where it stood after the best; None where none has ended well.
-        found: that one's history.
-        least: that one's loss.
-    """
-
-    made: int
-    start: Standing
-    kept: Standing | None
-    found: History
-    least: float
-
-    def judge(self, history: History, trainer: Trainer, *, diverged: bool = False) -> None:
-        """Keep the fit that has just ended if it is the best so far."""
-        losses = history.validation_loss or history.loss or [np.inf]
-        loss = losses[-1 if history.best_epoch is None else history.best_epoch]
-        loss = float("inf") if diverged or not np.isfinite(loss) else float(loss)
-        if self.kept is None or loss < self.least:
-            self.kept, self.found, self.least = Standing.of(trainer), history, loss
-
-    def memory(self) -> Memory:
-        """What a checkpoint keeps."""
-        return {
-            "made": self.made,
-            "start": self.start.memory(),
-            "kept": None if self.kept is None else self.kept.memory(),
-            "found": self.found.memory(),
-            "least": self.least,
-        }
-
-    @classmethod
-    def recalled(cls, memory: Memory, trainer: Trainer) -> Self:
-        """The attempts that `memory` was of."""
-        kept = memory["kept"]
-        return cls(
-            count(memory, "made"),
-            Standing.recalled(part(memory, "start"), trainer),
-            None if kept is None else Standing.recalled(part(memory, "kept"), trainer),
-            History.recalled(part(memory, "found")),
-            float(memory["least"]),
-        )
 
 
 @dataclass

@@ -40,8 +40,8 @@ SOURCES = (
     "fastbp/fitting.py", "fastbp/run.py", "fastbp/divergence.py", "fastbp/engine.py",
     "fastbp/sampling.py", "fastbp/samples.py", "fastbp/snapshot.py", "fastbp/stopping.py",
     "fastbp/rates.py", "fastbp/schedules.py", "fastbp/plateau.py", "fastbp/passes.py",
-    "fastbp/parameters.py", "fastbp/underway.py", "fastbp/checkpoint.py", "fastbp/keeper.py",
-    "fastbp/optimizers.py",
+    "fastbp/parameters.py", "fastbp/underway.py", "fastbp/restarts.py", "fastbp/checkpoint.py",
+    "fastbp/keeper.py", "fastbp/optimizers.py",
 )  # fmt: skip
 PROFILE = (
     "activation", "bad_arguments", "bad_input", "batchnorm", "callbacks", "checkpoint", "data",
