@@ -22,6 +22,7 @@ from .snapshot import Standing
 from .underway import Underway
 
 if TYPE_CHECKING:
+    from .settings import Settings
     from .trainer import Trainer
 
 
@@ -53,7 +54,7 @@ def memory(trainer: Trainer) -> Memory:
     }
 
 
-def settings(trainer: Trainer) -> dict[str, Any]:
+def settings(trainer: Settings) -> dict[str, Any]:
     """What decides the result of a training, as text where it is no number."""
     rate = repr(trainer.schedule)
     names = ("batch_size", "sampling", "weight_decay", "perturbation", "clip_norm", "clip_value")
@@ -66,7 +67,7 @@ def settings(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def rules(trainer: Trainer) -> list[str]:
+def rules(trainer: Settings) -> list[str]:
     """The stopping rules by their arguments: what they have seen is no setting."""
     found = []
     for rule in trainer._all_rules:

@@ -2,79 +2,32 @@
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from . import checkpoint as checkpoints
-from .budget import MOST_THREADS, at_most
+from .budget import at_most
 from .callbacks import as_callbacks
-from .canonical import as_array, as_floats
 from .checkpoint import as_path
-from .errors import (
-    check_flag,
-    check_integer,
-    check_name,
-    check_not_negative,
-    check_positive,
-    check_seed,
-    shown,
-)
+from .errors import check_integer, shown
 from .exclusive import exclusively
 from .fit import Fit
 from .fitting import Fitting
 from .guard import check_finite_start
 from .history import History
-from .keeper import Every
-from .metrics import resolve
 from .network import Network
-from .optimizers import Optimizer, get_optimizer
 from .ranks import world_of
-from .rates import as_schedule
-from .restarts import BestOf
 from .samples import door, given
-from .sampling import SAMPLINGS
 from .snapshot import Standing
-from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
+from .stopping import EarlyStopping, Stopping
 from .stream import items_of
-from .underway import Underway, fingerprint
-from .warn import warn
+from .underway import fingerprint
 
 if TYPE_CHECKING:
     from .finder import RateSearch
-
-
-def _unless_none(check: Callable[..., Any], **limits: Any) -> Callable[[str, Any], Any]:
-    return lambda name, value: None if value is None else check(name, value, **limits)
-
-
-_SETTINGS: Final[dict[str, Callable[[str, Any], Any]]] = {
-    "batch_size": _unless_none(check_integer, least=1),
-    "sampling": lambda name, value: check_name(name, value, SAMPLINGS),
-    "weight_decay": check_not_negative,
-    "perturbation": check_not_negative,
-    "clip_norm": _unless_none(check_positive),
-    "clip_value": _unless_none(check_positive),
-    "early_stopping": lambda _, value: as_early_stopping(value),
-    "stopping": lambda _, value: as_stopping(value),
-    "metrics": lambda _, value: resolve(value),
-    "callbacks": lambda _, value: as_callbacks(value),
-    "checkpoint": lambda _, value: as_path(value),
-    "every": lambda _, value: value if isinstance(value, Every) else Every.of(value),
-    "restarts": lambda name, value: check_integer(name, value, least=1),
-    "on_divergence": lambda name, value: check_name(name, value, ("raise", "warn")),
-    "seed": lambda name, value: check_seed(value),
-    "schedule": lambda _, value: as_schedule(value),
-    "n_threads": _unless_none(check_integer, least=1, most=MOST_THREADS),
-    "progress": _unless_none(check_flag),
-    "distributed": lambda name, value: None if value is None else check_name(name, value, ("mpi",)),
-}
-"""What each setting may be; they may be set between two fits."""
 
 
 class Trainer(Fitting):
@@ -170,82 +123,7 @@ class Trainer(Fitting):
         self.history = History()
         self.epoch = 0
         self.step = 0
-        self._cut_short: Underway | None = None  # what the next fit goes on with
-        self._job: Fit | BestOf | None = None  # the fit under way
-
-    def _check_settings(self) -> None:
-        """Refuse what may not be, of the constructor's arguments and of what was set since.
-
-        Raises:
-            ValueError, TypeError: one is out of range or unknown, or the network is another one.
-        """
-        for name, check in _SETTINGS.items():
-            setattr(self, name, check(name, getattr(self, name)))
-        if self.network.device != "cpu" and self._world.size > 1:
-            raise ValueError(
-                f"distributed={self.distributed!r} trains on processors, and the network is on a "
-                "card: net.to('cpu'), or one process without it."
-            )
-        fresh = self.schedule.initial_state()
-        if self.schedule_state.keys() != fresh.keys():  # another kind was set
-            self.schedule_state = fresh
-        wanted = len(self.optimizer.rows), self._owner._parameters.size
-        fits = (self._state.shape, self._state.dtype) == (wanted, self._owner.dtype)
-        if self.network is not self._owner or not fits:
-            raise ValueError(
-                f"trainer.network={shown(self.network)} is not the network that this trainer has "
-                "optimizer rows for; make a new Trainer for it."
-            )
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer. Another one of the same rule may be set between two fits.
-
-        The optimizer's rows stay, and the trainer's steps are counted on: by its schedule as well.
-
-        Raises:
-            ValueError, TypeError: one of another rule is set, or none.
-            RuntimeError: it is set while the network is trained.
-        """
-        return self._optimizer
-
-    @optimizer.setter
-    def optimizer(self, optimizer: Any) -> None:
-        new, old = get_optimizer(optimizer), vars(self).get("_optimizer")
-        if old is not None and old.name != new.name:
-            raise ValueError(
-                f"optimizer={shown(optimizer)} is not {old.name!r}, whose rows this trainer has; "
-                "make a new one: Trainer(trainer.network, optimizer)"
-            )
-        if vars(self).get("_job") is not None:
-            raise RuntimeError(
-                f"optimizer={shown(optimizer)} was set while the network is trained; set it "
-                "between two fits, or give a schedule: SGD(fastbp.Cosine(0.1))"
-            )
-        self._optimizer = new
-        self.schedule = new.schedule
-        self.schedule_state = self.schedule.initial_state()
-        if old is None:
-            size = self.network._parameters.size
-            self._state = np.zeros((len(new.rows), size), self.network.dtype)
-
-    @property
-    def state(self) -> NDArray[Any]:
-        """The optimizer's rows, (rows, parameters), of the network's dtype; writable.
-
-        Momentum has one row, Adam two (`UPDATES` names them). What is assigned is copied.
-        """
-        self.network._hand_out(rows=True)
-        return self._state
-
-    @state.setter
-    def state(self, rows: ArrayLike) -> None:
-        array = as_array(rows, "state")
-        if array.shape != self._state.shape:
-            raise ValueError(
-                f"state has shape {array.shape}; this trainer's has {self._state.shape}"
-            )
-        self.state[...] = as_floats(array, self._state.dtype, "state")
+        self._cut_short = self._job = None
 
     def fit(
         self,
@@ -330,6 +208,7 @@ class Trainer(Fitting):
                 when its turn comes: the steps before it are made, and stay.
             DivergenceError: as for `fit`.
 
+        >>> import numpy as np
         >>> net = Network(1, [Dense(1)], seed=1)
         >>> batches = (([[x], [1 - x]], [2 * x, 2 - 2 * x]) for x in np.linspace(0, 1, 200))
         >>> history = Trainer(net, SGD(0.1)).fit_stream(batches, steps_per_epoch=50)
@@ -391,84 +270,10 @@ class Trainer(Fitting):
 
         return find_rate(self, X, y, low, high, steps, sample_weight)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a checkpoint now: the network and all that `resume` needs, whole or not at all.
-
-        In a callback the fit under way is kept with it, and `resume` goes on with that. After an
-        interrupt (Ctrl-C) no fit is under way: what is kept is where the trainer stands.
-
-        Args:
-            path: the file.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        if self._world.leads:  # of several ranks one writes
-            checkpoints.write(self, path)
-
-    def resume(self, path: str | os.PathLike[str] | None = None, *, finish: bool = True) -> int:
-        """Take up the training that a checkpoint holds, as if it had never been cut short.
-
-        The network's numbers, optimizer rows, counters, schedule, seeds and history become those
-        of the checkpoint. Was it written within a `fit`, then the next `fit` goes on with that
-        one, in the middle of an epoch, too: call it with the same data and arguments, and the end
-        is that of the uninterrupted run to the last bit. The trainer must be made as the other
-        was; settings that differ and would change the result are warned of.
-
-        Args:
-            path: the file; None: the trainer's own `checkpoint`.
-            finish: go on with the fit that was cut short; False: the next `fit` is a new one.
-
-        Returns:
-            At most how many epochs the fit that was cut short has still to run: the one under way,
-            and those of further `restarts`, included. 0 where it had ended.
-
-        Raises:
-            ValueError: the file is no checkpoint, is damaged, or is of another network or
-                optimizer; nothing has changed then. Or path=None, and the trainer has no
-                `checkpoint`.
-            RuntimeError: the network is being trained.
-            OSError: the file cannot be read.
-
-        >>> import tempfile
-        >>> path = tempfile.mkdtemp() + "/xor.safetensors"
-        >>> net = Network(2, [Dense(1)])
-        >>> history = Trainer(net, checkpoint=path).fit([[0, 0], [1, 1]], [0, 1], epochs=3)
-        >>> trainer = Trainer(Network(2, [Dense(1)]), checkpoint=path)
-        >>> trainer.resume(), trainer.epoch
-        (0, 3)
-        """
-        if path is None and self.checkpoint is None:
-            raise ValueError("path=None needs a trainer with checkpoint=PATH; give the path.")
-        check_flag("finish", finish)
-        with exclusively(self.network):
-            with self._world.agreeing():
-                found = checkpoints.read(self, self.checkpoint if path is None else path)  # type: ignore[arg-type]
-            found.standing.restore(self)
-            self.seed, self.network.seed = found.seeds
-            self._cut_short = found.fit if finish else None
-        if found.differing and self._world.leads:
-            warn(
-                f"the trainer differs from the one of the checkpoint: {', '.join(found.differing)}",
-                RuntimeWarning,
-            )
-        return 0 if self._cut_short is None else self._cut_short.left(self.restarts)
-
     @property
     def leads(self) -> bool:
         """This process draws the bar and writes the files: the only one, or the first rank."""
         return self._world.leads
-
-    def __getstate__(self) -> dict[str, Any]:
-        self.network._settle()
-        return {**self.__dict__, "_job": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._state = np.array(self._state)  # it may be a map of a file, and read-only
-
-    def __copy__(self) -> Trainer:
-        return copy.deepcopy(self)
 
     def __repr__(self) -> str:
         return (

@@ -37,11 +37,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = (
     "kernels/*.py", "kernels/cpu/*.py", "kernels/reference/*.py", "fastbp/trainer.py",
-    "fastbp/fitting.py", "fastbp/run.py", "fastbp/divergence.py", "fastbp/engine.py",
-    "fastbp/sampling.py", "fastbp/samples.py", "fastbp/snapshot.py", "fastbp/stopping.py",
-    "fastbp/rates.py", "fastbp/schedules.py", "fastbp/plateau.py", "fastbp/passes.py",
-    "fastbp/parameters.py", "fastbp/underway.py", "fastbp/restarts.py", "fastbp/checkpoint.py",
-    "fastbp/keeper.py", "fastbp/optimizers.py",
+    "fastbp/settings.py", "fastbp/resuming.py", "fastbp/fitting.py", "fastbp/run.py",
+    "fastbp/divergence.py", "fastbp/engine.py", "fastbp/sampling.py", "fastbp/samples.py",
+    "fastbp/snapshot.py", "fastbp/stopping.py", "fastbp/rates.py", "fastbp/schedules.py",
+    "fastbp/plateau.py", "fastbp/passes.py", "fastbp/parameters.py", "fastbp/underway.py",
+    "fastbp/restarts.py", "fastbp/checkpoint.py", "fastbp/keeper.py", "fastbp/optimizers.py",
 )  # fmt: skip
 PROFILE = (
     "activation", "bad_arguments", "bad_input", "batchnorm", "callbacks", "checkpoint", "data",
