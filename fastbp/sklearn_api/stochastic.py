@@ -34,7 +34,8 @@ class Runner:
     def __init__(
         self, estimator: Any, net: Network, data: Data, samples: int, incremental: bool
     ) -> None:
-        e, self.net, self.data = estimator, net, data
+        e = self.estimator = estimator
+        self.net, self.data = net, data
         self.bounds = batch_bounds(samples, _batch_size(e, samples), net._normed)
         sizes = np.diff(self.bounds)
         rows = int(sizes.max())
@@ -130,6 +131,46 @@ def fit_stochastic(
 ) -> None:
     """Train `net`, which is the estimator's; the estimator's attributes tell how it went."""
     e = estimator
+    samples, held = _prepare(e, net, data, held, incremental)
+    runner = Runner(e, net, data, len(samples), incremental)
+    best = Snapshot.of(net)
+    order = samples
+    try:
+        e.n_iter_ = 0
+        with (
+            net._data_kept(),
+            make_progress(bool(e.progress), e.max_iter, runner.steps) as progress,
+        ):
+            net._keep(data, held)
+            for number in range(e.max_iter):
+                began = time.perf_counter()
+                if e.shuffle:
+                    places = np.arange(len(samples))
+                    e._random_state.shuffle(places)
+                    order = order[places]
+                hooks.begin()
+                values = _epoch(runner, order, number, progress)
+                if _judge(e, net, held, values):
+                    best.take(net)
+                e._optimizer.iteration_ends(e.t_)
+                e._optimizer.observe(values)
+                values["seconds"] = time.perf_counter() - began
+                progress.update((number + 1) * runner.steps, values)
+                asked = hooks.end(values)
+                if _stops(e) or asked or incremental:
+                    break
+                if e.n_iter_ == e.max_iter:
+                    _warn_unfinished(e)
+    except KeyboardInterrupt:
+        warn("Training interrupted by user.", UserWarning)
+    if e.early_stopping:
+        best.restore(net)
+
+
+def _prepare(
+    e: Any, net: Network, data: Data, held: Data | None, incremental: bool
+) -> tuple[Array, Data | None]:
+    """Make the estimator ready; the samples to train on, and the held-out part if any."""
     state = e._optimizer.state if incremental and hasattr(e, "_optimizer") else None
     # Someone may have put coefficients of other shapes in place of those the state belongs to.
     if state is None or (state.shape[1], state.dtype) != (net.parameters.size, net.dtype):
@@ -143,49 +184,27 @@ def fit_stochastic(
         e.validation_scores_, e.best_validation_score_, e.best_loss_ = [], -np.inf, None
     if e.validation_curve and not hasattr(e, "validation_loss_curve_"):
         e.validation_loss_curve_ = []
-    runner = Runner(e, net, data, len(samples), incremental)
-    best = Snapshot.of(net)
-    shuffled = np.arange(len(samples))
-    try:
-        e.n_iter_ = 0
-        with (
-            net._data_kept(),
-            make_progress(bool(e.progress), e.max_iter, runner.steps) as progress,
-        ):
-            net._keep(data, held)
-            for number in range(e.max_iter):
-                began = time.perf_counter()
-                if e.shuffle:
-                    places = np.arange(len(samples))
-                    e._random_state.shuffle(places)
-                    shuffled = shuffled[places]
-                hooks.begin()
-                e.loss_ = runner.epoch(samples[shuffled], number, progress)
-                e.n_iter_ += 1
-                e.t_ += len(samples)
-                e.loss_curve_.append(e.loss_)
-                if e.verbose:
-                    print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-                values = {"loss": e.loss_, "lr": e._optimizer.last_rate()}
-                if _judge(e, net, held, values):
-                    best.take(net)
-                e._optimizer.iteration_ends(e.t_)
-                e._optimizer.observe(values)
-                values["seconds"] = time.perf_counter() - began
-                progress.update((number + 1) * runner.steps, values)
-                asked = hooks.end(values)
-                if _stops(e) or asked or incremental:
-                    break
-                if e.n_iter_ == e.max_iter:
-                    warn(
-                        f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the "
-                        "optimization hasn't converged yet.",
-                        ConvergenceWarning,
-                    )
-    except KeyboardInterrupt:
-        warn("Training interrupted by user.", UserWarning)
-    if e.early_stopping:
-        best.restore(net)
+    return samples, held
+
+
+def _epoch(runner: Runner, order: Array, number: int, progress: Progress) -> dict[str, Any]:
+    """Train for an epoch and count it; its values by name."""
+    e = runner.estimator
+    e.loss_ = runner.epoch(order, number, progress)
+    e.n_iter_ += 1
+    e.t_ += len(order)
+    e.loss_curve_.append(e.loss_)
+    if e.verbose:
+        print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
+    return {"loss": e.loss_, "lr": e._optimizer.last_rate()}
+
+
+def _warn_unfinished(e: Any) -> None:
+    warn(
+        f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the "
+        "optimization hasn't converged yet.",
+        ConvergenceWarning,
+    )
 
 
 def _judge(e: Any, net: Network, held: Data | None, values: dict[str, Any]) -> bool:
