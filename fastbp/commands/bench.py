@@ -48,7 +48,7 @@ def bench(
     from ..budget import available_cores
 
     if output is not None:
-        options.check_writable("--json", output)
+        options.check_replaceable("--json", output)
     with options.blaming("--shape"):
         chosen = [shapes.parse(text, steps) for text in shape or shapes.SHAPES]
     most = MOST_A_CORE * (os.cpu_count() or 1)
@@ -121,10 +121,11 @@ def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> 
 
 def _stored(result: dict[str, Any], output: Path | None) -> dict[str, Any]:
     """The result with the machine, written where that is wanted."""
+    from ..atomic import replacing
     from .info import collect
 
     result = {"machine": collect(), **result}
     if output is not None:
-        with options.writing("--json", output):
-            output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        with options.writing("--json", output), replacing(output) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +21,6 @@ MOST = 10**9
 def refuse(option: str, problem: str) -> typer.BadParameter:
     """The error for a wrong option: one line, exit status 2; to be raised by the caller."""
     return typer.BadParameter(problem, param_hint=f"'{option}'")
-
-
-def check_writable(option: str, path: Path) -> None:
-    """Refuse a file that could not be written, before time is spent on its content."""
-    with writing(option, path), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        path.stat()  # a name that is too long, a folder that may not be entered
-    allowed = os.access(path if path.exists() else path.parent, os.W_OK)
-    if path.is_dir() or not path.parent.is_dir():
-        raise refuse(option, f"{str(path)!r} cannot be written: name a file in an existing folder.")
-    if not allowed:
-        raise refuse(
-            option, f"{str(path)!r} cannot be written: its folder may not be; name another."
-        )
 
 
 def check_replaceable(option: str, path: Path, *read: Path) -> None:
@@ -70,7 +56,7 @@ def writing(option: str, path: Path) -> Iterator[None]:
 
 def check_plotting(option: str, path: Path) -> None:
     """Refuse a picture that could not be drawn or written."""
-    check_writable(option, path)
+    check_replaceable(option, path)
     if importlib.util.find_spec("matplotlib") is None:
         raise refuse(option, "drawing needs matplotlib: pip install 'fastbp[plot]'")
     from matplotlib.backend_bases import FigureCanvasBase
