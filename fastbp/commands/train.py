@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +10,15 @@ import typer
 
 from ..errors import LARGEST_SEED
 from . import options
+from .split import Split, cut, load
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..engine import Array
     from ..files import Table
     from ..history import History
     from ..network import Network
-    from ..preparation import Preparation
+    from ..trainer import Trainer
 
 TASKS = ("auto", "classification", "regression")
 
@@ -71,6 +71,29 @@ def train(
 
     Under mpiexec the ranks share each batch, and the first one tells and writes.
     """
+    _check_files(data, target, out, report)
+    options.check_choice("--task", task, TASKS)
+    if not 0.0 < holdout < 1.0:
+        raise options.refuse("--holdout", f"{holdout:g} is not above 0 and below 1.")
+    widths = [] if hidden.strip() == "0" else options.numbers("--hidden", hidden)
+    distributed, leads = _ranks()
+    table, target = load(data, target, ignore or [])
+    split = cut(table, target, task, holdout, seed)
+    net = _network(split, widths, activation, dropout, batch_norm, seed)
+    trainer = _trainer(net, optimizer, rate, batch_size, weight_decay, patience, threads, split)
+    trainer.distributed = distributed
+    from rich.console import Console
+
+    console = Console(highlight=False, quiet=not leads)
+    _introduce(console, table, split, net)
+    history = _fit(trainer, split, epochs)
+    if leads:  # of several ranks one tells and writes
+        console.print(_results(split, net, history))
+        _write(console, split, net, history, out, report, data.name)
+
+
+def _check_files(data: Path, target: str, out: Path, report: Path | None) -> None:
+    """Model and report can be written, and over nothing that is read."""
     from ..files import format_of
 
     read = [data, Path(target)] if format_of(data) == ".idx" else [data]
@@ -79,33 +102,20 @@ def train(
         options.check_replaceable("--report", report, *read)
         if report.resolve() == out.resolve():
             raise options.refuse("--report", f"{str(report)!r} is where --out puts the model.")
-    options.check_choice("--task", task, TASKS)
-    if not 0.0 < holdout < 1.0:
-        raise options.refuse("--holdout", f"{holdout:g} is not above 0 and below 1.")
-    widths = [] if hidden.strip() == "0" else options.numbers("--hidden", hidden)
-    distributed, leads = _ranks()
-    table, target = _load(data, target, ignore or [])
-    split = _split(table, target, task, holdout, seed)
-    net = _network(split, widths, activation, dropout, batch_norm, seed)
-    trainer = _trainer(net, optimizer, rate, batch_size, weight_decay, patience, threads, split)
-    trainer.distributed = distributed
-    from rich.console import Console
 
+
+def _fit(trainer: Trainer, split: Split, epochs: int) -> History:
+    """Train; what goes wrong is said in words of the options."""
     from .. import DivergenceError
 
-    console = Console(highlight=False, quiet=not leads)
-    _introduce(console, table, split, net)
     try:
-        history = trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
+        return trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
     except DivergenceError as error:
-        less = " or less --weight-decay" if weight_decay > 0 else ""
+        less = " or less --weight-decay" if trainer.weight_decay > 0 else ""
         advice = f"Try a --rate below {trainer.optimizer.lr:g}{less}, or --batch-norm."
         raise options.refuse("--rate", f"{error.what} {advice}") from None
     except ValueError as error:  # one row with batch norm
         raise options.refuse("DATA", str(error)) from None
-    if leads:  # of several ranks one tells and writes
-        console.print(_results(split, net, history))
-        _write(console, split, net, history, out, report, data.name)
 
 
 def _ranks() -> tuple[str | None, bool]:
@@ -141,90 +151,6 @@ def _write(
         console.print(f"report: {report}", soft_wrap=True, markup=False)
 
 
-@dataclass
-class Split:
-    """The two parts of the data, prepared, and how they were prepared."""
-
-    preparation: Preparation
-    X: Array
-    y: Array
-    Xv: Array
-    yv: Array
-
-    @property
-    def labels(self) -> tuple[str, ...] | None:
-        """Names of the classes; None for a regression."""
-        return getattr(self.preparation.target, "labels", None)
-
-
-def _load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
-    """The table with its target, less what is to be ignored; and the target's name in it."""
-    import numpy as np
-
-    table = options.table("DATA", data, [target], [target, *ignore])
-    if list(table.columns) == ["pixels"]:  # images: their labels are in a file of their own
-        labels = options.table("--target", Path(target), ["labels"])
-        if list(labels.columns) != ["labels"] or len(labels) != len(table):
-            raise options.refuse("--target", f"{target!r} does not hold {len(table)} labels.")
-        target = "labels"
-        table.columns[target], table.texts[target] = labels.columns[target], labels.texts[target]
-    with options.blaming("--target"):
-        truth = table.column(target, "the target")
-    with options.blaming("--ignore"):
-        for name in ignore:
-            table.column(name, "the column")
-    if target in ignore:
-        raise options.refuse("--ignore", f"{target!r} is the target.")
-    if truth.ndim == 2 and truth.shape[1] == 1:
-        truth = table.columns[target] = truth[:, 0]
-    if truth.ndim > 1:
-        raise options.refuse("--target", f"{target!r} has {truth.shape[1]} columns; give one.")
-    missing = (truth == "") if truth.dtype.kind == "O" else truth != truth
-    if missing.any():
-        words = " (blank, or a word such as NA or none)" if truth.dtype.kind == "O" else ""
-        raise options.refuse(
-            "--target",
-            f"{target!r} is missing{words} in {int(missing.sum())} of {len(table)} rows, first in "
-            f"row {table.number(int(missing.argmax()))}; leave them out.",
-        )
-    if truth.dtype.kind == "f" and (infinite := np.isinf(truth)).any():
-        row = table.number(int(infinite.argmax()))
-        raise options.refuse("--target", f"{target!r} is infinite in row {row}; leave it out.")
-    return table.without(ignore), target
-
-
-def _split(table: Table, target: str, task: str, share: float, seed: int) -> Split:
-    """Held-out rows drawn at random; the preparation is learnt on the others alone.
-
-    A class that is held out as a whole is not: its rows are trained on.
-    """
-    import numpy as np
-
-    from ..columns import Classes
-    from ..preparation import learn
-    from ..sampling import split
-
-    if len(table) < 2:
-        raise options.refuse("DATA", "there is one row; training and judging need two.")
-    chosen, held = split(len(table), share, seed)
-    part, rest = table.take(chosen), table.take(held)
-    with options.blaming("DATA"):
-        preparation = learn(part, target, task)
-        if isinstance(preparation.target, Classes):  # rows of a class that has none to train on
-            new = preparation.target.places(rest.written(target)) < 0
-            if new.all():
-                raise ValueError(
-                    f"target {target!r} has a class of its own in every row held out; hold more "
-                    "rows out, or give more of each class"
-                )
-            if new.any():
-                chosen, held = np.sort(np.append(chosen, held[new])), held[~new]
-                part, rest = table.take(chosen), table.take(held)
-                preparation = learn(part, target, task)
-        y, yv = preparation.targets(part), preparation.targets(rest)
-        return Split(preparation, preparation.inputs(part), y, preparation.inputs(rest), yv)
-
-
 def _network(
     split: Split, widths: list[int], activation: str, dropout: float, norm: bool, seed: int
 ) -> Network:
@@ -249,7 +175,7 @@ def _trainer(
     patience: int | None,
     threads: int | None,
     split: Split,
-) -> Any:
+) -> Trainer:
     from .. import EarlyStopping, Trainer
     from ..errors import check_not_negative
     from ..optimizers import get_optimizer
