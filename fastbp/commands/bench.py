@@ -44,8 +44,7 @@ def bench(
     """Time training steps of fastbp and of every installed peer, interleaved in one run."""
     from rich.console import Console
 
-    from ..bench import peers, runner, shapes, table
-    from ..budget import available_cores
+    from ..bench import peers, runner, shapes
 
     if output is not None:
         options.check_replaceable("--json", output)
@@ -60,21 +59,12 @@ def bench(
         _check_card(device)
         known = [name for name in known if name in peers.ON_A_CARD]
         chosen = [one.on_a_card() for one in chosen]
-        threads = threads or "1"
     names = _peers(peer, known, list(peers.PEERS))
-    numbers = [1, available_cores()]
-    if threads is not None:
-        numbers = options.numbers("--threads", threads, most)
+    numbers = _threads_of(device, threads, most)
     console = Console(highlight=False, stderr=True)
     with console.status("starting") as status:
-        result: dict[str, Any] = runner.run(
-            chosen, names, sorted(set(numbers)), repeats, status.update, device
-        )
-    result = _stored(result, output)
-    # A file or a pipe has no width: room for every peer.
-    printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    for line in table.render(result):
-        printed.print(line, soft_wrap=isinstance(line, str), markup=False)
+        result = runner.run(chosen, names, numbers, repeats, status.update, device)
+    _print(_stored(result, output))
 
 
 def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | None) -> None:
@@ -100,6 +90,27 @@ def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | 
     for row in rows:
         printed.add_row(*row)
     Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(printed)
+
+
+def _threads_of(device: str, text: str | None, most: int) -> list[int]:
+    """Numbers of threads to time: those asked for, else 1 and all cores; on a card 1."""
+    from ..budget import available_cores
+
+    if text is not None:
+        return sorted(set(options.numbers("--threads", text, most)))
+    return sorted({1, available_cores()}) if device == "cpu" else [1]
+
+
+def _print(result: dict[str, Any]) -> None:
+    """The table of what was measured."""
+    from rich.console import Console
+
+    from ..bench import table
+
+    # A file or a pipe has no width: room for every peer.
+    printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    for line in table.render(result):
+        printed.print(line, soft_wrap=isinstance(line, str), markup=False)
 
 
 def _check_card(device: str) -> None:
