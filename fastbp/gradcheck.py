@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -97,39 +97,93 @@ def check_gradients(
     net = _in_float64(network)
     options: dict[str, Any] = {"sample_weight": sample_weight, "training": training, "seed": seed}
     gradient = net.gradients(X, y, **options)
-    chosen = np.arange(gradient.size)
-    if parameters is not None:
-        count = min(check_integer("parameters", parameters, least=1), gradient.size)
-        chosen = np.sort(np.random.default_rng(0).choice(chosen, count, replace=False))
-    scale = max(float(np.abs(gradient).max()), np.finfo(np.float64).tiny)
-    kinks: list[int] = []
-    hidden = 0.0
+    chosen = _chosen(gradient.size, parameters)
     if method == "complex":
-        _refuse_kinks(net)
-        found = complex_gradient(net, X, y, chosen, **options)
-        errors = np.abs(gradient[chosen] - found)
-        resolution = abs(net.loss(X, y, **options))
+        other = _by_complex_step(net, X, y, gradient, chosen, options)
     else:
-        batch = net._batch(X, y, sample_weight, training, sparse=False)
-        differences = _Differences(net, batch, training, net.seed if seed is None else seed)
-        found, errors, kinks = _central(differences, chosen, gradient, scale)
-        resolution = differences.largest / max(STEPS)
-        hidden = DIFFERENCE * EPS * resolution / scale
-    errors /= scale
-    # What no difference tells from 0: the rounding of the losses, and of outputs times inputs.
-    rows = net._as_matrix(X)
-    resolution += float(np.abs(net.forward(rows)).max() * max(1.0, np.abs(rows).max()))
-    if max(np.abs(gradient).max(), np.abs(found).max()) <= ROUNDINGS * EPS * resolution:
-        errors[:] = 0.0
-    worst = int(errors.argmax())
+        other = _by_differences(net, X, y, gradient, chosen, options)
+    largest = max(np.abs(gradient).max(), np.abs(other.found).max())
+    if largest <= _rounding_floor(net, X, other.losses):
+        other.errors[:] = 0.0
+    worst = int(other.errors.argmax())
     return GradientCheck(
-        float(errors[worst]),
+        float(other.errors[worst]),
         parameter_name(net, int(chosen[worst])),
-        tuple(parameter_name(net, k) for k in kinks),
-        len(chosen) - len(kinks),
+        tuple(parameter_name(net, k) for k in other.kinks),
+        len(chosen) - len(other.kinks),
         method,
-        hidden,
+        other.resolution,
     )
+
+
+@dataclass
+class _Compared:
+    """What another method makes of the derivatives, and how they differ from the gradient.
+
+    Attributes:
+        found: the derivatives by the chosen parameters.
+        errors: |g - g_hat|, divided by the largest |g|.
+        losses: how large the losses are that the derivatives are made of, over the step if any.
+        kinks: the parameters at one.
+        resolution: what the rounding of the losses may hide, as a share of the largest |g|.
+    """
+
+    found: NDArray[Any]
+    errors: NDArray[Any]
+    losses: float
+    kinks: list[int] = field(default_factory=list)
+    resolution: float = 0.0
+
+
+def _chosen(size: int, parameters: int | None) -> NDArray[Any]:
+    """The places of the parameters to check."""
+    every = np.arange(size)
+    if parameters is None:
+        return every
+    count = min(check_integer("parameters", parameters, least=1), size)
+    return np.sort(np.random.default_rng(0).choice(every, count, replace=False))
+
+
+def _largest(gradient: NDArray[Any]) -> float:
+    """The largest |g|, above 0."""
+    return max(float(np.abs(gradient).max()), np.finfo(np.float64).tiny)
+
+
+def _by_complex_step(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    gradient: NDArray[Any],
+    chosen: NDArray[Any],
+    options: dict[str, Any],
+) -> _Compared:
+    _refuse_kinks(net)
+    found = complex_gradient(net, X, y, chosen, **options)
+    errors = np.abs(gradient[chosen] - found) / _largest(gradient)
+    return _Compared(found, errors, abs(net.loss(X, y, **options)))
+
+
+def _by_differences(
+    net: Network,
+    X: ArrayLike,
+    y: ArrayLike,
+    gradient: NDArray[Any],
+    chosen: NDArray[Any],
+    options: dict[str, Any],
+) -> _Compared:
+    training, seed, scale = options["training"], options["seed"], _largest(gradient)
+    batch = net._batch(X, y, options["sample_weight"], training, sparse=False)
+    differences = _Differences(net, batch, training, net.seed if seed is None else seed)
+    found, errors, kinks = _central(differences, chosen, gradient, scale)
+    losses = differences.largest / max(STEPS)
+    return _Compared(found, errors / scale, losses, kinks, DIFFERENCE * EPS * losses / scale)
+
+
+def _rounding_floor(net: Network, X: ArrayLike, losses: float) -> float:
+    """What no method tells from 0: the rounding of the losses, and of outputs times inputs."""
+    rows = net._as_matrix(X)
+    outputs = float(np.abs(net.forward(rows)).max() * max(1.0, np.abs(rows).max()))
+    return ROUNDINGS * EPS * (losses + outputs)
 
 
 def _in_float64(network: Network) -> Network:
@@ -170,8 +224,8 @@ class _Differences:
             values.append(self.net._loss(self.batch, self.seed, self.training))
         w[place] = kept
         self.largest = max(self.largest, *map(abs, values))
-        high, low, far, near = values
-        return (8.0 * (high - low) - (far - near)) / (12.0 * h)
+        up, down, two_up, two_down = values
+        return (8.0 * (up - down) - (two_up - two_down)) / (12.0 * h)
 
     def straddles(self, place: int, h: float) -> bool:
         """Some unit is on another side of its kink at w - 2h, w - h, w + h or w + 2h than at w."""
