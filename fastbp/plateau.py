@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import check_fraction, check_integer, check_not_negative
 from .metrics import check_monitor, improves, monitored
-from .rates import Rates, Schedule, State
+from .rates import Rates, Schedule, ScheduleState
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class ReduceOnPlateau(Schedule):
         check_not_negative("least", self.least)
         check_monitor(self.monitor, self.mode)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         rate = self.lr * self.factor ** state["reductions"]
         return np.full(len(steps), max(rate, min(self.least, self.lr)))
 
-    def initial_state(self) -> State:
+    def initial_state(self) -> ScheduleState:
         return {"best": None, "waited": 0, "reductions": 0}
 
-    def observe(self, state: State, record: Mapping[str, Any]) -> None:
+    def observe(self, state: ScheduleState, record: Mapping[str, Any]) -> None:
         name, value = monitored(record, self.monitor)
         best = state["best"]
         margin = 0.0 if best is None else self.threshold * abs(best)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .errors import check_not_negative, shown
 
 Rates = NDArray[np.float64]
-State = dict[str, Any]
+ScheduleState = dict[str, Any]
 
 # A vector body and its remainder may round differently: rates are computed in whole blocks of
 # steps, so that a step's lane does not depend on where the Trainer cut its chunks.
@@ -29,11 +29,11 @@ class Schedule:
     """Base of the schedules. To write one, subclass it and define `at`."""
 
     @property
-    def blocked(self) -> bool:
+    def in_blocks(self) -> bool:
         """`at` may be asked for whole blocks of steps, steps that are never made among them."""
         return True
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         """Rates at `steps`, element by element.
 
         Args:
@@ -45,7 +45,7 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} must define at(steps, total, state)")
 
     def rates(
-        self, first: int, count: int, total: int | None = None, state: State | None = None
+        self, first: int, count: int, total: int | None = None, state: ScheduleState | None = None
     ) -> Rates:
         """eta(t) for t = first ... first + count - 1, a float64 array of shape (count,).
 
@@ -63,7 +63,7 @@ class Schedule:
         >>> fastbp.InverseTime(0.1, decay=1.0).rates(2, 2).round(4).tolist()
         [0.0333, 0.025]
         """
-        block = _BLOCK if self.blocked else 1
+        block = _BLOCK if self.in_blocks else 1
         low = first // block * block
         high = -(-(first + count) // block) * block
         steps = np.arange(low, high, dtype=np.float64)
@@ -84,11 +84,11 @@ class Schedule:
             )
         return np.ascontiguousarray(rates)
 
-    def initial_state(self) -> State:
+    def initial_state(self) -> ScheduleState:
         """What changes during training, as a dict of plain values; empty for most schedules."""
         return {}
 
-    def observe(self, state: State, record: Mapping[str, Any]) -> None:
+    def observe(self, state: ScheduleState, record: Mapping[str, Any]) -> None:
         """Take note of a finished epoch: change `state` in place by the epoch's values, by name."""
 
 
@@ -111,7 +111,7 @@ class Constant(Schedule):
     def __post_init__(self) -> None:
         check_not_negative("lr", self.lr)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         return np.full(len(steps), float(self.lr))
 
 
@@ -128,10 +128,10 @@ class Called(Schedule):
     function: Callable[[int], float]
 
     @property
-    def blocked(self) -> bool:
+    def in_blocks(self) -> bool:
         return False  # the callable may count its calls, or know no rate beyond the last step
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         rates = np.empty(len(steps), dtype=np.float64)
         for i, step in enumerate(steps.tolist()):
             rate = self.function(int(step))

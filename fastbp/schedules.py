@@ -15,7 +15,7 @@ from .errors import (
     check_positive,
     shown,
 )
-from .rates import Rates, Schedule, State, as_schedule
+from .rates import Rates, Schedule, ScheduleState, as_schedule
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class InverseTime(Schedule):
         check_not_negative("decay", self.decay)
         check_not_negative("power", self.power)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         rates: Rates = self.lr / (1.0 + self.decay * steps) ** self.power
         return rates
 
@@ -86,7 +86,7 @@ class StepDecay(Schedule):
             raise ValueError(f"every={shown(self.every)} must be increasing.")
         object.__setattr__(self, "every", steps)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         if isinstance(self.every, tuple):
             falls = np.searchsorted(np.asarray(self.every, dtype=np.float64), steps, side="right")
         else:
@@ -123,7 +123,7 @@ class Exponential(Schedule):
             raise ValueError(f"factor={self.factor!r} must be at most 1: the rate would explode.")
         check_integer("every", self.every, least=1)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         rates: Rates = self.lr * np.float64(self.factor) ** (steps / self.every)
         return rates
 
@@ -158,7 +158,7 @@ class Cosine(Schedule):
         if self.steps is not None:
             check_integer("steps", self.steps, least=1)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         span = _span("Cosine", self.steps, total)
         return _half_cosine(self.lr, self.final, steps / span)
 
@@ -198,7 +198,7 @@ class OneCycle(Schedule):
         if self.steps is not None:
             check_integer("steps", self.steps, least=1)
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         span = _span("OneCycle", self.steps, total)
         start = self.lr / self.start_divisor
         peak = self.rise * span - 1.0
@@ -234,19 +234,19 @@ class Warmup(Schedule):
         object.__setattr__(self, "schedule", as_schedule(self.schedule, "schedule"))
 
     @property
-    def blocked(self) -> bool:
-        return self.schedule.blocked
+    def in_blocks(self) -> bool:
+        return self.schedule.in_blocks
 
-    def at(self, steps: Rates, total: int | None, state: State) -> Rates:
+    def at(self, steps: Rates, total: int | None, state: ScheduleState) -> Rates:
         rest = None if total is None else max(total - self.steps, 1)
         later = self.schedule.at(np.maximum(steps - self.steps, 0.0), rest, state)
         rates: Rates = later * np.minimum((steps + 1.0) / self.steps, 1.0)
         return rates
 
-    def initial_state(self) -> State:
+    def initial_state(self) -> ScheduleState:
         return self.schedule.initial_state()
 
-    def observe(self, state: State, record: Mapping[str, Any]) -> None:
+    def observe(self, state: ScheduleState, record: Mapping[str, Any]) -> None:
         if record.get("step", self.steps) >= self.steps:  # it has started
             own = {**record, "step": record["step"] - self.steps} if "step" in record else record
             self.schedule.observe(state, own)
