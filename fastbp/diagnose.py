@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .layer_figures import Figures, LayerFacts, figures_of
-from .symptoms import LARGE_WEIGHTS, Finding, judge
+from .symptoms import LARGE_WEIGHTS, Finding, findings_of
 
 if TYPE_CHECKING:
     from .history import History
@@ -87,7 +87,7 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
     if history.start and layers:
         early = [figures_of(layers, {name: [row] for name, row in history.start.items()}, True)]
     if early and len(history) == 0 and history.stopped:  # it diverged in its first epoch
-        return Diagnosis(judge(early[0]), history.stopped)
+        return Diagnosis(findings_of(early[0]), history.stopped)
     if len(history) == 0 or not history.weight_norm:
         return Diagnosis(note="Nothing was recorded by layer: there is nothing to judge.")
     if not layers:
@@ -96,14 +96,14 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
             "fastbp.diagnose.diagnose(history, fastbp.diagnose.layer_facts(network))."
         )
     if any(not math.isfinite(v) for row in history.weight_norm for v in row):
-        return Diagnosis((judge(early[0]) if early else []) or [_not_finite(history, layers)])
+        return Diagnosis((findings_of(early[0]) if early else []) or [_not_finite(history, layers)])
     # Of the epoch in which it diverged nothing was recorded by layer.
     note = history.stopped if "not finite" in history.stopped else ""
     early.append(figures_of(layers, _epochs(history, slice(0, 1)), True))
     late = figures_of(layers, _epochs(history, slice(-5, None)), False)
-    now = judge(late)
+    now = findings_of(late)
     for figures in early:
-        findings = judge(figures)
+        findings = findings_of(figures)
         if not findings:
             continue
         still = {finding.layer for finding in now}

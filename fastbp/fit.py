@@ -11,7 +11,7 @@ from .diagnose import layer_facts, starting_figures
 from .distrusted import Memory
 from .divergence import DivergenceError, give_up
 from .history import History
-from .outcome import judge
+from .outcome import outcome_of_outputs
 from .progress import Progress, make_progress
 from .run import Run
 from .snapshot import Snapshot
@@ -106,7 +106,7 @@ class Fit:
         """What the network makes of the held-out data in the end."""
         net, held = self.trainer.network, self.run.held
         if held is not None:
-            outcome = judge(net, held.outputs(net), held.truth)
+            outcome = outcome_of_outputs(net, held.outputs(net), held.truth)
             self.history.outcome = self.trainer.history.outcome = outcome
 
     def _sound(self) -> bool:

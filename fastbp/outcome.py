@@ -61,7 +61,7 @@ class Omitted:
 Outcome = Confusion | Residuals | Omitted
 
 
-def judge(network: Network, outputs: Array, truth: Array) -> Outcome:
+def outcome_of_outputs(network: Network, outputs: Array, truth: Array) -> Outcome:
     """What the network predicts, against the truth.
 
     Args:
@@ -96,6 +96,6 @@ def _confusion(truth: Array, outputs: Array) -> Confusion | Omitted:
 
 
 def outcome_of(network: Network, X: Any, y: Any) -> Outcome:
-    """`judge` for data as people have it, checked at the door."""
+    """`outcome_of_outputs` for data as people have it, checked at the door."""
     data = Data.canonical(network, X, y, None)
-    return judge(network, data.outputs(network), data.truth)
+    return outcome_of_outputs(network, data.outputs(network), data.truth)

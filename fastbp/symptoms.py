@@ -74,7 +74,7 @@ class Finding:
     affected: tuple[int, ...] = field(default=())
 
 
-def judge(figures: Figures) -> list[Finding]:
+def findings_of(figures: Figures) -> list[Finding]:
     """The findings of one stretch, one a layer at most, causes before what follows from them."""
     found = {f.layer: f for f in _large_weights(figures)}
     if not found:
