@@ -173,9 +173,9 @@ def test_the_model_of_scale_finds_the_costs_it_was_made_of():
     costs = scaling.fitted(entry)
     assert (costs.shared, costs.repeated) == (1000.0, 200.0)
     assert costs.bytes == 4 * (785 * 128 + 129 * 10)
-    network = scaling.Network("quick", 1e12, 0.0)
+    network = scaling.Interconnect("quick", 1e12, 0.0)
     assert costs.step(4, 1, network) == pytest.approx(1000 / 4 + 200)
-    slow = scaling.Network("slow", costs.bytes / 100.0, 3.0)  # 100 us to move a gradient once
+    slow = scaling.Interconnect("slow", costs.bytes / 100.0, 3.0)  # 100 us to move a gradient once
     assert costs.step(2, 1, slow) == pytest.approx(500 + 200 + 100 + 6)
     assert (costs.best(1, network), costs.best(1, slow)) == (32, 8)
     head, lines = scaling.measured({"ranks": [1, 2], "shapes": [entry]})

@@ -29,7 +29,7 @@ from .shapes import Shape, parse
 
 
 @dataclass(frozen=True)
-class Network:
+class Interconnect:
     """What lies between the machines: bytes a microsecond, and microseconds a message."""
 
     name: str
@@ -37,7 +37,7 @@ class Network:
     latency: float
 
 
-NETWORKS = (Network("10 Gbit/s", 1250.0, 15.0), Network("100 Gbit/s", 12500.0, 2.0))
+INTERCONNECTS = (Interconnect("10 Gbit/s", 1250.0, 15.0), Interconnect("100 Gbit/s", 12500.0, 2.0))
 """Latencies: of TCP through a kernel, and of remote memory access; assumed, not measured."""
 RANKS, CORES = 16, 64
 
@@ -61,13 +61,13 @@ class Costs:
         work, rows = self.shape.flops // ranks, self.shape.batch // ranks
         return max(1, min(cores, work // WORK_A_THREAD, rows // ROWS_A_THREAD))
 
-    def step(self, ranks: int, cores: int, network: Network) -> float:
+    def step(self, ranks: int, cores: int, network: Interconnect) -> float:
         """Microseconds of a step."""
         own = (self.shared / ranks + self.repeated) / self.threads(ranks, cores)
         moved = 2 * (ranks - 1) / ranks * self.bytes / network.bandwidth
         return own + moved + 2 * math.log2(ranks) * network.latency
 
-    def best(self, cores: int, network: Network) -> int:
+    def best(self, cores: int, network: Interconnect) -> int:
         """Ranks, a power of two, beyond which twice as many gain less than a tenth."""
         ranks = 1
         while ranks < self.shape.batch and 2 * ranks <= 1024:
@@ -152,15 +152,15 @@ def measured(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def predicted(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """What follows for RANKS machines of CORES cores: headings and rows of text."""
     head = ["shape", "C, us", "U, us", "gradient, KB", "one machine, us"]
-    for network in NETWORKS:
+    for network in INTERCONNECTS:
         head += [f"{RANKS} at {network.name}, us", "faster", "stops at"]
     rows = []
     for entry in result["shapes"]:
         costs = fitted(entry)
-        alone = costs.step(1, CORES, NETWORKS[0])
+        alone = costs.step(1, CORES, INTERCONNECTS[0])
         row = [entry["name"], f"{costs.shared:,.1f}", f"{costs.repeated:,.1f}"]
         row += [f"{costs.bytes / 1000:,.0f}", f"{alone:,.1f}"]
-        for network in NETWORKS:
+        for network in INTERCONNECTS:
             step = costs.step(RANKS, CORES, network)
             row += [f"{step:,.1f}", f"{alone / step:.2f}x", str(costs.best(CORES, network))]
         rows.append(row)
