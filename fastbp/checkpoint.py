@@ -18,8 +18,8 @@ from . import io
 from .atomic import check_target
 from .distrusted import Memory, count
 from .errors import shown
+from .fit_state import FitState
 from .snapshot import Standing
-from .underway import Underway
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -97,7 +97,7 @@ class Checkpoint:
 
     standing: Standing
     seeds: tuple[int, int]
-    fit: Underway | None
+    fit: FitState | None
     differing: list[str]
 
 
@@ -135,7 +135,7 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
                 differing.append(f"{own or 'no rule'} (it had {other or 'none'})")
         standing = kept["standing"]
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}
-        fit = None if kept["fit"] is None else Underway.recalled(kept["fit"], trainer)
+        fit = None if kept["fit"] is None else FitState.recalled(kept["fit"], trainer)
         seeds = count(kept, "seed"), net.seed
         return Checkpoint(Standing.recalled(standing, trainer), seeds, fit, differing)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:

@@ -10,12 +10,12 @@ from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
 from .distrusted import Memory
 from .divergence import DivergenceError, give_up
+from .fit_state import FitState, recall_rule
 from .history import History
 from .outcome import outcome_of_outputs
 from .progress import Progress, make_progress
 from .run import Run
 from .snapshot import Snapshot
-from .underway import Underway, recall_rule
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -30,7 +30,7 @@ class Fit:
         run: Run,
         epochs: int | None,
         hooks: list[Any],
-        at: Underway | None = None,
+        at: FitState | None = None,
         bar: Progress | None = None,
     ) -> None:
         self.trainer, self.run, self.epochs, self.hooks = trainer, run, epochs, hooks
@@ -172,12 +172,12 @@ class Fit:
             )
         self.trainer._check_settings()
 
-    def underway(self) -> Underway | None:
+    def state(self) -> FitState | None:
         """Where this fit is, between two of its steps; None where it cannot be gone on with."""
         run, data = self.run, self.run.fingerprint()
         if data is None or self.epochs is None or run.total is None:
             return None
-        return Underway(
+        return FitState(
             epochs=self.epochs,
             first=self.first,
             history=self.history,
@@ -193,10 +193,10 @@ class Fit:
 
     def memory(self) -> Memory | None:
         """What a checkpoint keeps of it."""
-        at = self.underway()
+        at = self.state()
         return None if at is None else at.memory()
 
-    def _go_on(self, at: Underway) -> None:
+    def _go_on(self, at: FitState) -> None:
         """Take up a fit that was cut short, with the same data and arguments."""
         run, data = self.run, self.run.fingerprint()
         assert self.epochs is not None

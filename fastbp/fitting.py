@@ -9,6 +9,7 @@ from zlib import crc32
 from . import checkpoint as checkpoints
 from .divergence import BadRowError
 from .fit import Fit
+from .fit_state import FitState
 from .history import History
 from .progress import Progress
 from .restarts import BestOf
@@ -18,7 +19,6 @@ from .samples import Data
 from .sampling import Indices, batch_bounds
 from .snapshot import Standing
 from .stream import Stream
-from .underway import Underway
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -67,7 +67,7 @@ class Fitting(Resuming):
         """The fit of canonical data that were checked; it goes on with one that was cut short."""
         trainer, at = cast("Trainer", self), self._cut_short
 
-        def begin(attempt: int, at: Underway | None) -> Fit:
+        def begin(attempt: int, at: FitState | None) -> Fit:
             run = self._kinds()[0](trainer, data, held, epochs, self._rules(attempt))
             if aside is None:
                 return Fit(trainer, run, epochs, hooks, at)

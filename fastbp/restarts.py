@@ -17,8 +17,8 @@ from .snapshot import Standing
 
 if TYPE_CHECKING:
     from .fit import Fit
+    from .fit_state import FitState
     from .trainer import Trainer
-    from .underway import Underway
 
 
 @dataclass
@@ -85,8 +85,8 @@ class BestOf:
     def __init__(
         self,
         trainer: Trainer,
-        begin: Callable[[int, Underway | None], Fit],
-        at: Underway | None = None,
+        begin: Callable[[int, FitState | None], Fit],
+        at: FitState | None = None,
     ) -> None:
         self.trainer, self.begin = trainer, begin
         self.attempts = Attempts(0, Standing.of(trainer), None, History(), float("inf"))
@@ -157,7 +157,7 @@ class BestOf:
     def memory(self) -> Memory:
         """What a checkpoint keeps of them."""
         assert self.fit is not None
-        at = self.fit.underway()
+        at = self.fit.state()
         assert at is not None
         at.attempts = self.attempts
         return at.memory()

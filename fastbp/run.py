@@ -9,6 +9,7 @@ import numpy as np
 
 from .divergence import go_back
 from .engine import Batch, Recipe, aligned
+from .fit_state import Fingerprint, fingerprint
 from .guard import guard_of
 from .keeper import Keeper
 from .kernels.cpu import loop
@@ -23,7 +24,6 @@ from .kernels.cpu.learn import (
 from .metrics import compute
 from .pace import Pace
 from .sampling import fill_order
-from .underway import Fingerprint, fingerprint
 
 if TYPE_CHECKING:
     from .samples import Data

@@ -34,8 +34,8 @@ from .stopping import EarlyStopping, Stopping, as_early_stopping, as_stopping
 
 if TYPE_CHECKING:
     from .fit import Fit
+    from .fit_state import FitState
     from .restarts import BestOf
-    from .underway import Underway
 
 
 def _unless_none(check: Callable[..., Any], **limits: Any) -> Callable[[str, Any], Any]:
@@ -93,7 +93,7 @@ class Settings:
     _owner: Network  # whose rows `_state` has
     _optimizer: Optimizer
     _state: NDArray[Any]
-    _cut_short: Underway | None  # what the next fit goes on with
+    _cut_short: FitState | None  # what the next fit goes on with
     _job: Fit | BestOf | None  # the fit under way
 
     @property

@@ -15,6 +15,7 @@ from .checkpoint import as_path
 from .errors import check_integer, shown
 from .exclusive import exclusively
 from .fit import Fit
+from .fit_state import fingerprint
 from .fitting import Fitting
 from .guard import check_finite_start
 from .history import History
@@ -24,7 +25,6 @@ from .samples import door, given
 from .snapshot import Standing
 from .stopping import EarlyStopping, Stopping
 from .stream import items_of
-from .underway import fingerprint
 
 if TYPE_CHECKING:
     from .finder import RateSearch

@@ -40,7 +40,7 @@ SOURCES = (
     "fastbp/settings.py", "fastbp/resuming.py", "fastbp/fitting.py", "fastbp/run.py",
     "fastbp/divergence.py", "fastbp/engine.py", "fastbp/sampling.py", "fastbp/samples.py",
     "fastbp/snapshot.py", "fastbp/stopping.py", "fastbp/rates.py", "fastbp/schedules.py",
-    "fastbp/plateau.py", "fastbp/passes.py", "fastbp/parameters.py", "fastbp/underway.py",
+    "fastbp/plateau.py", "fastbp/passes.py", "fastbp/parameters.py", "fastbp/fit_state.py",
     "fastbp/restarts.py", "fastbp/checkpoint.py", "fastbp/keeper.py", "fastbp/optimizers.py",
 )  # fmt: skip
 PROFILE = (

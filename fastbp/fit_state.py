@@ -51,7 +51,7 @@ def fingerprint(data: Data, held: Data | None, steps: int) -> Fingerprint:
 
 
 @dataclass
-class Underway:
+class FitState:
     """A fit between two of its steps.
 
     Attributes:
