@@ -19,7 +19,7 @@ from .atomic import check_target
 from .distrusted import Memory, count
 from .errors import shown
 from .fit_state import FitState
-from .snapshot import Standing
+from .snapshot import TrainerState
 
 if TYPE_CHECKING:
     from .settings import Settings
@@ -42,7 +42,7 @@ def write(trainer: Trainer, path: str | os.PathLike[str]) -> None:
 
 def memory(trainer: Trainer) -> Memory:
     """What a checkpoint keeps of a trainer beside its network."""
-    standing = Standing.now(trainer).memory()
+    standing = TrainerState.now(trainer).memory()
     standing["numbers"] = {"state": trainer._state}  # the network is there by layers
     under_way = trainer._job or trainer._cut_short
     return {
@@ -95,7 +95,7 @@ class Checkpoint:
         differing: settings that differ from the trainer's, in words.
     """
 
-    standing: Standing
+    standing: TrainerState
     seeds: tuple[int, int]
     fit: FitState | None
     differing: list[str]
@@ -137,7 +137,7 @@ def read(trainer: Trainer, path: str | os.PathLike[str]) -> Checkpoint:
         standing["numbers"] |= {"parameters": net.parameters, "running": net._running}
         fit = None if kept["fit"] is None else FitState.recalled(kept["fit"], trainer)
         seeds = count(kept, "seed"), net.seed
-        return Checkpoint(Standing.recalled(standing, trainer), seeds, fit, differing)
+        return Checkpoint(TrainerState.recalled(standing, trainer), seeds, fit, differing)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{where}: {what}.") from error

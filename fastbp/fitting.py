@@ -17,7 +17,7 @@ from .resuming import Resuming
 from .run import Run
 from .samples import Data
 from .sampling import Indices, batch_bounds
-from .snapshot import Standing
+from .snapshot import TrainerState
 from .stream import Stream
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Fitting(Resuming):
 
         return begin(0, at) if self.restarts == 1 else BestOf(trainer, begin, at)
 
-    def _train(self, job: Fit | BestOf, before: Standing | None = None) -> History:
+    def _train(self, job: Fit | BestOf, before: TrainerState | None = None) -> History:
         """Run a fit to its end, and keep what it leaves.
 
         before: where a row that is not finite, met on the way, takes everything back to.

@@ -13,7 +13,7 @@ from .distrusted import Memory, count, part
 from .divergence import DivergenceError
 from .errors import LARGEST_SEED
 from .history import History
-from .snapshot import Standing
+from .snapshot import TrainerState
 
 if TYPE_CHECKING:
     from .fit import Fit
@@ -34,8 +34,8 @@ class Attempts:
     """
 
     made: int
-    start: Standing
-    kept: Standing | None
+    start: TrainerState
+    kept: TrainerState | None
     found: History
     least: float
 
@@ -45,7 +45,7 @@ class Attempts:
         loss = losses[-1 if history.best_epoch is None else history.best_epoch]
         loss = float("inf") if diverged or not np.isfinite(loss) else float(loss)
         if self.kept is None or loss < self.least:
-            self.kept, self.found, self.least = Standing.of(trainer), history, loss
+            self.kept, self.found, self.least = TrainerState.of(trainer), history, loss
 
     def memory(self) -> Memory:
         """What a checkpoint keeps."""
@@ -63,8 +63,8 @@ class Attempts:
         kept = memory["kept"]
         return cls(
             count(memory, "made"),
-            Standing.recalled(part(memory, "start"), trainer),
-            None if kept is None else Standing.recalled(part(memory, "kept"), trainer),
+            TrainerState.recalled(part(memory, "start"), trainer),
+            None if kept is None else TrainerState.recalled(part(memory, "kept"), trainer),
             History.recalled(part(memory, "found")),
             float(memory["least"]),
         )
@@ -89,7 +89,7 @@ class BestOf:
         at: FitState | None = None,
     ) -> None:
         self.trainer, self.begin = trainer, begin
-        self.attempts = Attempts(0, Standing.of(trainer), None, History(), float("inf"))
+        self.attempts = Attempts(0, TrainerState.of(trainer), None, History(), float("inf"))
         self.fit: Fit | None = None
         if at is not None:
             if at.attempts is None:

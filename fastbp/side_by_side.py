@@ -16,7 +16,7 @@ from .fitting import Aside
 from .history import History
 from .progress import Progress
 from .samples import Data
-from .snapshot import Standing
+from .snapshot import TrainerState
 from .trainer import Trainer
 
 _PAUSE: Final = 0.1
@@ -128,7 +128,7 @@ class SideBySide:
         trainer = case.trainer
         try:
             aside = Aside(Share(case, self), "note")
-            before = Standing.of(trainer) if case.data.screen else None
+            before = TrainerState.of(trainer) if case.data.screen else None
             held = case.held
             if held is not None and case.copied:
                 held = held.taken(held.indices)

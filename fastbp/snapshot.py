@@ -79,7 +79,7 @@ class Snapshot:
 
 
 @dataclass
-class Standing:
+class TrainerState:
     """Where a trainer stands: its network's numbers, its history, counters and optimizer rows."""
 
     numbers: Snapshot

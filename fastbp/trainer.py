@@ -22,7 +22,7 @@ from .history import History
 from .network import Network
 from .ranks import world_of
 from .samples import door, given
-from .snapshot import Standing
+from .snapshot import TrainerState
 from .stopping import EarlyStopping, Stopping
 from .stream import items_of
 
@@ -173,7 +173,7 @@ class Trainer(Fitting):
                     self._check_fit(data, held)
                     check_finite_start(self)
                 self._check_ranks(epochs=epochs, **asdict(fingerprint(data, held, 0)))
-                before = Standing.of(self) if data.screen else None
+                before = TrainerState.of(self) if data.screen else None
                 job = self._job_of(data, held, epochs, self.callbacks + further)
                 return self._train(job, before)
 
