@@ -76,6 +76,8 @@ def test_what_is_right_on_ranks_is_taken(told: list[dict[str, Any]]) -> None:
     assert [rank["single rows"] for rank in told] == [1, 1]
     assert [rank["warnings"] for rank in told] == [1, 0]
     assert [rank["sums"] for rank in told] == [True, True]
+    assert told[0]["rates"] == told[1]["rates"]
+    assert len(told[0]["rates"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,18 @@ def cases(place: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "single rows", lambda: len(trainer(net(batch_norm=True)).fit_stream(single))
     yield "warnings", lambda: resumed(place)
     yield "sums", lambda: all(sums_at_every_step(place))
+    yield "rates", lambda: rates_of_the_first_rank()
+
+
+def rates_of_the_first_rank() -> list[int]:
+    """A checksum of the weights that a callable rate leads to, which is another on each rank."""
+    rates = np.random.default_rng(RANK)
+    found = []
+    for train in (lambda t: t.fit(X, Y, 2), lambda t: t.fit_stream(ITEMS)):
+        mine = trainer(optimizer=fastbp.SGD(lambda step: 0.1 * rates.random()))
+        train(mine)
+        found.append(zlib.crc32(mine.network.parameters.tobytes()))
+    return found
 
 
 class Broken(fastbp.Schedule):

@@ -46,6 +46,11 @@ class Ranked(Run):
         part = self.world.part(rows)
         return part.stop - part.start
 
+    def _recipe(self, first: int, count: int, step: int) -> Recipe:
+        recipe = super()._recipe(first, count, step)
+        # A callable may give each rank another rate.
+        return replace(recipe, rates=self.world.of_first(recipe.rates))
+
     def _steps(self, first: int, count: int, recipe: Recipe) -> int:
         done = super()._steps(first, count, recipe)
         self.world.check_call(self.vector)
