@@ -1,8 +1,8 @@
-"""One training at a time: a network that is being trained carries a mark."""
+"""One training at a time: of a network, and by a stopping rule."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +36,31 @@ def exclusively(network: Network) -> Iterator[None]:
     finally:
         if mark.get(_MARK) is token:
             del mark[_MARK]
+
+
+_RULES_IN_USE: Final[dict[int, object]] = {}
+
+
+@contextmanager
+def rules_apart(rules: Iterable[Any]) -> Iterator[None]:
+    """Let no other fit use these stopping rules meanwhile: they remember what they saw.
+
+    Raises:
+        RuntimeError: one does.
+    """
+    token, held = object(), [id(rule) for rule in rules]
+    try:
+        for rule in held:
+            if _RULES_IN_USE.setdefault(rule, token) is not token:  # one step, as above
+                raise RuntimeError(
+                    "a stopping rule of this fit is in use by another one, of another thread or of "
+                    "the fit that called back; give each trainer rules of its own (copy.deepcopy)."
+                )
+        yield
+    finally:
+        for rule in held:
+            if _RULES_IN_USE.get(rule) is token:
+                del _RULES_IN_USE[rule]
 
 
 def is_training(network: Any) -> bool:

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from .budget import available_cores
 from .divergence import DivergenceError
 from .errors import check_integer, check_name, naming, plural, shown
-from .exclusive import exclusively
+from .exclusive import exclusively, rules_apart
 from .guard import check_finite_start
 from .history import History
 from .network import Network
@@ -90,6 +90,7 @@ def fit_many(
         for place, trainer in enumerate(trainers):
             with naming(f"networks[{place}]"):
                 stack.enter_context(exclusively(trainer.network))
+                stack.enter_context(rules_apart(trainer._all_rules))
         bar = make_progress(progress, 1, sum(case.steps for case in cases))
         SideBySide(cases, epochs, at_once, bar).work()
     return _judged(cases, on_divergence)

@@ -13,7 +13,7 @@ from .budget import at_most
 from .callbacks import as_callbacks
 from .checkpoint import as_path
 from .errors import check_integer, shown
-from .exclusive import exclusively
+from .exclusive import exclusively, rules_apart
 from .fit import Fit
 from .fit_state import fingerprint
 from .fitting import Fitting
@@ -153,7 +153,7 @@ class Trainer(Fitting):
             ValueError, TypeError: bad data; nothing has changed then.
             DivergenceError: a loss or weight is not finite; the network has the weights of the
                 last finite step.
-            RuntimeError: the network is being trained already.
+            RuntimeError: the network is being trained already, or a stopping rule is in use.
 
         >>> net = Network(1, [Dense(1)], seed=1)
         >>> trainer = Trainer(net, SGD(0.1), batch_size=4)
@@ -167,7 +167,7 @@ class Trainer(Fitting):
                 epochs = check_integer("epochs", epochs, least=1)
                 further = as_callbacks(callbacks)
                 self._check_settings()
-            with at_most(self.n_threads):
+            with at_most(self.n_threads), rules_apart(self._all_rules):
                 with world.agreeing():
                     data, held = door(self.network, X, y, sample_weight, validation, self.seed)
                     self._check_fit(data, held)
@@ -222,7 +222,7 @@ class Trainer(Fitting):
                 steps = check_integer("steps_per_epoch", steps_per_epoch, least=1)
                 further = as_callbacks(callbacks)
                 self._check_settings()
-            with at_most(self.n_threads):
+            with at_most(self.n_threads), rules_apart(self._all_rules):
                 with world.agreeing():
                     held = None if validation is None else given(self.network, validation)
                     self._check_stream(held)

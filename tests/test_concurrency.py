@@ -33,9 +33,9 @@ def test_a_part_of_the_matrix(layer: str, python: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def trainer() -> Trainer:
+def trainer(**options: Any) -> Trainer:
     net = Network(4, [Dense(5, "tanh"), Dense(3, "softmax")], seed=1)
-    return Trainer(net, batch_size=8, progress=False)
+    return Trainer(net, batch_size=8, progress=False, **options)
 
 
 def test_a_second_fit_at_the_same_time_is_refused_and_harms_nothing() -> None:
@@ -71,6 +71,16 @@ def test_a_fit_within_its_own_callback_is_refused() -> None:
     with pytest.raises(RuntimeError, match="by the fit that called back"):
         mine.fit(X, Y, callbacks=[lambda state: mine.fit(X, Y)])
     assert len(mine.fit(X, Y)) == 1
+
+
+def test_a_stopping_rule_is_of_one_fit_at_a_time() -> None:
+    """It remembers what it saw: two fits would mix up theirs."""
+    rule = fastbp.EarlyStopping("loss")
+    mine, other = trainer(early_stopping=rule), trainer(early_stopping=rule)
+    with pytest.raises(RuntimeError, match="a stopping rule of this fit is in use by another one"):
+        mine.fit(X, Y, epochs=2, callbacks=[lambda state: other.fit(X, Y)])
+    assert other.epoch == 0
+    assert len(other.fit(X, Y)) == len(mine.fit(X, Y)) == 1  # and free again
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
