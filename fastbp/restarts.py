@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from .distrusted import Memory, count, part
+from .distrusted import Memory, array_like, count, part
 from .divergence import DivergenceError
+from .engine import Array
 from .errors import LARGEST_SEED
 from .history import History
 from .snapshot import TrainerState
@@ -22,19 +24,59 @@ if TYPE_CHECKING:
 
 
 @dataclass
+class Start:
+    """What a further start takes from where the trainer stood before the first.
+
+    The rest is made anew: its weights are drawn, its optimizer rows and its count of steps are 0.
+    """
+
+    running: Array
+    history: History
+    epoch: int
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Self:
+        """Copies of what is now."""
+        running = trainer.network._running.copy()
+        return cls(running, copy.deepcopy(trainer.history), trainer.epoch)
+
+    def begin(self, trainer: Trainer, attempt: int) -> None:
+        """Put the trainer at its further start number `attempt`, from 1."""
+        network = trainer.network
+        network.initialize((network.seed + attempt) % LARGEST_SEED)
+        network._running[...] = self.running
+        trainer._state[...] = 0.0
+        network._hand_out()
+        trainer.history, trainer.epoch = copy.deepcopy(self.history), self.epoch
+        # Rates and Adam's corrections count no step of it; its shuffles are the first start's.
+        trainer.step, trainer.schedule_state = 0, trainer.schedule.initial_state()
+
+    def memory(self) -> Memory:
+        """What a checkpoint keeps."""
+        return {"running": self.running, "history": self.history.memory(), "epoch": self.epoch}
+
+    @classmethod
+    def recalled(cls, memory: Memory, trainer: Trainer) -> Self:
+        """The start that `memory` was of; older files have all that a trainer has."""
+        numbers = part(memory, "numbers") if "numbers" in memory else memory
+        running = array_like(numbers, "running", trainer.network._running)
+        return cls(running, History.recalled(part(memory, "history")), count(memory, "epoch"))
+
+
+@dataclass
 class Attempts:
     """Where the best of several starts is sought.
 
     Attributes:
         made: starts whose fit has ended.
-        start: where the trainer stood before them.
+        start: what all begin with.
         kept: where it stood after the best; None where none has ended well.
         found: that one's history.
         least: that one's loss.
     """
 
     made: int
-    start: TrainerState
+    start: Start
     kept: TrainerState | None
     found: History
     least: float
@@ -63,7 +105,7 @@ class Attempts:
         kept = memory["kept"]
         return cls(
             count(memory, "made"),
-            TrainerState.recalled(part(memory, "start"), trainer),
+            Start.recalled(part(memory, "start"), trainer),
             None if kept is None else TrainerState.recalled(part(memory, "kept"), trainer),
             History.recalled(part(memory, "found")),
             float(memory["least"]),
@@ -89,7 +131,7 @@ class BestOf:
         at: FitState | None = None,
     ) -> None:
         self.trainer, self.begin = trainer, begin
-        self.attempts = Attempts(0, TrainerState.of(trainer), None, History(), float("inf"))
+        self.attempts = Attempts(0, Start.of(trainer), None, History(), float("inf"))
         self.fit: Fit | None = None
         if at is not None:
             if at.attempts is None:
@@ -108,16 +150,17 @@ class BestOf:
         failure = None
         while attempts.made < trainer.restarts and not self._spent():
             try:
-                fit = self.fit or self._begin(attempts.made)
-                attempts.offer(fit.train(), trainer, diverged=fit.diverged)
+                self.fit = self.fit or self._begin(attempts.made)
+                history, diverged = self.fit.train(), self.fit.diverged
+                self.fit = None  # its buffers are free before numbers are copied
+                attempts.offer(history, trainer, diverged=diverged)
             except DivergenceError as error:
                 failure = error
             except KeyboardInterrupt:
                 if attempts.kept is not None and not self.diverged:
                     attempts.kept.restore(trainer)
                 raise
-            attempts.made += 1
-            self.fit = None
+            attempts.made, self.fit = attempts.made + 1, None
         if attempts.kept is None:
             assert failure is not None
             raise failure
@@ -142,17 +185,10 @@ class BestOf:
         return bool(self.trainer._world.of_first(any(rule.due() for rule in rules)))
 
     def _begin(self, attempt: int) -> Fit:
-        trainer = self.trainer
-        self.attempts.start.restore(trainer)
+        """The first start goes on from where the trainer stands."""
         if attempt:
-            trainer.network.initialize((trainer.network.seed + attempt) % LARGEST_SEED)
-            # The first start goes on from where the trainer stands; rates and Adam's corrections
-            # count no step of a further one. Its epoch, and so its shuffles, is the first's.
-            trainer._state[...] = 0.0
-            trainer.network._hand_out()
-            trainer.step, trainer.schedule_state = 0, trainer.schedule.initial_state()
-        self.fit = self.begin(attempt, None)
-        return self.fit
+            self.attempts.start.begin(self.trainer, attempt)
+        return self.begin(attempt, None)
 
     def memory(self) -> Memory:
         """What a checkpoint keeps of them."""
