@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from . import io
 from .atomic import check_target
@@ -22,6 +24,7 @@ from .fit_state import FitState
 from .snapshot import TrainerState
 
 if TYPE_CHECKING:
+    from .rates import Schedule
     from .settings import Settings
     from .trainer import Trainer
 
@@ -56,7 +59,7 @@ def memory(trainer: Trainer) -> Memory:
 
 def settings(trainer: Settings) -> dict[str, Any]:
     """What decides the result of a training, as text where it is no number."""
-    rate = repr(trainer.schedule)
+    rate = _described(trainer.schedule)
     names = ("batch_size", "sampling", "weight_decay", "perturbation", "clip_norm", "clip_value")
     return {
         "optimizer": trainer.optimizer.name,
@@ -76,6 +79,13 @@ def rules(trainer: Settings) -> list[str]:
         kept = ", ".join(text for text in texts if " at 0x" not in text)  # a function has no words
         found.append(f"{type(rule).__name__}({kept})")
     return found
+
+
+def _described(schedule: Schedule) -> str:
+    """A schedule by its arguments, NumPy's numbers as Python's."""
+    given = {entry.name: getattr(schedule, entry.name) for entry in fields(schedule) if entry.init}
+    plain = {name: value.item() for name, value in given.items() if isinstance(value, np.generic)}
+    return repr(replace(schedule, **plain) if plain else schedule)
 
 
 def _plain(value: Any) -> str:

@@ -122,6 +122,20 @@ class FitState:
         further = 0 if self.attempts is None else starts - self.attempts.made - 1
         return here + max(further, 0) * self.epochs
 
+    def end(self, trainer: Trainer) -> None:
+        """Leave the trainer as a fit that has no epoch left leaves it: at its best weights."""
+        history, past = self.history, trainer.history
+        past.stopped = history.stopped
+        for rule, kept in zip(trainer._all_rules, self.rules, strict=False):
+            place = kept["seen"].get("best_epoch")
+            if rule.restore_best and self.best is not None and place is not None:  # one rule's
+                self.best.restore(trainer.network)
+                history.best_epoch, past.best_epoch = place, self.first + place
+        if self.attempts is not None:
+            self.attempts.offer(history, trainer)
+            assert self.attempts.kept is not None
+            self.attempts.kept.restore(trainer)
+
     def check(self, epochs: int, data: Fingerprint, rules: list[str]) -> None:
         """Raise ValueError unless the call that goes on is the one that was cut short."""
         pairs: list[tuple[str, Any, Any]] = [

@@ -51,7 +51,8 @@ class Resuming(Settings):
 
         Returns:
             At most how many epochs the fit that was cut short has still to run: the one under way,
-            and those of further `restarts`, included. 0 where it had ended.
+            and those of further `restarts`, included. 0 where it had ended, or has no epoch left:
+            the trainer stands at its end then, with the weights that it goes back to.
 
         Raises:
             ValueError: the file is no checkpoint, is damaged, or is of another network or
@@ -77,13 +78,16 @@ class Resuming(Settings):
                 found = checkpoints.read(trainer, self.checkpoint if path is None else path)  # type: ignore[arg-type]
             found.standing.restore(trainer)
             self.seed, self.network.seed = found.seeds
-            self._cut_short = found.fit if finish else None
+            left = 0 if found.fit is None or not finish else found.fit.left(self.restarts)
+            self._cut_short = found.fit if left else None
+            if found.fit is not None and finish and not left:
+                found.fit.end(trainer)
         if found.differing and self._world.leads:
             warn(
                 f"the trainer differs from the one of the checkpoint: {', '.join(found.differing)}",
                 RuntimeWarning,
             )
-        return 0 if self._cut_short is None else self._cut_short.left(self.restarts)
+        return left
 
     def __getstate__(self) -> dict[str, Any]:
         self.network._settle()

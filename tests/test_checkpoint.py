@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import stat
@@ -161,6 +162,48 @@ def test_saved_by_hand_after_an_interrupt_and_in_a_callback(tmp_path: Path) -> N
     one.save(path)  # now it is between fits
     assert again.resume(path) == 0
     assert (again.epoch, again.step) == (2, 14)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"early_stopping": fastbp.EarlyStopping("loss", patience=1, min_delta=np.float32(0.5))},
+        {"restarts": 2},
+        {"restarts": 2, "early_stopping": fastbp.EarlyStopping("loss", patience=1, min_delta=0.5)},
+        {"optimizer": fastbp.Adam(fastbp.Cosine(np.float64(0.01), steps=9)), "restarts": 3},
+        {},
+    ],
+)
+def test_resumed_behind_its_last_epoch_a_fit_is_at_its_end(
+    options: dict[str, Any], tmp_path: Path, recwarn: Any
+) -> None:
+    """A callback wrote it after the last epoch; the best weights, of the best start, come after."""
+    path = tmp_path / "run"
+
+    def made() -> Trainer:
+        return Trainer(network(), batch_size=8, progress=False, **copy.deepcopy(options))
+
+    one, two = made(), made()
+    one.fit(X, Y, epochs=3, callbacks=[lambda state: state.trainer.save(path)])
+    assert two.resume(path) == 0
+    assert two.network.parameters.tobytes() == one.network.parameters.tobytes()
+    assert two.state.tobytes() == one.state.tobytes()
+    assert repr(dict(two.history)) == repr(dict(one.history))  # NaN among them
+    assert (two.history.stopped, two.history.best_epoch) == (
+        one.history.stopped,
+        one.history.best_epoch,
+    )
+    assert (two.epoch, two.step) == (one.epoch, one.step)
+    assert len(two.fit(X[:30], Y[:30], epochs=1)) == 1  # of other data: it is another fit
+    assert not recwarn.list
+
+
+def test_a_number_of_numpys_is_no_other_setting(tmp_path: Path, recwarn: Any) -> None:
+    path = tmp_path / "run"
+    optimizer = fastbp.SGD(fastbp.Cosine(np.float64(0.01), steps=50))
+    Trainer(network(), optimizer, checkpoint=path).fit(X, Y)
+    Trainer(network(), fastbp.SGD(fastbp.Cosine(0.01, steps=50))).resume(path)
+    assert not recwarn.list
 
 
 def test_a_new_fit_may_begin_from_a_checkpoint(tmp_path: Path) -> None:
