@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
 import fastbp
-from fastbp.kernels.cpu import loop, table
+from fastbp import kernels
+from fastbp.kernels.cpu import batchnorm_doors, doors, linear, loop, table
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
@@ -149,3 +151,29 @@ def test_the_loops_are_compiled_ahead_for_what_they_are_called_with(dtype: str) 
     for entry in table._loops:
         assert entry.arguments(which) in entry.dispatcher.overloads
         assert set(entry.dispatcher.overloads) <= {entry.arguments(0), entry.arguments(1)}
+
+
+def test_alone_or_side_by_side_a_share_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`prange` counts in uint64, and a call from Python in int64: they would be two signatures."""
+    monkeypatch.setattr(doors, "GRAIN", 1)
+    shares = (
+        linear._linear_share, linear._weight_share, linear._input_share,
+        batchnorm_doors._statistics_share, batchnorm_doors._normalize_share,
+        batchnorm_doors._sums_share, batchnorm_doors._backward_share,
+    )  # fmt: skip
+    Z, ones = np.ones((64, 32), np.float32), np.ones(32, np.float32)
+    threads = numba.get_num_threads()
+    try:
+        for count in {1, threads}:
+            numba.set_num_threads(count)
+            kernels.linear_forward(Z, np.eye(32, dtype=np.float32), ones)
+            kernels.weight_gradient(Z, Z)
+            kernels.input_gradient(Z, np.eye(32, dtype=np.float32))
+            kernels.batch_statistics(Z)
+            kernels.batchnorm_forward(Z, ones, ones, ones, ones)
+            kernels.batchnorm_backward(Z, Z, ones, ones)
+    finally:
+        numba.set_num_threads(threads)
+    for share in shares:
+        dtypes = [str(signature[0].dtype) for signature in share.signatures]
+        assert len(dtypes) == len(set(dtypes)), share

@@ -33,7 +33,7 @@ def _statistics_share(Z: Any, mean: Any, variance: Any, part: int, parts: int) -
 @parallel
 def _statistics_shares(Z: Any, mean: Any, variance: Any, parts: int) -> None:
     for t in prange(parts):
-        _statistics_share(Z, mean, variance, t, parts)
+        _statistics_share(Z, mean, variance, np.int64(t), parts)
 
 
 @serial
@@ -59,7 +59,7 @@ def _normalize_shares(
     Z: Any, mean: Any, scale: Any, gamma: Any, beta: Any, normalized: Any, out: Any, parts: int
 ) -> None:
     for t in prange(parts):
-        _normalize_share(Z, mean, scale, gamma, beta, normalized, out, t, parts)
+        _normalize_share(Z, mean, scale, gamma, beta, normalized, out, np.int64(t), parts)
 
 
 @serial
@@ -73,7 +73,7 @@ def _sums_share(dU: Any, normalized: Any, dgamma: Any, dbeta: Any, part: int, pa
 @parallel
 def _sums_shares(dU: Any, normalized: Any, dgamma: Any, dbeta: Any, parts: int) -> None:
     for t in prange(parts):
-        _sums_share(dU, normalized, dgamma, dbeta, t, parts)
+        _sums_share(dU, normalized, dgamma, dbeta, np.int64(t), parts)
 
 
 @serial
@@ -94,7 +94,7 @@ def _backward_shares(
     parts: int,
 ) -> None:  # fmt: skip
     for t in prange(parts):
-        _backward_share(dU, normalized, gamma, scale, ratio, dgamma, dbeta, dZ, t, parts)
+        _backward_share(dU, normalized, gamma, scale, ratio, dgamma, dbeta, dZ, np.int64(t), parts)
 
 
 def _batch(argument: str, Z: Any) -> np.ndarray:

@@ -80,7 +80,7 @@ def _linear_shares(
     A: Any, W: Any, b: Any, code: int, Z: Any, out: Any, bf16: int, scratches: Any, parts: int
 ) -> None:
     for t in prange(parts):
-        _linear_share(A, W, b, code, Z, out, bf16, scratches, t, parts)
+        _linear_share(A, W, b, code, Z, out, bf16, scratches, np.int64(t), parts)
 
 
 @serial
@@ -102,7 +102,7 @@ def _weight_shares(
     A: Any, dZ: Any, out: Any, bias: Any, bf16: int, scratches: Any, parts: int
 ) -> None:
     for t in prange(parts):
-        _weight_share(A, dZ, out, bias, bf16, scratches, t, parts)
+        _weight_share(A, dZ, out, bias, bf16, scratches, np.int64(t), parts)
 
 
 @serial
@@ -120,7 +120,7 @@ def _input_share(
 @parallel
 def _input_shares(dZ: Any, W: Any, out: Any, bf16: int, scratches: Any, parts: int) -> None:
     for t in prange(parts):
-        _input_share(dZ, W, out, bf16, scratches, t, parts)
+        _input_share(dZ, W, out, bf16, scratches, np.int64(t), parts)
 
 
 def linear_forward(

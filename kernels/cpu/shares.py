@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from .jit import inline, view
 from .memory import segment
 
@@ -38,9 +36,11 @@ FLAT = 4096
 
 
 @inline
-def share(total: int, grain: int, part: Any, parts: int) -> tuple[int, int]:
-    """The range [lo, hi) of share `part` of `parts`: [0, total) cut at multiples of `grain`."""
-    part = np.int64(part)  # prange counts in uint64, and uint64 with int64 makes float64
+def share(total: int, grain: int, part: int, parts: int) -> tuple[int, int]:
+    """The range [lo, hi) of share `part` of `parts`: [0, total) cut at multiples of `grain`.
+
+    Doors hand on np.int64(t): `prange` counts in uint64, and uint64 with int64 makes float64.
+    """
     blocks = (total + grain - 1) // grain
     lo = blocks * part // parts * grain
     hi = blocks * (part + 1) // parts * grain
@@ -48,7 +48,7 @@ def share(total: int, grain: int, part: Any, parts: int) -> tuple[int, int]:
 
 
 @inline
-def share_of_rows(m: int, part: Any, parts: int) -> tuple[int, int]:
+def share_of_rows(m: int, part: int, parts: int) -> tuple[int, int]:
     """Share `part` of the rows of a W: whole tiles and lines where they are many, else even.
 
     Of 20 rows on two threads, multiples of 8 make 8 and 12, and the first waits for the second.
