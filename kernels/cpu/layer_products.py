@@ -90,8 +90,9 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
     if tiles != 0:
         g = address(G, (lo - first) * G.shape[1])
         rows = hi - lo
-        finish = FINISH_NONE + (CLAIM_JUDGE if claimed.size > 0 else 0)
-        w = address(claimed, 0) if claimed.size > 0 else g
+        claims = claimed.size > 0 and bf16 == 0  # products of bfloat16 claim nothing
+        finish = FINISH_NONE + (CLAIM_JUDGE if claims else 0)
+        w = address(claimed, 0) if claims else g
         narrow = n <= NARROW_BYTES // G.itemsize and bf16 == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
             c = address(scratch, 0)
