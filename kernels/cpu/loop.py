@@ -126,6 +126,8 @@ def run_steps(
             blocks = square_blocks(t, T, plan, parameters, partial)
         barrier(sync, T)
         loss = ordered_sum(losses, rows)
+        # Before the ranks meet: behind that the other threads go on, and write into `partial`.
+        squares = ordered_sum(partial, blocks)
         together, total = world[RANKS] > 1, gradient
         if together:
             own = segment(parameters, 0, parameters.size if train and T > 1 else 0)
@@ -139,7 +141,7 @@ def run_steps(
             restore_mode(mode)
             return s
         if t == 0:
-            tally(results, rows, loss, scale, batch_weights, partial, blocks)
+            tally(results, rows, loss, scale, batch_weights, squares)
         if train:
             improve(
                 t, T, s, steps, rows, whole, plan, reals, settings, factors, rates[s], parameters,
@@ -169,14 +171,12 @@ compiled_loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
 
 
 @inline
-def tally(
-    results: Any, rows: int, loss: float, scale: float, weights: Any, partial: Any, blocks: int
-) -> None:
+def tally(results: Any, rows: int, loss: float, scale: float, weights: Any, squares: float) -> None:
     """Add a batch to `results`: its losses and weights, and by rows its mean and its squares."""
     results[LOSS_SUM] += loss
     results[WEIGHT_SUM] += ordered_sum(weights, rows)
     results[ROWS_LOSS] += rows * (loss * scale)
-    results[ROWS_SQUARES] += rows * (ordered_sum(partial, blocks) * scale)
+    results[ROWS_SQUARES] += rows * (squares * scale)
 
 
 @inline
