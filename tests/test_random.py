@@ -15,7 +15,7 @@ from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.philox import CHUNK
 from fastbp.kernels.cpu.random_doors import dropout, normals, perturb, philox, uniforms
 from fastbp.kernels.reference import random as truth
-from fastbp.kernels.tables import DROPOUT, INIT, NOISE
+from fastbp.kernels.tables import DROPOUT, INIT, NOISE, SHUFFLE
 
 DTYPES = ["float32", "float64"]
 SHAPES = [(1, 1), (3, 2), (2, 3), (5, 7), (4, 64), (7, 131), (2, 784), (131, 10), (1, 1031)]
@@ -204,6 +204,32 @@ def test_orders_equal_the_reference(size: int) -> None:
         truth.shuffle(want, seed, epoch)
         assert (order == want).all()
         assert (np.sort(order) == np.arange(size)).all()
+
+
+@pytest.mark.parametrize("size", [2, 5, 63, 300])
+def test_an_order_whose_words_are_rejected_draws_more(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shuffle in a test's life would reject one: two of three do here, in plain Python."""
+    address = {"seed": 5, "epoch": 3}
+
+    def accept(word: Any, bound: Any) -> Any:
+        return bound if word % 3 else (int(word) * int(bound)) >> 32
+
+    def fill(words: Any, count: int, block: Any, *rest: Any) -> None:
+        drawn = truth.words(int(block) + np.arange(count), 5, SHUFFLE, epoch=3)
+        words.reshape(4, -1)[:, :count] = drawn.T  # and no more: the others stay None
+
+    words = np.full(4 * CHUNK, None)
+    for name, stub in {"local": lambda *_: words, "fill_words": fill, "accept": accept}.items():
+        monkeypatch.setattr(bodies, name, stub)
+    monkeypatch.setattr(bodies, "tag", lambda *_: 0)
+    order = np.arange(size)
+    getattr(bodies.shuffle, "py_func", bodies.shuffle)(order, **address)
+    monkeypatch.setattr(truth, "accept", lambda w, n: None if w % 3 else (int(w) * n) >> 32)
+    want = np.arange(size)
+    truth.shuffle(want, **address)
+    assert (order == want).all()
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 60000, 2**31 + 1, 3 * 2**30 - 1])

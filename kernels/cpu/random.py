@@ -155,15 +155,16 @@ def shuffle(order: Any, seed: int, epoch: int) -> None:
     words = local(WORD, BUFFER)
     label = tag(SHUFFLE, 0)
     block = U(0)
-    used = WORDS
+    used = have = 0  # words: of the buffer, all that were drawn
     for i in range(order.shape[0] - 1, 0, -1):
         bound = U(i + 1)
         k = bound
         while k == bound:
-            if used == WORDS:
-                fill_words(words, min(CHUNK, i // 4 + 1), block, 0, epoch, label, seed)
-                block += U(CHUNK)
-                used = 0
+            if used == have:  # so many words serve all that are left, but for rejected ones
+                blocks = min(CHUNK, i // 4 + 1)
+                fill_words(words, blocks, block, 0, epoch, label, seed)
+                block += U(blocks)
+                used, have = 0, 4 * blocks
             k = accept(U(words[(used & 3) * CHUNK + (used >> 2)]), bound)
             used += 1
         chosen = order[k]
