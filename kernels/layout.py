@@ -176,7 +176,8 @@ def build_plan(layers: list[LayerSpec], rows: int, itemsize: int, *, bf16: bool 
         row[O] = take(rows * ld) if layer.separate_final else row[F]
         row[H] = take(rows * ld) if layer.batch_norm else row[Z]
         row[D] = take(rows * ld)
-        row[STATS] = take(STATS_PARTS * n) if layer.batch_norm else 0
+        if layer.batch_norm:
+            row[STATS] = take(STATS_PARTS * n)
         if layer.dropout > 0:
             row[MASK], masks = masks, masks + rows * ld
         real[[P_DROP, EPS, MOMENTUM]] = layer.dropout, layer.eps, layer.momentum
