@@ -65,6 +65,17 @@ def test_threads_do_not_change_the_answer(monkeypatch: pytest.MonkeyPatch) -> No
         assert found == [min(places)] * 5
 
 
+@pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
+def test_a_read_only_array_compiles_nothing_more() -> None:
+    X = np.zeros((3, 4), dtype=np.float32)
+    screen.first_not_finite(X)
+    before = list(screen._screen_share.signatures)
+    X[2, 1] = np.nan
+    X.flags.writeable = False
+    assert screen.first_not_finite(X) == (2, 1)
+    assert screen._screen_share.signatures == before
+
+
 def test_what_it_refuses() -> None:
     with pytest.raises(TypeError, match="float16"):
         screen.first_not_finite(np.zeros(3, dtype=np.float16))

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from ..checks import writable_type
 from .doors import region
 from .jit import parallel, serial
 from .memory import segment
@@ -65,18 +66,18 @@ def _screen_shares(bits: Any, exponent: Any, found: Any) -> None:
         _screen_share(np.int64(t), parts, bits, exponent, found)
 
 
-def in_region(share: Any, threads: int, args: tuple[Any, ...]) -> None:
-    """share(t, threads, *args) for all t in a parallel region, or here where none may be opened."""
+def _in_region(bits: np.ndarray, exponent: Any, found: np.ndarray) -> None:
+    """All shares in a parallel region, or one after another where none may be opened."""
     with region() as free:
         if free:
-            _screen_shares(*args)
+            _screen_shares(bits, exponent, found)
         else:
-            for t in range(threads):
-                share(t, threads, *args)
+            for t in range(len(found)):
+                _screen_share(t, len(found), bits, exponent, found)
 
 
 def first_not_finite(
-    X: np.ndarray, n_threads: int | None = None, *, run: Callable[..., Any] = in_region
+    X: np.ndarray, n_threads: int | None = None, *, run: Callable[..., Any] | None = None
 ) -> tuple[int, int] | None:
     """Row and column of the first element, in C order, that is NaN or inf; None if all are finite.
 
@@ -85,7 +86,7 @@ def first_not_finite(
         n_threads: threads to use at most; None: as many as Numba has. The answer does not depend
             on it.
         run: `run(share, threads, args)` calls share(t, threads, *args) for t = 0 .. threads-1 side
-            by side. Default: a region of Numba's threads. Those of OpenMP spin for milliseconds
+            by side. None: a region of Numba's threads. Those of OpenMP spin for milliseconds
             after it, which a caller with threads of its own will not want.
 
     Raises:
@@ -100,16 +101,18 @@ def first_not_finite(
     if not X.flags.c_contiguous:
         raise ValueError("X is not C-contiguous; give np.ascontiguousarray(X).")
     kind, exponent = _EXPONENT[X.dtype]
-    bits = X.reshape(-1).view(kind)
+    bits = writable_type(X).reshape(-1).view(kind)
     size = bits.shape[0]
     threads = 1
     if size >= PARALLEL_FROM:
         threads = numba.get_num_threads() if n_threads is None else n_threads
     found = np.full(threads, -1, dtype=np.int64)
-    if threads > 1:
-        run(_screen_share, threads, (bits, exponent, found))
-    else:
+    if threads == 1:
         _screen_share(0, 1, bits, exponent, found)
+    elif run is None:
+        _in_region(bits, exponent, found)
+    else:
+        run(_screen_share, threads, (bits, exponent, found))
     index = next((int(i) for i in found if i >= 0), -1)
     if index < 0:
         return None
