@@ -3,8 +3,8 @@
 Numba can be told to compile for less than there is (`NUMBA_CPU_NAME=generic`, `NUMBA_CPU_FEATURES`,
 `NUMBA_ENABLE_AVX=0`), for a cache that several machines share, say. Vectors that it may not use
 would be taken apart again, into code that is many times slower. And bits are at stake: LLVM may
-contract a * b + c in one place and not in another, so formulas say `fma` wherever a product meets a
-sum, if there is one.
+contract a * b + c in one place and not in another, so formulas say `fma` where a product meets a
+sum (`lanes.py`), if there is one.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ FEATURES: Final = _features()
 """Of the processor, those that compiled code may use, by LLVM's names."""
 
 HAS_FMA: Final = ARM or "fma" in FEATURES
-"""Where it is False, `fma` is a product and a sum: a library call would take 50 ns, and nothing
-could be contracted there, so two roundings are as repeatable as one."""
+"""Where it is False, `fma` is a product and a sum: a library call would take 50 ns. An x86 without
+it has nothing to contract them into, so two roundings are as repeatable as one; of other processors
+that is not known."""
 
 
 def vector_bytes() -> int:

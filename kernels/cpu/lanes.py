@@ -6,8 +6,10 @@ or, with the JIT off, on NumPy arrays, which compute. Thus a polynomial is writt
 and float64, for vectors and scalars, costs the compiler no type inference and no inlining, and
 every lane, tail included, rounds alike.
 
-A product must never meet a sum except in `fma`: `contract` would let LLVM fuse them in one place
-and not in another.
+Within a formula a product must not meet a sum except in `fma`: `contract` would let LLVM fuse them
+in one place and not in another, in whole vectors and not in the masked rest, say. A formula may end
+in a product that is a term of a total: it meets the sum in one loop alone (`spans`), by the same
+instructions for every element.
 """
 
 from __future__ import annotations
