@@ -128,5 +128,6 @@ UPDATES: Final[dict[str, Update]] = {
     ),
 }
 
-# Purposes of random numbers: one stream of counters each (Philox key words and counters).
+# Purposes of random numbers: the low three bits of Philox's last counter word (`cpu/philox.py`), so
+# at most 8.
 SHUFFLE, DROPOUT, NOISE, SAMPLE, INIT = range(5)

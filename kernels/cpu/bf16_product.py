@@ -4,8 +4,9 @@
 
 It has the arguments of `product.make_product`'s function and a slot of the same table, so that the
 three products of a layer reach either by the same call. Both operands are rounded as they are
-packed, A once for many panels of B, and the sums stay in float32. Where the last argument but one
-is not 0, B is the one of the call before and still packed: at most COLUMNS x DEPTH of it.
+packed, A once for many panels of B, and the sums stay in float32. Where `panels` is KEPT, B is that
+of the call before and still packed: at most COLUMNS x DEPTH of it. `across` and `asked` are not
+heard.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def make_bf16_product(instruction: str) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, _, __, ___, panels,
+        bias, judge, judge_row, start, finish, scratch, across, across_row, asked, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT
