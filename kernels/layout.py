@@ -41,10 +41,6 @@ STATS_PARTS: Final = 5
 CACHE_LINE: Final = 64
 
 
-_SIGN_ALONE: Final = {"identity", "step", "relu", "leaky_relu"}
-"""f'(z) needs only the sign of f(z)."""
-
-
 @dataclass(frozen=True)
 class LayerSpec:
     """One layer as the kernels see it."""
@@ -81,7 +77,7 @@ class LayerSpec:
         """
         if self.batch_norm == BN_AFTER:
             return True
-        return self.dropout > 0 and self.activation not in _SIGN_ALONE
+        return self.dropout > 0 and not ACTIVATIONS[self.activation].sign_alone
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class Activation:
     Attributes:
         code: integer the compiled loop switches on.
         from_output: f'(z) can be computed from a = f(z) alone, so Z need not be kept.
+        sign_alone: the sign of a is enough for it.
         smooth: infinitely differentiable (no kink), so that gradients can be checked everywhere.
         analytic: the complex step may be used.
         low, high: bounds of the range, for matching with the domain of a loss.
@@ -26,6 +27,7 @@ class Activation:
 
     code: int
     from_output: bool
+    sign_alone: bool
     smooth: bool
     analytic: bool
     low: float
@@ -36,18 +38,18 @@ class Activation:
 _INF = float("inf")
 
 ACTIVATIONS: Final[dict[str, Activation]] = {
-    "identity": Activation(0, True, True, True, -_INF, _INF, "glorot_uniform"),
-    "step": Activation(1, True, False, False, 0.0, 1.0, "glorot_uniform"),
-    "relu": Activation(2, True, False, False, 0.0, _INF, "he_normal"),
-    "leaky_relu": Activation(3, True, False, False, -_INF, _INF, "he_normal"),
-    "elu": Activation(4, True, False, False, -1.0, _INF, "he_normal"),
-    "sigmoid": Activation(5, True, True, True, 0.0, 1.0, "glorot_uniform"),
-    "tanh": Activation(6, True, True, True, -1.0, 1.0, "glorot_uniform"),
-    "softplus": Activation(7, True, True, True, 0.0, _INF, "he_normal"),
-    "silu": Activation(8, False, True, True, -0.2784645427610738, _INF, "he_normal"),
-    "gelu": Activation(9, False, True, True, -0.16997120747990369, _INF, "he_normal"),
-    "softmax": Activation(10, True, True, True, 0.0, 1.0, "glorot_uniform"),
-    "exp": Activation(11, True, True, True, 0.0, _INF, "glorot_uniform"),
+    "identity": Activation(0, True, True, True, True, -_INF, _INF, "glorot_uniform"),
+    "step": Activation(1, True, True, False, False, 0.0, 1.0, "glorot_uniform"),
+    "relu": Activation(2, True, True, False, False, 0.0, _INF, "he_normal"),
+    "leaky_relu": Activation(3, True, True, False, False, -_INF, _INF, "he_normal"),
+    "elu": Activation(4, True, False, False, False, -1.0, _INF, "he_normal"),
+    "sigmoid": Activation(5, True, False, True, True, 0.0, 1.0, "glorot_uniform"),
+    "tanh": Activation(6, True, False, True, True, -1.0, 1.0, "glorot_uniform"),
+    "softplus": Activation(7, True, False, True, True, 0.0, _INF, "he_normal"),
+    "silu": Activation(8, False, False, True, True, -0.2784645427610738, _INF, "he_normal"),
+    "gelu": Activation(9, False, False, True, True, -0.16997120747990369, _INF, "he_normal"),
+    "softmax": Activation(10, True, False, True, True, 0.0, 1.0, "glorot_uniform"),
+    "exp": Activation(11, True, False, True, True, 0.0, _INF, "glorot_uniform"),
 }
 
 IDENTITY: Final = ACTIVATIONS["identity"].code
