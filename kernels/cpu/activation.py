@@ -22,7 +22,7 @@ from .activation_terms import FORMULAS, dot, maximum, over, shifted_exp, softmax
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode
-from .shares import share
+from .shares import ANYWHERE, share
 from .short_rows import SHORT_BYTES, softmax_block
 from .spans import Formula, span
 
@@ -88,7 +88,7 @@ def derivative_rows(code: int, dA: Any, A: Any, Z: Any, dZ: Any, lo: int, hi: in
 @serial
 def _activate_share(code: int, Z: Any, A: Any, part: int, parts: int) -> None:
     mode = flush_denormals()
-    lo, hi = share(Z.shape[0], 1, part, parts)
+    lo, hi = share(Z.shape[0], ANYWHERE, part, parts)
     activate_rows(code, Z, A, lo, hi, Z.shape[1])
     restore_mode(mode)
 
@@ -102,7 +102,7 @@ def _activate_shares(code: int, Z: Any, A: Any, parts: int) -> None:
 @serial
 def _derivative_share(code: int, dA: Any, A: Any, Z: Any, dZ: Any, part: int, parts: int) -> None:
     mode = flush_denormals()
-    lo, hi = share(dA.shape[0], 1, part, parts)
+    lo, hi = share(dA.shape[0], ANYWHERE, part, parts)
     derivative_rows(code, dA, A, Z, dZ, lo, hi, dA.shape[1])
     restore_mode(mode)
 

@@ -19,7 +19,7 @@ from .batchnorm import (
 from .doors import launch
 from .jit import parallel, serial
 from .memory import flush_denormals, restore_mode
-from .shares import COLUMNS, share
+from .shares import ANYWHERE, COLUMNS, share
 
 
 @serial
@@ -49,7 +49,7 @@ def _normalize_share(
     parts: int,
 ) -> None:  # fmt: skip
     mode = flush_denormals()
-    lo, hi = share(Z.shape[0], 1, part, parts)
+    lo, hi = share(Z.shape[0], ANYWHERE, part, parts)
     normalize_rows(Z, mean, scale, gamma, beta, normalized, out, lo, hi, Z.shape[1])
     restore_mode(mode)
 
@@ -83,7 +83,7 @@ def _backward_share(
 ) -> None:  # fmt: skip
     mode = flush_denormals()
     rows, n = dU.shape
-    lo, hi = share(rows, 1, part, parts)
+    lo, hi = share(rows, ANYWHERE, part, parts)
     batchnorm_backward_rows(dU, normalized, gamma, scale, ratio, dgamma, dbeta, rows, dZ, lo, hi, n)
     restore_mode(mode)
 

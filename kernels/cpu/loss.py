@@ -18,7 +18,7 @@ from .elementary import scalar_log
 from .jit import inline, parallel, serial
 from .loss_terms import PAIRS, TERMS, softmax_cross_end, softmax_cross_start
 from .memory import flush_denormals, restore_mode
-from .shares import share
+from .shares import ANYWHERE, share
 from .short_rows import SHORT_BYTES, pairs_block, softmax_cross_block
 from .spans import Formula, span
 
@@ -105,7 +105,7 @@ def pair_rows(
 @serial
 def _loss_share(loss: int, A: Any, Y: Any, weight: Any, losses: Any, part: int, parts: int) -> None:
     mode = flush_denormals()
-    lo, hi = share(A.shape[0], 1, part, parts)
+    lo, hi = share(A.shape[0], ANYWHERE, part, parts)
     loss_rows(loss, A, Y, weight, losses, lo, hi, A.shape[1])
     restore_mode(mode)
 
@@ -119,7 +119,7 @@ def _loss_shares(loss: int, A: Any, Y: Any, weight: Any, losses: Any, parts: int
 @serial
 def _gradient_share(loss: int, A: Any, Y: Any, weight: Any, dA: Any, part: int, parts: int) -> None:
     mode = flush_denormals()
-    lo, hi = share(A.shape[0], 1, part, parts)
+    lo, hi = share(A.shape[0], ANYWHERE, part, parts)
     loss_gradient_rows(loss, A, Y, weight, 1.0, dA, lo, hi, A.shape[1])
     restore_mode(mode)
 
@@ -135,7 +135,7 @@ def _pair_share(
     loss: int, Z: Any, Y: Any, weight: Any, losses: Any, dZ: Any, part: int, parts: int
 ) -> None:
     mode = flush_denormals()
-    lo, hi = share(Z.shape[0], 1, part, parts)
+    lo, hi = share(Z.shape[0], ANYWHERE, part, parts)
     # The outputs go where dL/dZ overwrites them.
     every = (-np.inf, np.inf)
     pair_rows(loss, Z, dZ, Y, weight, 1.0, *every, losses, dZ, lo, hi, Z.shape[1])

@@ -15,7 +15,7 @@ from .memory import flush_denormals, restore_mode, segment
 from .normal import fill_normals
 from .philox import BLOCK_LIMIT, CHUNK, U, fill_words, rounds, tag
 from .random import WORDS, dropout_rows, perturb_rows
-from .shares import share
+from .shares import ANYWHERE, share
 
 
 @serial
@@ -23,7 +23,7 @@ def _dropout_share(
     A: Any, mask: Any, p: float, seed: int, epoch: int, step: int, layer: int, part: int, parts: int
 ) -> None:
     mode = flush_denormals()
-    lo, hi = share(A.shape[0], 1, part, parts)
+    lo, hi = share(A.shape[0], ANYWHERE, part, parts)
     dropout_rows(A, mask, p, seed, epoch, step, layer, 0, lo, hi, A.shape[1])
     restore_mode(mode)
 
@@ -41,7 +41,7 @@ def _perturb_share(
     X: Any, sigma: float, seed: int, epoch: int, step: int, part: int, parts: int
 ) -> None:
     mode = flush_denormals()
-    lo, hi = share(X.shape[0], 1, part, parts)
+    lo, hi = share(X.shape[0], ANYWHERE, part, parts)
     perturb_rows(X, sigma, seed, epoch, step, 0, lo, hi, X.shape[1])
     restore_mode(mode)
 

@@ -10,6 +10,9 @@ from .memory import segment
 SAMPLES = 4
 """Rows of a batch are cut at multiples of this: whole tiles."""
 
+ANYWHERE = 1
+"""Rows are cut so where each is computed by itself: by doors of all but products."""
+
 COLUMNS = 16
 """Columns are cut at multiples of this: a cache line of float32."""
 

@@ -1,6 +1,7 @@
 """Each kernel once in plain NumPy, written to be read: the truth the others are tested against.
 
-The names, arguments, shapes and results are those of `fastbp.kernels`; nothing is checked here.
+The names, arguments, shapes and results are those of `fastbp.kernels`, but that `update` takes the
+name of an optimizer alone, no code; nothing is checked here.
 """
 
 from .activation import activate, apply_derivative
