@@ -10,10 +10,11 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numba.core.errors import TypingError
 
 import fastbp
 from fastbp import kernels
-from fastbp.kernels.cpu import batchnorm_doors, doors, linear, loop, table
+from fastbp.kernels.cpu import batchnorm_doors, bodies, doors, linear, loop, table
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="nothing is compiled")
@@ -177,3 +178,14 @@ def test_alone_or_side_by_side_a_share_is_compiled_once(monkeypatch: pytest.Monk
     for share in shares:
         dtypes = [str(signature[0].dtype) for signature in share.signatures]
         assert len(dtypes) == len(set(dtypes)), share
+
+
+def test_a_body_takes_no_float_for_an_integer() -> None:
+    """It would be cut to one without a word."""
+
+    @numba.njit
+    def wrong(D: np.ndarray, sums: np.ndarray) -> None:
+        bodies.column_sums(D, sums, 2.0, 0, 1)
+
+    with pytest.raises(TypingError):
+        wrong(np.ones((2, 1), np.float32), np.zeros(1, np.float32))

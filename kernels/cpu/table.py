@@ -86,6 +86,14 @@ class _Compiled:
         return self.dispatcher.overloads[arguments]
 
 
+def _fits(have: Any, want: Any) -> bool:
+    """Whether an argument may be cast to what is declared; a float is never cut to an integer."""
+    whole = types.Integer | types.Boolean
+    if isinstance(want, types.Float):
+        return isinstance(have, types.Number | types.Boolean)
+    return isinstance(have, whole) if isinstance(want, whole) else have == want
+
+
 class _Body(_Compiled):
     """What is called by its address: the result's type, and two slots of the table."""
 
@@ -100,12 +108,8 @@ class _Body(_Compiled):
         if len(given) != len(self.letters) or len(own) != 1:
             return None
         which = _DTYPES.index(own.pop())
-        for have, want in zip(given, self.arguments(which), strict=True):
-            scalar = isinstance(want, types.Number | types.Boolean)
-            fits = isinstance(have, types.Number | types.Boolean) if scalar else have == want
-            if not fits:
-                return None
-        return which
+        pairs = zip(given, self.arguments(which), strict=True)
+        return which if all(_fits(have, want) for have, want in pairs) else None
 
     def address(self, which: int) -> int:
         """Where its code lies, compiled or loaded."""
