@@ -130,6 +130,9 @@ UPDATES: Final[dict[str, Update]] = {
     ),
 }
 
+MOST_HYPER: Final = 4
+"""Room for the hyperparameters of any optimizer."""
+
 # Purposes of random numbers: the low three bits of Philox's last counter word (`cpu/philox.py`), so
 # at most 8.
 SHUFFLE, DROPOUT, NOISE, SAMPLE, INIT = range(5)

@@ -11,7 +11,7 @@ import numpy as np
 
 from .checks import number
 from .layout import FORMS
-from .tables import ACTIVATIONS, UPDATES
+from .tables import ACTIVATIONS, MOST_HYPER, UPDATES
 
 MOST_LAYERS: Final = 8192
 """Layers that random numbers can be drawn for: so many have an address."""
@@ -94,7 +94,7 @@ def hyperparameters(name: str, given: dict[str, float]) -> np.ndarray:
     if unknown:
         allowed = ", ".join(defaults) or "none"
         raise TypeError(f"{unknown[0]}: is no hyperparameter of {name}; it has: {allowed}")
-    values = np.zeros(4)
+    values = np.zeros(MOST_HYPER)
     for at, (key, default) in enumerate(defaults.items()):
         value = number(key, given.get(key, default))
         if not 0 <= value < (np.inf if key == "eps" else 1):
