@@ -13,7 +13,7 @@ import numpy as np
 
 from . import budget, threads
 from .kernels.cpu import infer as inference
-from .kernels.cpu import loop
+from .kernels.cpu import loop, slots
 from .kernels.cpu.barrier import SYNC_SIZE
 from .kernels.cpu.bf16_product import bind_bf16
 from .kernels.cpu.jit import JIT_DISABLED
@@ -147,13 +147,13 @@ class Workspace:
         self.asked = np.zeros(2 * rows, np.int64)
         self.plans = np.vstack([self.plan.ints, self.plan.ints])  # inputs lie elsewhere by turns
         self.plans[len(layers), IN] = self.plan.other
-        self.unit = np.ones(2 * rows, dtype)
+        self.weight_room = np.ones(2 * rows, dtype)
         self.figures = np.zeros((len(layers), FIGURES))
         self.partial = np.zeros(parameters // FLAT + len(layers))
-        self.results = np.zeros(loop.RESULTS)
+        self.results = np.zeros(slots.RESULTS)
         self.sync = aligned(SYNC_SIZE, np.int64)
-        self.settings = np.zeros(loop.SETTINGS, np.int64)
-        self.factors = np.zeros(loop.FACTORS)
+        self.settings = np.zeros(slots.SETTINGS, np.int64)
+        self.factors = np.zeros(slots.FACTORS)
         self._table: Any = None
         self._known: tuple[Array | None, ...] = (None, None, None)
         self._compiled: set[Any] = set()
@@ -189,19 +189,20 @@ class Workspace:
         was applied. `results`, `figures`, `losses` and the arena hold what was met on the way.
         """
         s, f = self.settings, self.factors
-        s[loop.MODE], s[loop.TRAINING], s[loop.LOSS_CODE] = mode, training, self.loss
-        s[loop.FROM_LOGITS], s[loop.MEAN], s[loop.CODE] = self.from_logits, self.mean, recipe.code
-        s[loop.SEED], s[loop.EPOCH], s[loop.RECORD] = recipe.seed, recipe.epoch, recipe.record
-        s[loop.FIRST_STEP], s[loop.FIRST_UPDATE] = recipe.first_step, recipe.first_update
-        s[loop.TARGETS], s[loop.TARGETS_LD] = self.plan.targets, self.plan.targets_ld
-        s[loop.LABELLED], s[loop.SCREEN] = batch.labels.size > 0, recipe.screen
-        f[loop.L2], f[loop.DECOUPLED] = recipe.l2, recipe.decoupled
-        f[loop.CLIP_VALUE], f[loop.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
-        f[loop.NOISE], f[loop.SHARED_L2] = recipe.noise, recipe.shared_l2
-        f[loop.LEAST], f[loop.MOST] = recipe.least, recipe.most
-        f[loop.TOTAL] = -1.0 if batch.total is None else batch.total
-        s[loop.HEEDLESS] = recipe.heedless
-        f[loop.HYPER : loop.HYPER + len(recipe.hyper)] = recipe.hyper
+        s[slots.MODE], s[slots.TRAINING], s[slots.LOSS_CODE] = mode, training, self.loss
+        s[slots.FROM_LOGITS], s[slots.AVERAGE] = self.from_logits, self.mean
+        s[slots.CODE] = recipe.code
+        s[slots.SEED], s[slots.EPOCH], s[slots.RECORD] = recipe.seed, recipe.epoch, recipe.record
+        s[slots.FIRST_STEP], s[slots.FIRST_UPDATE] = recipe.first_step, recipe.first_update
+        s[slots.TARGETS], s[slots.TARGETS_LD] = self.plan.targets, self.plan.targets_ld
+        s[slots.LABELLED], s[slots.SCREEN] = batch.labels.size > 0, recipe.screen
+        f[slots.L2], f[slots.DECOUPLED] = recipe.l2, recipe.decoupled
+        f[slots.CLIP_VALUE], f[slots.CLIP_NORM] = recipe.clip_value, recipe.clip_norm
+        f[slots.NOISE], f[slots.SHARED_L2] = recipe.noise, recipe.shared_l2
+        f[slots.LEAST], f[slots.MOST] = recipe.least, recipe.most
+        f[slots.TOTAL] = -1.0 if batch.total is None else batch.total
+        s[slots.HEEDLESS] = recipe.heedless
+        f[slots.HYPER : slots.HYPER + len(recipe.hyper)] = recipe.hyper
         self._bind()
         named = {
             **vars(self), **vars(batch), "reals": self.plan.reals, "rates": recipe.rates,

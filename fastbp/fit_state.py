@@ -12,7 +12,7 @@ from .distrusted import Memory, array_like, count, part
 from .engine import Array
 from .errors import shown
 from .history import History
-from .kernels.cpu.loop import RESULTS
+from .kernels.cpu.slots import RESULTS
 from .restarts import Attempts
 from .samples import Data
 from .snapshot import Snapshot

@@ -16,7 +16,7 @@ from .devices import check_device, check_place
 from .engine import Workspace, aligned
 from .errors import check_entries, check_flag, check_integer, check_name, check_seed, shown
 from .exclusive import is_training
-from .kernels.cpu import loop
+from .kernels.cpu import slots
 from .kernels.cpu.bf16 import is_bf16
 from .kernels.layout import parameter_slots
 from .kernels.tables import LOSSES
@@ -185,7 +185,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         batch = self._batch(X, NO_TARGETS, None, training)
         rows = len(batch.order)
         with self._borrow(rows) as work:
-            self._call(work, loop.LOSS, batch, self._room(0), True, seed)
+            self._call(work, slots.LOSS, batch, self._room(0), True, seed)
             return work.outputs(rows)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -317,7 +317,7 @@ class Network(Parameters, Passes, Placement, Bridges):
         batch = self._batch(X, y, sample_weight, training)
         gradient = self._room()
         with self._borrow(len(batch.order)) as work:
-            self._call(work, loop.GRADIENT, batch, gradient, training, seed)
+            self._call(work, slots.GRADIENT, batch, gradient, training, seed)
         return gradient
 
     def trace(

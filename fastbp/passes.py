@@ -14,7 +14,7 @@ from .budget import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 from .canonical import is_memory_map, unfit
 from .engine import NO_COLUMNS, NO_STARTS, Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_seed
-from .kernels.cpu import loop
+from .kernels.cpu import slots
 from .kernels.layout import LayerSpec
 from .samples import Data
 from .sparse import Sparse, parts
@@ -115,8 +115,8 @@ class Passes:
         bounds = np.append(np.arange(0, rows, block), rows)
         with self._borrow(block) as work:
             blocks = replace(batch, bounds=bounds)
-            self._call(work, loop.LOSS, blocks, self._room(0), training, seed)
-            total, weight = work.results[loop.LOSS_SUM], work.results[loop.WEIGHT_SUM]
+            self._call(work, slots.LOSS, blocks, self._room(0), training, seed)
+            total, weight = work.results[slots.LOSS_SUM], work.results[slots.WEIGHT_SUM]
         return float(total if self.reduction == "sum" else total / weight)
 
     def _mean_loss(self, data: Any) -> float:
@@ -160,7 +160,7 @@ class Passes:
                 training=training,
                 n_threads=choose_threads(work_a_call, rows, grain=WORK_A_CALL),
             )
-        if screen and not np.isfinite(work.results[loop.LOSS_SUM]):
+        if screen and not np.isfinite(work.results[slots.LOSS_SUM]):
             message = unfit(batch.X, "X") or (len(batch.targets) and unfit(batch.targets, "y"))
             if message:
                 raise ValueError(message)

@@ -12,7 +12,7 @@ from .engine import Batch, Recipe, aligned
 from .fit_state import Fingerprint, fingerprint
 from .guard import guard_of
 from .keeper import Keeper
-from .kernels.cpu import loop
+from .kernels.cpu import slots
 from .kernels.cpu.learn import (
     DEAD,
     DELTA_RMS,
@@ -189,14 +189,14 @@ class Run:
         """Steps first .. first + count of the epoch; False where a loss was not finite."""
         trainer = self.trainer
         recipe = self._recipe(first, count, trainer.step)
-        before = self.work.results[loop.STEPS]
+        before = self.work.results[slots.STEPS]
         self.rate = float(recipe.rates[-1])
         clock = time.perf_counter()
         try:
             done = self._steps(first, count, recipe)
         finally:
             # Read from where the compiled loop counts: an interrupt may have taken the answer.
-            made = int(self.work.results[loop.STEPS] - before)
+            made = int(self.work.results[slots.STEPS] - before)
             trainer.step += made
             self.begun, self.done = first + made, self.done + made
         if done == count:
@@ -214,7 +214,7 @@ class Run:
 
     def _steps(self, first: int, count: int, recipe: Recipe) -> int:
         return self.work.run(
-            loop.TRAIN,
+            slots.TRAIN,
             self._batch(first, count),
             recipe,
             self.net._parameters,
@@ -250,7 +250,7 @@ class Run:
     def _known(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """What is known of the epoch before anything is measured; it is kept as `made`."""
         results, figures = self.totals(), self._figures()
-        loss = _ratio(results[loop.LOSS_SUM], results[loop.WEIGHT_SUM])
+        loss = _ratio(results[slots.LOSS_SUM], results[slots.WEIGHT_SUM])
         values = {"loss": loss, "lr": self.rate}
         by_layer = {name: figures[:, column].tolist() for name, column in _FIGURES.items()}
         self.made = values | by_layer

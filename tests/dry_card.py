@@ -37,7 +37,7 @@ def dry() -> list[str]:
         assert blocks >= 1
         launched.append(kernel.__name__)
         if kernel.__name__ == "run_steps":  # a step was made, of loss 1 a sample
-            from fastbp.kernels.cpu.loop import LOSS_SUM, STEPS, WEIGHT_SUM
+            from fastbp.kernels.cpu.slots import LOSS_SUM, STEPS, WEIGHT_SUM
 
             results, bounds = args[RESULTS], args[BOUNDS]
             results[STEPS] += len(bounds) - 1

@@ -14,7 +14,7 @@ from numba.core.runtime import _nrt_python, rtsys
 from step_oracle import AFTER, BEFORE, CASES, DTYPES, SAMPLES, Bench, Case, Oracle, close, net
 
 from fastbp.engine import Recipe
-from fastbp.kernels.cpu import loop
+from fastbp.kernels.cpu import loop, slots
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.learn import (
     DEAD,
@@ -43,7 +43,7 @@ def test_steps_are_the_reference_kernels_in_turn(name: str) -> None:
         state, before = bench.state.copy(), bench.work.results.copy()
         oracle.forward()
         oracle.backward()
-        bench.run(step, 1, mode=loop.GRADIENT)
+        bench.run(step, 1, mode=slots.GRADIENT)
         assert close(bench.gradient, oracle.gradient, 2000)
         oracle.learn(oracle.clip(bench.gradient.copy()), state)
         bench.work.results[:] = before
@@ -53,12 +53,12 @@ def test_steps_are_the_reference_kernels_in_turn(name: str) -> None:
         assert close(bench.running, oracle.running, 100)
         sums += oracle.losses.sum(), oracle.weights.sum()
         results = bench.work.results
-        assert close(results[loop.LAST_LOSS], oracle.loss, 200)
-        assert close(results[[loop.LOSS_SUM, loop.WEIGHT_SUM]], sums, 500)
+        assert close(results[slots.LAST_LOSS], oracle.loss, 200)
+        assert close(results[[slots.LOSS_SUM, slots.WEIGHT_SUM]], sums, 500)
         rows = len(oracle.losses)
         reported += rows * oracle.loss, rows * oracle.scale * oracle.squares
-        assert close(results[[loop.ROWS_LOSS, loop.ROWS_SQUARES]], reported, 500)
-        assert results[loop.STEPS] == step + 1
+        assert close(results[[slots.ROWS_LOSS, slots.ROWS_SQUARES]], reported, 500)
+        assert results[slots.STEPS] == step + 1
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -137,7 +137,7 @@ def test_figures_are_the_norms_they_claim(name: str) -> None:
     oracle.forward()
     oracle.backward()
     before = bench.parameters.copy()
-    bench.run(2, 1, mode=loop.GRADIENT)
+    bench.run(2, 1, mode=slots.GRADIENT)
     gradient = bench.gradient.copy()  # before it is clipped
     bench.run(2, 1)
     for index, layer in enumerate(bench.case.layers):
@@ -178,10 +178,10 @@ def test_a_bad_row_stops_before_its_step(name: str, bad: float, threads: int, dt
     row = bench.batch.order[13]  # of the second batch
     bench.batch.X[row, 2] = bad
     assert bench.run(threads=threads) == 1
-    assert bench.work.results[loop.STEPS] == 1
+    assert bench.work.results[slots.STEPS] == 1
     for field_name in ("parameters", "state", "running"):
         assert getattr(bench, field_name).tobytes() == getattr(clean, field_name).tobytes()
-    assert bench.work.results[loop.LOSS_SUM] == clean.work.results[loop.LOSS_SUM]
+    assert bench.work.results[slots.LOSS_SUM] == clean.work.results[slots.LOSS_SUM]
 
 
 def test_without_the_screen_a_bounded_activation_hides_an_infinity() -> None:
@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_finite_returns_early(threads: int) -> None:
     assert bench.run(threads=threads) == 2
     assert bench.parameters.tobytes() == clean.parameters.tobytes()
     assert bench.state.tobytes() == clean.state.tobytes()
-    assert not np.isfinite(bench.work.results[loop.LAST_LOSS])
+    assert not np.isfinite(bench.work.results[slots.LAST_LOSS])
     bench.batch.targets[:] = 0  # the meeting place of the threads is as it was
     assert bench.run(threads=threads) == 3
 
@@ -209,11 +209,11 @@ def test_gradient_and_loss_change_nothing() -> None:
     oracle = Oracle(bench, 1)
     oracle.forward()
     oracle.backward()
-    assert bench.run(1, 1, mode=loop.GRADIENT) == 1
+    assert bench.run(1, 1, mode=slots.GRADIENT) == 1
     assert close(bench.gradient, oracle.gradient, 2000)
     bench.gradient[:] = -7
-    bench.run(1, 1, mode=loop.LOSS)
-    assert close(bench.work.results[loop.LAST_LOSS], oracle.loss, 200)
+    bench.run(1, 1, mode=slots.LOSS)
+    assert close(bench.work.results[slots.LAST_LOSS], oracle.loss, 200)
     assert (bench.gradient == -7).all()
     for x, old in zip((bench.parameters, bench.state, bench.running), before, strict=True):
         assert x.tobytes() == old.tobytes()

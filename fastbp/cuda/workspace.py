@@ -12,7 +12,7 @@ import numpy as np
 
 from ..engine import NO_COLUMNS, NO_STARTS, Batch, Recipe
 from ..kernels.cpu.learn import FIGURES
-from ..kernels.cpu.loop import GRADIENT, RESULTS, TRAIN
+from ..kernels.cpu.slots import GRADIENT, RESULTS, TRAIN
 from ..kernels.cuda import loop, memory, phases, slots
 from ..kernels.cuda.places import places
 from ..kernels.cuda.program import Program, is_direct

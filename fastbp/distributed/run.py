@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..engine import Array, Batch, Recipe
-from ..kernels.cpu import loop
+from ..kernels.cpu import slots
 from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
 from ..kernels.cpu.ranks import FIRST, LAST
 from ..kernels.layout import ACT, DROP, LD, MASK, D, F, N, O
@@ -35,7 +35,7 @@ class Ranked(Run):
         # One element more: what the ranks say of their losses goes with the gradient.
         size = self.net.parameters.size + 1
         self.gradient, self.vector = self.world.gradient(size, self.net.dtype)
-        self._sums = np.zeros((self.world.size, loop.RESULTS))
+        self._sums = np.zeros((self.world.size, slots.RESULTS))
         if not self.world.leads:
             self.progress = False
             if self.on_divergence == "warn":

@@ -15,7 +15,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from ..budget import WORK_A_CALL, choose_threads
 from ..engine import Array, Recipe, aligned
-from ..kernels.cpu import loop
+from ..kernels.cpu import slots
 from ..network import Network
 from .hooks import Hooks
 from .inputs import Data
@@ -50,7 +50,7 @@ class Objective:
         for start in range(0, len(self.order), self.block):
             stop = min(start + self.block, len(self.order))
             self.work.run(
-                loop.GRADIENT, self.data.batch(self.order, np.array([start, stop])), self.recipe,
+                slots.GRADIENT, self.data.batch(self.order, np.array([start, stop])), self.recipe,
                 net.parameters, self.gradient, self.state, net._running, training=True,
                 n_threads=self.threads,
             )  # fmt: skip
@@ -60,7 +60,7 @@ class Objective:
             layer_gradient = self._of(layer, gradient)
             layer_gradient += self.alpha * layer.W.ravel()
             squares += float(np.dot(layer.W.ravel(), layer.W.ravel()))
-        loss = results[loop.LOSS_SUM] / self.shares + 0.5 * self.alpha * squares
+        loss = results[slots.LOSS_SUM] / self.shares + 0.5 * self.alpha * squares
         return float(loss / self.weight), gradient / self.weight
 
     def _of(self, layer: Any, gradient: Array) -> Array:

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from ..engine import Array, Recipe, aligned
-from ..kernels.cpu import loop
+from ..kernels.cpu import slots
 from ..network import Network
 from ..pace import Pace
 from ..progress import Progress, make_progress
@@ -77,8 +77,8 @@ class Runner:
             self._chunk(order, number, done, count)
             done += count
             progress.update(number * self.steps + done)
-        penalty = 0.5 * self.alpha * results[loop.ROWS_SQUARES]
-        return np.float64((results[loop.ROWS_LOSS] / self.shares + penalty) / self.samples)
+        penalty = 0.5 * self.alpha * results[slots.ROWS_SQUARES]
+        return np.float64((results[slots.ROWS_LOSS] / self.shares + penalty) / self.samples)
 
     def _chunk(self, order: Array, number: int, first: int, count: int) -> None:
         solver, net = self.solver, self.net
@@ -86,16 +86,16 @@ class Runner:
             self.recipe, epoch=self.seen + number, first_step=first, first_update=solver.step,
             rates=solver.rates(count, self.total),
         )  # fmt: skip
-        before = self.work.results[loop.STEPS]
+        before = self.work.results[slots.STEPS]
         clock = time.perf_counter()
         try:
             self.work.run(
-                loop.TRAIN, self.data.batch(order, self.bounds[first : first + count + 1]), recipe,
+                slots.TRAIN, self.data.batch(order, self.bounds[first : first + count + 1]), recipe,
                 net._parameters, self.gradient, solver.state, net._running, training=True,
                 n_threads=self.pace.threads,
             )  # fmt: skip
         finally:  # an interrupt may have come: what was done counts
-            solver.step += int(self.work.results[loop.STEPS] - before)
+            solver.step += int(self.work.results[slots.STEPS] - before)
         self.pace.took(time.perf_counter() - clock, count)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu.loop import LOSS
+from ..cpu.slots import LOSS
 from ..layout import IN_LD, LD, D, M, N, O, W, Z
 from . import slots as S
 from .gather import gather_dense, gather_sparse, gather_targets, gather_weights

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..cpu.loop import LAST_LOSS, LOSS_SUM, ROWS_LOSS, ROWS_SQUARES, STEPS, TRAIN, WEIGHT_SUM
+from ..cpu.slots import LAST_LOSS, LOSS_SUM, ROWS_LOSS, ROWS_SQUARES, STEPS, TRAIN, WEIGHT_SUM
 from . import slots as S
 from .batch import gather
 from .gather import look_for_unfit

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpu.loop import GRADIENT, TRAIN
+from ..cpu.slots import GRADIENT, TRAIN
 from ..layout import (
     ACT,
     BN,

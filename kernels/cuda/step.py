@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..cpu.loop import TRAIN
+from ..cpu.slots import TRAIN
 from . import phases as P
 from . import slots as S
 from .backward import backward_finish, settle

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastbp.engine import Batch, Recipe, Workspace, aligned
 from fastbp.kernels import reference
-from fastbp.kernels.cpu import loop
+from fastbp.kernels.cpu import slots
 from fastbp.kernels.layout import (
     BN_AFTER,
     BN_BEFORE,
@@ -134,7 +134,7 @@ class Bench:
         )
         self.work = Workspace(layers, case.loss, case.reduction, dtype, rows, size)
 
-    def run(self, first: int = 0, count: int = 3, threads: int = 1, mode: int = loop.TRAIN) -> int:
+    def run(self, first: int = 0, count: int = 3, threads: int = 1, mode: int = slots.TRAIN) -> int:
         """Steps first .. first + count of the epoch."""
         recipe = replace(
             self.recipe,
