@@ -16,8 +16,8 @@ from .kernels.cpu import infer as inference
 from .kernels.cpu import loop, slots
 from .kernels.cpu.barrier import SYNC_SIZE
 from .kernels.cpu.bf16_product import bind_bf16
+from .kernels.cpu.figures import FIGURES
 from .kernels.cpu.jit import JIT_DISABLED
-from .kernels.cpu.learn import FIGURES
 from .kernels.cpu.memory import address_table
 from .kernels.cpu.ranks import ALONE
 from .kernels.cpu.scratch import scratch_elements

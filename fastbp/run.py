@@ -13,7 +13,7 @@ from .fit_state import Fingerprint, fingerprint
 from .guard import guard_of
 from .keeper import Keeper
 from .kernels.cpu import slots
-from .kernels.cpu.learn import (
+from .kernels.cpu.figures import (
     DEAD,
     DELTA_RMS,
     GRADIENT_NORM,

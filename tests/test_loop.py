@@ -15,14 +15,14 @@ from step_oracle import AFTER, BEFORE, CASES, DTYPES, SAMPLES, Bench, Case, Orac
 
 from fastbp.engine import Recipe
 from fastbp.kernels.cpu import loop, slots
-from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.kernels.cpu.learn import (
+from fastbp.kernels.cpu.figures import (
     DEAD,
     DELTA_RMS,
     GRADIENT_NORM,
     UPDATE_NORM,
     WEIGHT_NORM,
 )
+from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.shares import PANELS, SHARED_BYTES
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="threads need compiled code")

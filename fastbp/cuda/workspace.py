@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..engine import NO_COLUMNS, NO_STARTS, Batch, Recipe
-from ..kernels.cpu.learn import FIGURES
+from ..kernels.cpu.figures import FIGURES
 from ..kernels.cpu.slots import GRADIENT, RESULTS, TRAIN
 from ..kernels.cuda import loop, memory, phases, slots
 from ..kernels.cuda.places import places

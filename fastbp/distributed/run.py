@@ -13,9 +13,10 @@ import numpy as np
 
 from ..engine import Array, Batch, Recipe
 from ..kernels.cpu import slots
-from ..kernels.cpu.learn import DEAD, DELTA_RMS, RELU
+from ..kernels.cpu.figures import DEAD, DELTA_RMS
 from ..kernels.cpu.ranks import FIRST, LAST
 from ..kernels.layout import ACT, DROP, LD, MASK, D, F, N, O
+from ..kernels.tables import RELU
 from ..run import Run
 from ..stream import Stream
 from .mpi import MPIWorld

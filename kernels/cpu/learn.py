@@ -11,18 +11,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..layout import ACT, BETA, BF16, DROP, GAMMA, IN, IN_LD, LD, MASK, B, D, F, M, N, O, W
-from ..tables import RELU
+from ..layout import BETA, BF16, GAMMA, IN, IN_LD, LD, B, D, M, N, W
 from . import bf16_learn
 from .backward import layer_gradient
 from .barrier import barrier
-from .bodies import (
-    clip_value_span,
-    gradient_rows,
-    scale_span,
-    square_sum_block,
-    update_rows,
-)
+from .bodies import clip_value_span, gradient_rows, scale_span, square_sum_block, update_rows
+from .figures import UPDATE_NORM, WEIGHT_NORM, blocked_square_sums, gradient_figures, total_of
 from .jit import inline, serial
 from .layer_products import NARROW_ROWS
 from .memory import segment, window
@@ -36,10 +30,6 @@ learn_bf16 = reached(bf16_learn.learn_bf16, "MM iiiii VM iV fff V", bf16=True)
 
 BLOCK: Final = 8192
 """Elements of dL/dW formed before they are applied, TALL rows at least: 32 KB, an L1's worth."""
-
-# Columns of the figures recorded a layer.
-GRADIENT_NORM, SHIFT_NORM, WEIGHT_NORM, UPDATE_NORM, DEAD, DELTA_RMS = range(6)
-FIGURES: Final = 6
 
 
 @inline
@@ -101,7 +91,6 @@ def learn_fused(
     code: int, rates: Any, l2: float, shrink: float, clip_value: float, scratch: Any,
 ) -> None:  # fmt: skip
     """Gradient and update of thread t's rows of every W, block by block while they are hot."""
-    room = room_of(scratch)
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
         m, n = p[M], p[N]
@@ -109,41 +98,65 @@ def learn_fused(
         first, last = share(n, COLUMNS, T - 1 - t, T)
         A = window(arena, p[IN], rows, p[IN_LD])
         delta = window(arena, p[D], rows, p[LD])
-        if rows == 1 and clip_value == 0 and p[BF16] == 0 and n + REPEATED <= ROOM:
-            a, d = segment(arena, p[IN], m), segment(arena, p[D], n)
-            for j in range(n):
-                room[j] = d[j]
-            for j in range(REPEATED):
-                room[n + j] = room[j]
-            update_outer(parameters, a, room, n, state, code, rates, l2, shrink, p[W], lo, hi)
-            hi = lo
         if p[BF16] != 0:
             learn_bf16(
                 A, delta, rows, n, p[W], lo, hi, parameters, state, code, rates, l2, shrink,
                 clip_value, scratch,
             )  # fmt: skip
-            hi = lo
-        tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
-        keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], p[BF16])
-        for start in range(lo, hi, tall):
-            stop = min(start + tall, hi)
-            a, b = p[W] + start * n, p[W] + stop * n
-            # A small block is formed in scratch, over and over in the same cache lines.
-            inside = (stop - start) * n <= ROOM
-            block = room if inside else segment(gradient, a, b - a)
-            into = window(block, 0, stop - start, n)
-            own = segment(parameters, a, b - a if T > 1 else 0)
-            panels = panels_of_block(keeps, start == lo)
-            gradient_rows(
-                A, delta, into, start, start, stop, rows, n, p[BF16], scratch, own, panels
+        elif rows == 1 and clip_value == 0 and n + REPEATED <= ROOM:
+            learn_one_sample(
+                p, lo, hi, parameters, state, arena, code, rates, l2, shrink, room_of(scratch)
             )
-            if clip_value > 0:
-                clip_value_span(block, clip_value, 0, b - a)
-            update_span(code, parameters, block, a, state, rates, l2, shrink, a, b)
+        else:
+            tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
+            keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], p[BF16])
+            for start in range(lo, hi, tall):
+                panels = panels_of_block(keeps, start == lo)
+                learn_block(
+                    T, p, rows, A, delta, start, min(start + tall, hi), parameters, gradient,
+                    state, code, rates, l2, shrink, clip_value, scratch, panels,
+                )  # fmt: skip
         layer_gradient(
             p, rows, arena, gradient, 0, 0, first, last, scratch, segment(gradient, 0, 0)
         )
         update_biases(p, first, last, parameters, gradient, state, code, rates, clip_value)
+
+
+@inline
+def learn_one_sample(
+    p: Any, lo: int, hi: int, parameters: Any, state: Any, arena: Any, code: int, rates: Any,
+    l2: float, shrink: float, room: Any,
+) -> None:  # fmt: skip
+    """Update rows [lo, hi) of one layer's W by a batch of one, whose dL/dW is never formed."""
+    m, n = p[M], p[N]
+    a, d = segment(arena, p[IN], m), segment(arena, p[D], n)
+    for j in range(n):
+        room[j] = d[j]
+    for j in range(REPEATED):
+        room[n + j] = room[j]
+    update_outer(parameters, a, room, n, state, code, rates, l2, shrink, p[W], lo, hi)
+
+
+@inline
+def learn_block(
+    T: int, p: Any, rows: int, A: Any, delta: Any, start: int, stop: int, parameters: Any,
+    gradient: Any, state: Any, code: int, rates: Any, l2: float, shrink: float, clip_value: float,
+    scratch: Any, panels: int,
+) -> None:  # fmt: skip
+    """Rows [start, stop) of one layer's dL/dW, and of its W.
+
+    A small block is formed in scratch, over and over in the same cache lines.
+    """
+    n = p[N]
+    a, b = p[W] + start * n, p[W] + stop * n
+    inside = (stop - start) * n <= ROOM
+    block = room_of(scratch) if inside else segment(gradient, a, b - a)
+    into = window(block, 0, stop - start, n)
+    own = segment(parameters, a, b - a if T > 1 else 0)
+    gradient_rows(A, delta, into, start, start, stop, rows, n, p[BF16], scratch, own, panels)
+    if clip_value > 0:
+        clip_value_span(block, clip_value, 0, b - a)
+    update_span(code, parameters, block, a, state, rates, l2, shrink, a, b)
 
 
 @serial
@@ -159,24 +172,6 @@ def form_gradient_rows(
 
 
 form_gradient = reached(form_gradient_rows, "iii J VV VV")
-
-
-@inline
-def blocked_square_sums(x: Any, lo: int, hi: int, partial: Any, t: int, T: int) -> None:
-    """partial[k] = sum of the squares of x's k-th block of FLAT elements in [lo, hi)."""
-    first, last = share(hi - lo, FLAT, t, T)
-    for start in range(first, last, FLAT):
-        stop = min(start + FLAT, last)
-        partial[start // FLAT] = square_sum_block(x, lo + start, lo + stop)
-
-
-@inline
-def total_of(partial: Any, size: int) -> float:
-    """Sum of the partial sums of `size` elements, in order."""
-    total = 0.0
-    for k in range((size + FLAT - 1) // FLAT):
-        total += partial[k]
-    return total
 
 
 @serial
@@ -217,24 +212,6 @@ def learn_whole(
 
 
 @inline
-def gradient_figures(
-    t: int, T: int, rows: int, plan: Any, gradient: Any, arena: Any, masks: Any, figures: Any,
-    partial: Any, sync: Any,
-) -> None:  # fmt: skip
-    """What is recorded of the gradient, by layer: as the batch gave it, before it is clipped."""
-    for layer in range(plan.shape[0]):
-        p, figure = row_of(plan, layer), row_of(figures, layer)
-        size = p[M] * p[N]
-        blocked_square_sums(gradient, p[W], p[W] + size, partial, t, T)
-        barrier(sync, T)
-        if t == 0:
-            figure[GRADIENT_NORM] = np.sqrt(total_of(partial, size))
-            figure[SHIFT_NORM] = shift_norm(p, gradient)
-            activity(p, rows, arena, masks, figure)
-        barrier(sync, T)
-
-
-@inline
 def apply_weights(
     t: int, T: int, at: int, size: int, parameters: Any, gradient: Any, state: Any, code: int,
     rates: Any, l2: float, shrink: float, record: bool, figure: Any, partial: Any, sync: Any,
@@ -264,43 +241,3 @@ def apply_weights(
         if t == 0:
             figure[WEIGHT_NORM] = np.sqrt(total_of(partial, size))
         barrier(sync, T)
-
-
-@inline
-def shift_norm(p: Any, gradient: Any) -> float:
-    """Norm of the gradients of a layer's b, gamma and beta."""
-    squares = 0.0
-    for at in (p[B], p[GAMMA], p[BETA]):
-        if at >= 0:
-            squares += square_sum_block(gradient, at, at + p[N])
-    return float(np.sqrt(squares))
-
-
-@inline
-def activity(p: Any, rows: int, arena: Any, masks: Any, figure: Any) -> None:
-    """Share of relu units that no sample of the batch woke (NaN elsewhere); rms of dL/dZ.
-
-    Of those that dropout has kept for one sample at least: of the others nothing is known.
-    """
-    n, ld = p[N], p[LD]
-    output, delta = window(arena, p[F], rows, ld), window(arena, p[D], rows, ld)
-    squares = 0.0
-    for i in range(rows):
-        squares += square_sum_block(segment(delta, i * ld, n), 0, n)
-    figure[DELTA_RMS] = np.sqrt(squares / (rows * n))
-    figure[DEAD] = np.nan
-    if p[ACT] == RELU:
-        dropped = p[DROP] != 0 and p[O] == p[F]
-        mask = window(masks, p[MASK], rows if dropped else 0, ld)
-        known, dead = 0, 0
-        for j in range(n):
-            awake, kept = False, not dropped
-            for i in range(rows):
-                if output[i, j] > 0:
-                    awake = True
-                    break
-                kept |= dropped and mask[i, j] != 0
-            known += awake or kept
-            dead += kept and not awake
-        if known > 0:
-            figure[DEAD] = dead / known

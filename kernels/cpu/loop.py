@@ -19,6 +19,7 @@ from . import slots as S
 from .barrier import barrier
 from .batch import gather, measure, screen
 from .bodies import prepare_rates
+from .figures import blocked_square_sums
 from .jit import inline, serial
 from .memory import flush_denormals, restore_mode, segment, window
 from .ranks import RANKS, over_ranks, own_rows
@@ -182,7 +183,7 @@ def square_blocks(t: int, T: int, plan: Any, parameters: Any, partial: Any) -> i
         first = plan[layer, W]
         blocks = (size + FLAT - 1) // FLAT
         room = segment(partial, at, blocks)
-        learn.blocked_square_sums(parameters, first, first + size, room, t, T)
+        blocked_square_sums(parameters, first, first + size, room, t, T)
         at += blocks
     return at
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..cpu.learn import DEAD, DELTA_RMS, GRADIENT_NORM, SHIFT_NORM, UPDATE_NORM, WEIGHT_NORM
+from ..cpu.figures import DEAD, DELTA_RMS, GRADIENT_NORM, SHIFT_NORM, UPDATE_NORM, WEIGHT_NORM
 from ..layout import ACT, BETA, DROP, GAMMA, LD, MASK, D, F, M, N, O, W
 from . import phases as P
 from .activation import RELU
