@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,9 @@ from .jit import cache_directory
 
 MOST: Final = 4
 """Processes that pay: the training loop alone takes a quarter of all the compiling."""
+
+FEW: Final = 4
+"""Entries that one process compiles alone: some 1.5 s, and a helper starts in 0.6."""
 
 _HELP: Final = """
 import json, sys
@@ -33,6 +36,41 @@ for name in ("loop", "infer"):
     import_module(home + "." + name)
 import_module(home + ".table").help_out(sys.argv[3], sys.argv[4])
 """
+
+
+def compile_missing(entries: list[Any], which: int, dtype: Any, cores: Callable[[], int]) -> None:
+    """With the other cores' help, where more is missing than starting them takes.
+
+    entries: those of `table.py` that are needed of a dtype, which is number `which` there.
+    """
+    directory = cache_directory()
+    if directory is None:  # nothing that a helper compiled could be had
+        _announce(dtype)
+        return
+    if sum(entry.unclaimed(which) for entry in entries) <= FEW:
+        return
+    with leading(directory / f"cold-{dtype}.lock") as first:
+        if not first:
+            return
+        _announce(dtype)
+        with helpers(dtype, min(cores(), MOST) - 1) as count:
+            if count > 0:
+                compile_unclaimed(entries, which)
+
+
+def compile_unclaimed(entries: list[Any], which: int) -> None:
+    """Compile what no other process has compiled, or is compiling."""
+    for entry in entries:
+        if entry.unclaimed(which):
+            entry.compile(which)
+
+
+def _announce(dtype: Any) -> None:
+    """One line where compiling takes seconds, so that nobody takes it for the training."""
+    place = cache_directory()
+    kept = "not kept: no cache directory" if place is None else f"kept in {place}"
+    if sys.stderr is not None:
+        print(f"fastbp: compiling its kernels for {dtype}, once ({kept})", file=sys.stderr)
 
 
 @contextlib.contextmanager

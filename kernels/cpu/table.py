@@ -13,7 +13,6 @@ A body is declared with a signature in letters, one an argument:
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from inspect import Parameter, Signature
@@ -26,7 +25,7 @@ from numba.core import cgutils
 from numba.core.typing import signature
 from numba.extending import lower_builtin, type_callable
 
-from .cold import MOST, helpers, leading
+from .cold import compile_missing, compile_unclaimed
 from .emitted import load_address
 from .entries import EntriesCache
 from .jit import BOUNDS_CHECKED, JIT_DISABLED, body, cache_directory
@@ -57,7 +56,6 @@ _bodies: list[_Body] = []
 _loops: list[_Compiled] = []
 _lock = threading.Lock()
 _bound: set[int] = set()
-_FEW: Final = 4  # entries: some 1.5 s of compiling, and a helper starts in 0.6
 _BF16: Final = 2  # in `_bound`: the bodies of networks of float32 with products of bfloat16
 
 
@@ -181,28 +179,11 @@ def bind(dtype: Any, cores: Callable[[], int]) -> None:
     if not JIT_DISABLED and which not in _bound:
         with _lock:
             if which not in _bound:
-                _compile_missing(which, cores)
+                compile_missing(_all(), which, _DTYPES[which], cores)
                 for entry in (entry for entry in _bodies if not entry.bf16):
                     _TABLE[entry.slot + which] = entry.address(which)
                 _bound.add(which)
     bind_tiles(dtype)
-
-
-def _compile_missing(which: int, cores: Callable[[], int]) -> None:
-    """With the other cores' help, where more is missing than starting them takes."""
-    dtype, directory = _DTYPES[which], cache_directory()
-    if directory is None:  # nothing that a helper compiled could be had
-        _announce(dtype)
-        return
-    if sum(entry.unclaimed(which) for entry in _all()) <= _FEW:
-        return
-    with leading(directory / f"cold-{dtype}.lock") as first:
-        if not first:
-            return
-        _announce(dtype)
-        with helpers(dtype, min(cores(), MOST) - 1) as count:
-            if count > 0:
-                _compile_unclaimed(which)
 
 
 def _all() -> list[_Compiled]:
@@ -210,17 +191,10 @@ def _all() -> list[_Compiled]:
     return [*_loops, *(entry for entry in _bodies if not entry.bf16)]
 
 
-def _compile_unclaimed(which: int) -> None:
-    """Compile what no other process has compiled, or is compiling."""
-    for entry in _all():
-        if entry.unclaimed(which):
-            entry.compile(which)
-
-
 def help_out(dtype: str, directory: str) -> None:
     """What a helper does; nothing where its cache is another, as its settings are then."""
     if str(cache_directory()) == directory:
-        _compile_unclaimed(0 if np.dtype(dtype).itemsize == 4 else 1)
+        compile_unclaimed(_all(), 0 if np.dtype(dtype).itemsize == 4 else 1)
         bind_tiles(dtype)
 
 
@@ -232,11 +206,3 @@ def bind_bodies_of_bf16() -> None:
         for entry in (entry for entry in _bodies if entry.bf16):
             _TABLE[entry.slot] = entry.address(0)
         _bound.add(_BF16)
-
-
-def _announce(dtype: Any) -> None:
-    """One line where compiling takes seconds, so that nobody takes it for the training."""
-    place = cache_directory()
-    kept = "not kept: no cache directory" if place is None else f"kept in {place}"
-    if sys.stderr is not None:
-        print(f"fastbp: compiling its kernels for {dtype}, once ({kept})", file=sys.stderr)
