@@ -17,9 +17,9 @@ import numpy as np
 from fastbp.engine import aligned
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.learn import BLOCK
-from fastbp.kernels.cpu.product import bind_tiles
 from fastbp.kernels.cpu.scratch import keeps_panels, panels_of_block, scratch_elements
 from fastbp.kernels.cpu.shares import ROWS, TALL
+from fastbp.kernels.cpu.tile_table import bind_tiles
 from fastbp.kernels.cpu.tiles import FINISH_NONE
 from fastbp.kernels.layout import FIELDS, LD, M, leading_dimension
 

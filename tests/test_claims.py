@@ -12,7 +12,8 @@ from product_support import DEEP, DTYPES, FAR, SCRATCH, forward, integers, same
 
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, linear_rows
-from fastbp.kernels.cpu.product import bind_tiles, host_tiles
+from fastbp.kernels.cpu.product import host_tiles
+from fastbp.kernels.cpu.tile_table import bind_tiles
 from fastbp.kernels.cpu.tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="only tiles ask and claim")
@@ -53,7 +54,7 @@ import ctypes, mmap, sys
 import numpy as np
 from fastbp.kernels.cpu.layer_products import gradient_rows
 from fastbp.kernels.cpu.operands import SCRATCH_BYTES
-from fastbp.kernels.cpu.product import bind_tiles
+from fastbp.kernels.cpu.tile_table import bind_tiles
 
 bind_tiles("float32")
 A, D, G = (np.ones(shape, np.float32) for shape in ((40, 64), (40, 16), (64, 16)))

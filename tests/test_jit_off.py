@@ -34,11 +34,11 @@ found["square"] = net.gradients(X, y / 2).tolist() + [net.loss(X, y / 2)]
 
 OFF = """
 from fastbp import budget
-from fastbp.kernels.cpu import jit, loop, product
+from fastbp.kernels.cpu import jit, loop, tile_table
 import types
 assert jit.JIT_DISABLED
 assert isinstance(loop.run_steps, types.FunctionType)
-assert (product.TILE_TABLE == 0).all()
+assert (tile_table.TILE_TABLE == 0).all()
 assert budget.choose_threads(10**12, 10**6) == budget.choose_threads(1, 1, 4) == 1
 assert not any(t.name == "fastbp-worker" for t in __import__("threading").enumerate())
 """

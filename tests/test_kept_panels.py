@@ -11,9 +11,10 @@ import fastbp
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import gradient_rows
 from fastbp.kernels.cpu.operands import FORGET, KEEP, KEPT, SCRATCH_BYTES
-from fastbp.kernels.cpu.product import bind_tiles, host_tiles
+from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.scratch import CONSTANTS, KEPT_BYTES, ROOM, scratch_elements
 from fastbp.kernels.cpu.shares import TALL
+from fastbp.kernels.cpu.tile_table import bind_tiles
 from fastbp.kernels.layout import FIELDS, LD, M, leading_dimension
 
 DTYPES = ["float32", "float64"]

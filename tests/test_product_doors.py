@@ -14,7 +14,7 @@ from fastbp.kernels.cpu import doors
 from fastbp.kernels.cpu import linear as bodies
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.operands import SCRATCH_BYTES
-from fastbp.kernels.cpu.product import bind_tiles
+from fastbp.kernels.cpu.tile_table import bind_tiles
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="thousands of shapes need compiled loops")
 

@@ -27,7 +27,8 @@ from fastbp.kernels import reference
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.operands import A_COLUMNS, PACK_ROWS
-from fastbp.kernels.cpu.product import TILE_TABLE, bind_tiles, host_tiles
+from fastbp.kernels.cpu.product import host_tiles
+from fastbp.kernels.cpu.tile_table import TILE_TABLE, bind_tiles
 from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_RELU
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="thousands of shapes need compiled loops")

@@ -14,7 +14,7 @@ from .bodies import clip_value_span, update_rows
 from .jit import serial
 from .memory import address, segment
 from .operands import KEEP, KEPT
-from .product import BF16_SLOT, call_product, tile_address
+from .tile_table import BF16_SLOT, call_product, tile_address
 from .tiles import FINISH_NONE, START_ZERO
 
 ROWS: Final = 96  # of W at once: dL/dW takes 203 KB, A^T 98 where a batch is 512

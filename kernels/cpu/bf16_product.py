@@ -25,7 +25,8 @@ from .bf16_tiles import BLOCK_POINTERS, build_dots
 from .emitted import c_function, emitted, emitted_by_width
 from .jit import inline, inline_as
 from .operands import KEPT, place_in_b
-from .product import BF16_SLOT, PRODUCT_SIGNATURE, TILE_TABLE
+from .product import PRODUCT_SIGNATURE
+from .tile_table import BF16_SLOT, TILE_TABLE
 from .tiles import FINISH_NONE, START_C
 
 ROWS: Final = 256  # of A packed at once ...

@@ -9,7 +9,8 @@ import numpy as np
 from .jit import inline, serial
 from .memory import address
 from .operands import FORGET
-from .product import BF16_SLOT, call_product, host_tiles, tile_address
+from .product import host_tiles
+from .tile_table import BF16_SLOT, call_product, tile_address
 from .tiles import (
     CLAIM_JUDGE,
     FINISH_BITS,

@@ -22,9 +22,9 @@ from .jit import parallel, serial
 from .layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
 from .memory import flush_denormals, restore_mode, segment
 from .operands import FORGET, SCRATCH_BYTES
-from .product import bind_tiles
 from .shares import COLUMNS, SAMPLES, share, share_of_rows
 from .sums import column_sums
+from .tile_table import bind_tiles
 from .tiles import FINISH_NONE, FINISH_RELU
 
 _kept = threading.local()

@@ -4,28 +4,19 @@
 
 A is read through two strides, so A and A^T are the same operand; B is read in place, or packed
 panel by panel when its rows lie too far apart or when it is transposed. The tiles are compiled
-once a dtype as a C function and reached through a table of addresses that compiled code finds by
-name: callers stay small, nothing is re-optimised in them, and writing 0 into the table (or
-switching the JIT off) selects the plain loops.
+once a dtype as a C function and reached through a table of addresses (`tile_table.py`).
 """
 
 from __future__ import annotations
 
 import functools
-import threading
 from typing import Any, Final
 
-import llvmlite.binding as llvm
-import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..layout import CACHE_LINE
-from .emitted import c_function, emitted_by_width, load_address
+from .emitted import c_function, emitted_by_width
 from .host import ARM, FEATURES
-from .jit import JIT_DISABLED
 from .operands import (
     A_COLUMNS,
     A_ROWS,
@@ -44,7 +35,6 @@ from .operands import (
     place_of_panel,
 )
 from .tiles import ASK_C, FINISH_NONE, PANEL_POINTERS, START_C, TILE_SETS, TileSet, build_panel
-from .vectors import I64
 
 
 def host_tiles() -> TileSet | None:
@@ -58,18 +48,16 @@ def host_tiles() -> TileSet | None:
     return None
 
 
-# --- the tiles, as one C function a dtype -----------------------------------------------------
-
-_ARGUMENTS: Final = (
+ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
     "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row", "asked",
     "panels",
 )  # fmt: skip
-PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(_ARGUMENTS))
+PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(ARGUMENTS))
 
 
 def make_product(tiles: TileSet, itemsize: int) -> Any:
-    """Compile the tiled product of one dtype; a C function of int64 arguments (`_ARGUMENTS`).
+    """Compile the tiled product of one dtype; a C function of int64 arguments (`ARGUMENTS`).
 
     Where `across` is not 0, it gets the transpose of C, of at most one vector of rows. Where
     `asked` is not 0, it holds two addresses for each row of C: as many bytes as a row of A has are
@@ -153,63 +141,3 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
             turn_across(across, across_row, c, c_row, rows, columns)
 
     return c_function(product, f"product_{tiles.name}_{itemsize}", PRODUCT_SIGNATURE)
-
-
-# --- the table of addresses -------------------------------------------------------------------
-
-TILE_TABLE: Final = np.zeros(3, np.int64)  # product of float32, of float64; 0: plain loops
-BF16_SLOT: Final = 2  # product of bfloat16 operands, float32 beside
-_TABLE_NAME: Final = "fastbp_tile_table"
-llvm.add_symbol(_TABLE_NAME, TILE_TABLE.ctypes.data)
-_lock = threading.Lock()
-
-
-@functools.cache
-def _compiled(itemsize: int) -> Any:
-    tiles = host_tiles()
-    return None if tiles is None else make_product(tiles, itemsize)
-
-
-def bind_tiles(dtype: Any, *, plain: bool = False) -> None:
-    """Put the product of `dtype` (float32 or float64) into the table.
-
-    Called by the products' doors and before the loop; `plain=True` selects the plain loops.
-    """
-    itemsize = np.dtype(dtype).itemsize
-    slot = 0 if itemsize == 4 else 1
-    if JIT_DISABLED or plain:
-        TILE_TABLE[slot] = 0
-    elif TILE_TABLE[slot] == 0:
-        with _lock:
-            function = _compiled(itemsize)
-            TILE_TABLE[slot] = 0 if function is None else function.address
-
-
-@intrinsic
-def _tile_address_compiled(typingctx: Any, slot: Any) -> Any:
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return load_address(builder, _TABLE_NAME, len(TILE_TABLE), args[0])
-
-    return types.int64(types.int64), codegen
-
-
-@intrinsic
-def call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
-    """Call the product at an address, which `tile_address` gives, by a tuple of `_ARGUMENTS`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        values = cgutils.unpack_tuple(builder, args[1])
-        kind = ir.FunctionType(ir.VoidType(), [I64] * len(values))
-        function = builder.inttoptr(args[0], kind.as_pointer())
-        builder.call(function, values)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, arguments), codegen
-
-
-def _no_tiles(slot: int) -> int:
-    return 0
-
-
-tile_address: Any = _no_tiles if JIT_DISABLED else _tile_address_compiled
-"""`tile_address(slot)`: of the product in the table, 0 where the plain loops are to be taken."""

@@ -29,7 +29,7 @@ from .cold import compile_missing, compile_unclaimed
 from .emitted import load_address
 from .entries import EntriesCache
 from .jit import BOUNDS_CHECKED, JIT_DISABLED, body, cache_directory
-from .product import bind_tiles
+from .tile_table import bind_tiles
 
 _POSITIONAL: Final = Parameter.POSITIONAL_OR_KEYWORD
 _SLOTS: Final = 128
