@@ -17,6 +17,7 @@ from numba import types
 from ..layout import CACHE_LINE
 from .emitted import c_function, emitted_by_width
 from .host import ARM, FEATURES
+from .jit import inline_as
 from .operands import (
     A_COLUMNS,
     A_ROWS,
@@ -67,23 +68,18 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     build = functools.partial(build_panel, tiles=tiles, itemsize=itemsize)
     panel = emitted_by_width(build, tiles.heights, PANEL_POINTERS)
     pack_rows, pack_panel, turn_across = make_packing(tiles, itemsize)
+    what_to_pack, panel_of_b = _make_choices(tiles, itemsize, pack_panel)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
     tall, height = A_VECTORS * lanes, max(tiles.heights[widest])
-    dear_masks = not tiles.free_masks
     depth_block = DEPTH_BLOCK_BYTES // itemsize
-    far = PACK_STRIDE_BYTES // itemsize
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
         bias, judge, judge_row, start, finish, scratch, across, across_row, asked, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
-        far_rows = b_row >= far and rows >= PACK_ROWS and depth >= 2 * lanes
-        pack = turned != 0 or panels != FORGET or far_rows
-        pack_a = (
-            a_row == 1 and a_step >= far and columns >= A_COLUMNS and rows <= A_ROWS
-            and depth >= 2 * lanes and across == 0
-        )  # fmt: skip
-        pack_edge = dear_masks and rows >= PACK_ROWS and columns % lanes != 0
+        pack, pack_a, pack_edge = what_to_pack(
+            rows, columns, depth, a_row, a_step, b_row, turned, across, panels
+        )
         block = depth_block if pack or pack_a or pack_edge else max(depth, 1)
         packed_a = scratch + PANEL_BYTES
         packed_b = scratch if across == 0 else scratch + PANEL_BYTES  # C may lie in scratch, then
@@ -103,15 +99,10 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                 vectors = min(widest, (columns - column + lanes - 1) // lanes)
                 width = vectors * lanes
                 here = min(columns - column, width)
-                b_here, b_step = place_in_b(b, b_row, turned, column, done, itemsize), b_row
-                whole = here == width
-                if pack or (pack_edge and not whole):
-                    into = packed_b
-                    if panels != FORGET:
-                        into = place_of_panel(kept, padded, column, done, part, itemsize)
-                    if panels != KEPT:
-                        pack_panel(into, b_here, b_row, turned, part, vectors, here)
-                    b_here, b_step, whole = into, width, True
+                b_here, b_step, whole = panel_of_b(
+                    pack or (pack_edge and here < width), packed_b, kept, padded, b, b_row, turned,
+                    column, done, part, vectors, here, panels,
+                )  # fmt: skip
                 near, near_row, by, near_depth, near_tiles = next_source(
                     rows, columns, depth, a, a_step, b, b_row, turned, pack_a,
                     kept if panels == KEPT else 0, padded, column + width, done, block,
@@ -141,3 +132,41 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
             turn_across(across, across_row, c, c_row, rows, columns)
 
     return c_function(product, f"product_{tiles.name}_{itemsize}", PRODUCT_SIGNATURE)
+
+
+def _make_choices(tiles: TileSet, itemsize: int, pack_panel: Any) -> tuple[Any, Any]:
+    """What a product packs, and where its tiles read a panel of B: two of its pieces."""
+    kind, lanes = f"{tiles.name}_{itemsize}", tiles.lanes(itemsize)
+    dear_masks, far = not tiles.free_masks, PACK_STRIDE_BYTES // itemsize
+
+    @inline_as(kind)
+    def what_to_pack(
+        rows: int, columns: int, depth: int, a_row: int, a_step: int, b_row: int, turned: int,
+        across: int, panels: int,
+    ) -> tuple[bool, bool, bool]:  # fmt: skip
+        """Whether B's panels are packed; A; and of B a last panel that is not whole."""
+        deep = depth >= 2 * lanes
+        pack = turned != 0 or panels != FORGET or (b_row >= far and rows >= PACK_ROWS and deep)
+        pack_a = (
+            a_row == 1 and a_step >= far and columns >= A_COLUMNS and rows <= A_ROWS
+            and deep and across == 0
+        )  # fmt: skip
+        return pack, pack_a, dear_masks and rows >= PACK_ROWS and columns % lanes != 0
+
+    @inline_as(kind)
+    def panel_of_b(
+        packs: bool, packed_b: int, kept: int, padded: int, b: int, b_row: int, turned: int,
+        column: int, done: int, part: int, vectors: int, here: int, panels: int,
+    ) -> tuple[int, int, bool]:  # fmt: skip
+        """Address and row length of B's panel, packed or in place; whether all of it is there."""
+        at, width = place_in_b(b, b_row, turned, column, done, itemsize), vectors * lanes
+        if not packs:
+            return at, b_row, here == width
+        into = packed_b
+        if panels != FORGET:
+            into = place_of_panel(kept, padded, column, done, part, itemsize)
+        if panels != KEPT:
+            pack_panel(into, at, b_row, turned, part, vectors, here)
+        return into, width, True
+
+    return what_to_pack, panel_of_b
