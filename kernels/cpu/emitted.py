@@ -9,10 +9,10 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
 
 from .jit import cached
+from .numba_private import CFunc
 from .vectors import I64, POINTER
 
 

@@ -19,8 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from numba.core.caching import FunctionCache
-from numba.core.serialize import dumps
+from .numba_private import FunctionCache, dumps
 
 try:
     import fcntl

@@ -15,7 +15,8 @@ from typing import Final
 
 import llvmlite.binding as llvm
 from numba.core import config
-from numba.core.codegen import get_host_cpu_features, initialize_llvm
+
+from .numba_private import get_host_cpu_features, initialize_llvm
 
 ARM: Final = platform.machine().lower() in {"aarch64", "arm64"}
 X86: Final = platform.machine().lower() in {"x86_64", "amd64"}

@@ -26,9 +26,9 @@ from typing import Any, Final
 import llvmlite
 import numba
 from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 from .entries import EntriesCache
+from .numba_private import CacheLocator, CompileResultCacheImpl, FunctionCache
 
 FASTMATH: Final = {"contract", "nsz"}
 JIT_DISABLED: Final = bool(config.DISABLE_JIT)
@@ -153,7 +153,7 @@ def cache_directory() -> Path | None:
     return path
 
 
-class Locator(_CacheLocator):  # type: ignore[misc]
+class Locator(CacheLocator):  # type: ignore[misc]
     """Where one function's cache lies, and the stamp that tells whether it is stale."""
 
     kind = ""
