@@ -58,6 +58,7 @@ from .bodies import (
 from .jit import inline, serial
 from .memory import segment, window
 from .ranks import RANKS, pool_statistics
+from .samples import copy_row
 from .shares import COLUMNS, PANELS, by_columns, row_of, share
 from .tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
 
@@ -116,9 +117,7 @@ def forward_rows(
             )  # fmt: skip
         elif p[O] != p[F]:
             for i in range(lo, hi):
-                kept, target = segment(output, i * ld, n), segment(final, i * ld, n)
-                for j in range(n):
-                    target[j] = kept[j]
+                copy_row(output, i, final, i, n)
         if training and p[DROP] != 0:
             mask = window(masks, p[MASK], rows, ld)
             p_drop = reals[layer, P_DROP]

@@ -14,7 +14,7 @@ from .barrier import barrier
 from .jit import serial
 from .loop import forward_rows
 from .memory import CELLS, address, flush_denormals, restore_mode, segment, window
-from .samples import finite_row, unpack_row
+from .samples import copy_row, finite_row, unpack_row
 from .shares import SAMPLES, row_of, share
 from .table import compiled_loop
 
@@ -68,10 +68,9 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
             0, 0, False, to_logits, scratch, 0, rows, table,  # no ranks: nobody looks there
             segment(asked, 0, 2 * rows if starts.size == 0 else 0),
         )  # fmt: skip
+        result = window(arena, final, rows, ld)
         for i in range(lo, hi):
-            result, target = segment(arena, final + i * ld, n), segment(out, (start + i) * n, n)
-            for j in range(n):
-                target[j] = result[j]
+            copy_row(result, i, out, start + i, n)
             count += 0 if finite_row(source, i, m) else 1
     memory.int_vector(table, UNFIT, X)[t] = count
     restore_mode(mode)

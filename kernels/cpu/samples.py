@@ -22,8 +22,8 @@ _copied = span({0: _same}, outputs=1, inputs=1)
 
 @inline
 def copy_row(X: Any, sample: int, into: Any, i: int, m: int) -> None:
-    """into[i, :m] = X[sample, :m], X's rows being m long."""
-    source, target = window(X, sample * m, 1, m), window(into, i * into.shape[1], 1, m)
+    """into[i, :m] = X[sample, :m]."""
+    source, target = window(X, sample * X.shape[1], 1, m), window(into, i * into.shape[1], 1, m)
     _copied(0, target, source, 0, m, ())
 
 
