@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.engine import aligned
-from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
+from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.learn import BLOCK
 from fastbp.kernels.cpu.scratch import keeps_panels, panels_of_block, scratch_elements
 from fastbp.kernels.cpu.shares import ROWS, TALL
@@ -58,7 +58,7 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
             gradient_rows(A, D, G, 0, lo, min(lo + tall, m), b, n, 0, scratch, G[0, :0], panels)
 
     return [
-        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch, NO_ASK, C),
+        lambda: linear_rows(A, W, bias, C, 0, b, m, n, FINISH_NONE, 0, scratch, NO_PREFETCH, C),
         lambda: np.matmul(a, W, out=c),
         gradient,
         lambda: np.matmul(a.T, d, out=g),

@@ -144,7 +144,7 @@ class Workspace:
         self.arena = aligned(self.plan.arena, dtype)
         self.masks = aligned(max(self.plan.masks, 1), np.uint8)
         self.losses = np.zeros(rows)
-        self.asked = np.zeros(2 * rows, np.int64)
+        self.prefetched = np.zeros(2 * rows, np.int64)
         self.plans = np.vstack([self.plan.ints, self.plan.ints])  # inputs lie elsewhere by turns
         self.plans[len(layers), IN] = self.plan.other
         self.weight_room = np.ones(2 * rows, dtype)
@@ -241,7 +241,7 @@ class Workspace:
             self._bind()
             arrays = [
                 self.plan.ints, self.plan.reals, parameters, running, self.arena, self.masks,
-                scratches, self.sync, self.asked, self._unfit,
+                scratches, self.sync, self.prefetched, self._unfit,
             ]  # fmt: skip
             table = self._table = address_table(arrays, inference.NUMBERS)
             table[inference.BLOCK] = self.plan.rows

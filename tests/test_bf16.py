@@ -25,7 +25,7 @@ from fastbp.kernels.cpu.bf16_product import (
     SLICE,
     bind_bf16,
 )
-from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
+from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_RELU
 from fastbp.kernels.reference.bf16 import rounded
 
@@ -192,7 +192,7 @@ def test_padding_is_neither_read_nor_written(instruction: str) -> None:
         A, W, D, b = (integers(rng, *s) for s in ((n, m), (m, k), (n, k), (k,)))
         for pad in (1, 16, 23):
             a, d, c = window(A, pad, np.nan), window(D, pad, np.nan), window(D, pad, -77)
-            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 1, SCRATCH, NO_ASK, c)
+            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 1, SCRATCH, NO_PREFETCH, c)
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, np.float32)

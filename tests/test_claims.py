@@ -1,4 +1,4 @@
-"""What the tiles ask for and claim beside their products: it changes nothing that is there."""
+"""What the tiles prefetch and claim beside their products: it changes nothing that is there."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from product_support import DEEP, DTYPES, FAR, SCRATCH, forward, integers, same
 
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, linear_rows
+from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, linear_rows
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tile_table import bind_tiles
 from fastbp.kernels.cpu.tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
 
-pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="only tiles ask and claim")
+pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="only tiles prefetch and claim")
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def _tiles() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
+def test_what_is_prefetched_changes_nothing(dtype: str) -> None:
     """Addresses of rows to be read soon: sensible ones, none at all, and where no memory is.
 
     Their places are claimed: each keeps what it holds.
@@ -39,11 +39,11 @@ def test_what_is_asked_for_changes_nothing(dtype: str) -> None:
     before = places.tobytes()
     for claimed in (False, True):
         for address in (A.ctypes.data, 0, 8, 2**62):
-            C, asked = np.empty_like(wanted), np.full((rows, 2), address)
-            asked[:, 1] = [places[i].ctypes.data if claimed else 0 for i in range(rows)]
+            C, prefetched = np.empty_like(wanted), np.full((rows, 2), address)
+            prefetched[:, 1] = [places[i].ctypes.data if claimed else 0 for i in range(rows)]
             for lo, hi in ((0, 13), (13, rows)):
                 linear_rows(
-                    A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], asked.ravel(), C
+                    A, W, b, C, lo, hi, m, n, FINISH_NONE, 0, SCRATCH[dtype], prefetched.ravel(), C
                 )  # fmt: skip
             assert same(C, wanted)
             assert places.tobytes() == before
@@ -98,8 +98,8 @@ def test_claims_of_the_forward_product_change_nothing(dtype: str, finish: int) -
         before = beside.tobytes()
         for lo, hi in ((0, rows // 2), (rows // 2, rows)):
             linear_rows(
-                A, W, b, C, lo, hi, m, n, finish + CLAIM_C + CLAIM_JUDGE, 0, SCRATCH[dtype], NO_ASK,
-                beside,
+                A, W, b, C, lo, hi, m, n, finish + CLAIM_C + CLAIM_JUDGE, 0, SCRATCH[dtype],
+                NO_PREFETCH, beside,
             )  # fmt: skip
         assert same(C, wanted)
         assert beside.tobytes() == before

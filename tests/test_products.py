@@ -25,7 +25,7 @@ from product_support import (
 
 from fastbp.kernels import reference
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
+from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.operands import A_COLUMNS, PACK_ROWS
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tile_table import TILE_TABLE, bind_tiles
@@ -192,7 +192,7 @@ def test_padding_is_neither_read_nor_written(dtype: str, loops: str) -> None:
         A, W, D, b = (integers(rng, dtype, *s) for s in ((n, m), (m, k), (n, k), (k,)))
         for pad in (1, 16, 23):
             a, d, c = window(A, pad, np.nan), window(D, pad, np.nan), window(D, pad, -77)
-            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch, NO_ASK, c)
+            linear_rows(a, W, b, c, 0, n, m, k, FINISH_RELU, 0, scratch, NO_PREFETCH, c)
             assert same(c[:, :k], np.maximum(A @ W + b, 0))
             assert (c[:, k:] == -77).all()
             g = np.full((m, k), -77, dtype)

@@ -15,20 +15,20 @@ from .bodies import loss_gradient_rows, loss_rows, pair_rows, perturb_rows
 from .jit import inline
 from .memory import address, segment, window
 from .prefetch import prefetch
-from .samples import ask_for, copy_row, finite_row, unpack_row
+from .samples import copy_row, finite_row, prefetch_row, unpack_row
 
 
 @inline
 def gather(
     settings: Any, factors: Any, p: Any, X: Any, labels: Any, targets: Any, weights: Any,
     order: Any, start: int, rows: int, arena: Any, step: int, weight_room: Any, lo: int, hi: int,
-    columns: Any, starts: Any, first: int, whole: int, asked: Any, other: int,
+    columns: Any, starts: Any, first: int, whole: int, prefetched: Any, other: int,
 ) -> Any:  # fmt: skip
     """Copy the samples [lo, hi) of the batch at `start` into the arena; its weights and scale.
 
-    Those in their places of the next batch, which lie anywhere in memory, are asked for: by the
-    first layer's product, which finds them in `asked`; here, where that is of bfloat16. If `other`
-    is not negative, their rows there in the arena are claimed.
+    Those in their places of the next batch, which lie anywhere in memory, are prefetched: by the
+    first layer's product, which finds them in `prefetched`; here, where that is of bfloat16. If
+    `other` is not negative, their rows there in the arena are claimed.
 
     They are the rows from `first` on of a batch of `whole` rows.
     """
@@ -42,7 +42,7 @@ def gather(
             ahead = start + i + whole
             following = order[ahead] if ahead < order.size else sample
             prefetch(labels, following)
-            gather_row(p, X, sample, following, arena, into, i, asked, other)
+            gather_row(p, X, sample, following, arena, into, i, prefetched, other)
         target_row(settings, labels, targets, sample, wanted, i)
     if factors[S.NOISE] > 0:
         perturb_rows(
@@ -53,15 +53,15 @@ def gather(
 
 @inline
 def gather_row(
-    p: Any, X: Any, sample: int, following: int, arena: Any, into: Any, i: int, asked: Any,
+    p: Any, X: Any, sample: int, following: int, arena: Any, into: Any, i: int, prefetched: Any,
     other: int,
 ) -> None:  # fmt: skip
-    """Copy a sample into row i, and have the one that follows it there asked for."""
+    """Copy a sample into row i, and have the one that follows it there prefetched."""
     m = p[M]
-    asked[2 * i] = address(X, following * m)
-    asked[2 * i + 1] = address(arena, other + i * p[IN_LD]) if other >= 0 else 0
+    prefetched[2 * i] = address(X, following * m)
+    prefetched[2 * i + 1] = address(arena, other + i * p[IN_LD]) if other >= 0 else 0
     if p[BF16] != 0:
-        ask_for(X, following, m)
+        prefetch_row(X, following, m)
     copy_row(X, sample, into, i, m)
 
 

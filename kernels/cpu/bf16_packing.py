@@ -20,14 +20,14 @@ from llvmlite import ir
 
 from .irtools import Loop, internal_function
 from .packing import turned
-from .prefetch import request
+from .prefetch import emit_prefetch
 from .vectors import I32, I64, POINTER, VOID, Vectors
 
 GROUP: Final = 16  # units of a group, and pairs of a step
 STEP: Final = 32  # depth of a step
 PANEL: Final = 2 * GROUP
 TILE_BYTES: Final = 1024
-AHEAD: Final = 8  # rows asked for in advance where they are read one by one
+AHEAD: Final = 8  # rows prefetched where they are read one by one
 TILES, PAIRS = range(2)
 FLAT, TALL = range(2)
 
@@ -172,7 +172,7 @@ def _pair_of_rows(
         at = simd.at(simd.at(row, at), GROUP * group)
         there = None if guard is None else builder.icmp_signed(">", left, number(i))
         if guard is None:
-            request(simd.builder, simd.at(at, builder.mul(source_row, number(AHEAD))))
+            emit_prefetch(simd.builder, simd.at(at, builder.mul(source_row, number(AHEAD))))
         found.append(simd.load(at, _both(simd, guard, there)))
     return simd.as_pairs(simd.interleaved(simd.rounded(*found)))
 

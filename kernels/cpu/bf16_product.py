@@ -5,8 +5,8 @@
 It has the arguments of `product.make_product`'s function and a slot of the same table, so that the
 three products of a layer reach either by the same call. Both operands are rounded as they are
 packed, A once for many panels of B, and the sums stay in float32. Where `panels` is KEPT, B is that
-of the call before and still packed: at most COLUMNS x DEPTH of it. `across` and `asked` are not
-heard.
+of the call before and still packed: at most COLUMNS x DEPTH of it. `across` and `prefetched` are
+not heard.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def make_bf16_product(instruction: str) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, across, across_row, asked, panels,
+        bias, judge, judge_row, start, finish, scratch, across, across_row, prefetched, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT
@@ -150,7 +150,7 @@ def bind_bf16(instruction: str | None = None) -> None:
     """Put the product of bfloat16 operands into the table, over the fastest instruction there is.
 
     Raises:
-        RuntimeError: this process may use none, or not the one asked for.
+        RuntimeError: this process may use none, or not the one wanted.
     """
     offered = bf16.instructions()
     if instruction is None and TILE_TABLE[BF16_SLOT] != 0:

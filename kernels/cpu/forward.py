@@ -68,14 +68,14 @@ def forward_rows(
     t: int, T: int, rows: int, lo: int, hi: int, plan: Any, reals: Any, source: Any,
     parameters: Any, running: Any, arena: Any, masks: Any, sync: Any, seed: int, epoch: int,
     step: int, training: bool, to_logits: bool, scratch: Any, first: int, whole: int, world: Any,
-    asked: Any,
+    prefetched: Any,
 ) -> None:  # fmt: skip
     """Rows [lo, hi) of a batch of `rows` from the inputs `source` to the last layer's output.
 
     They are the rows from `first` on of a batch of `whole` rows that the ranks share.
 
     training: batch statistics and dropout; to_logits: stop before the last activation, whose loss
-    is computed from logits. asked: addresses of the next batch's samples, by row; or empty.
+    is computed from logits. prefetched: addresses of the next batch's samples, by row; or empty.
     """
     layers = plan.shape[0]
     for layer in range(layers):
@@ -93,7 +93,7 @@ def forward_rows(
         if training and T > 1 and p[BF16] == 0:
             finish += CLAIM_C + CLAIM_JUDGE
         shared = p[BF16] == 0 and by_columns(weights, n, T)
-        ahead = asked if layer == 0 and not shared else segment(asked, 0, 0)
+        ahead = prefetched if layer == 0 and not shared else segment(prefetched, 0, 0)
         if shared:
             barrier(sync, T)
             linear_columns(t, T, rows, p, A, parameters, arena, finish, scratch)
@@ -131,7 +131,7 @@ def linear_columns(
 ) -> None:  # fmt: skip
     """This thread's columns of finish(A W + b), all rows: it packs those of W, and no others.
 
-    It asks for nothing ahead: each thread would ask for all of the next batch's rows.
+    It prefetches nothing: each thread would prefetch all of the next batch's rows.
     """
     m, n, ld = p[M], p[N], p[LD]
     first, last = share(n, PANELS, t, T)

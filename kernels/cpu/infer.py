@@ -21,11 +21,11 @@ from .table import compiled_loop
 # The table: two numbers, then the arrays in this order.
 BLOCK, LOGITS = range(2)
 NUMBERS: Final = 2
-PLAN, REALS, PARAMETERS, RUNNING, ARENA, MASKS, SCRATCHES, SYNC, ASKED, UNFIT = (
+PLAN, REALS, PARAMETERS, RUNNING, ARENA, MASKS, SCRATCHES, SYNC, PREFETCHED, UNFIT = (
     NUMBERS + CELLS * i for i in range(10)
 )
 AHEAD: Final = 48
-"""Rows by which X is asked for ahead of the first product: 150 KB of 784 float32, within the L2."""
+"""Rows by which X is prefetched before the first product: 150 KB of 784 float32, within the L2."""
 
 
 @serial
@@ -42,7 +42,7 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
     arena, masks = memory.own_vector(table, ARENA, X), memory.byte_vector(table, MASKS, X)
     scratches = memory.own_matrix(table, SCRATCHES, X)
     sync = memory.int_vector(table, SYNC, X)
-    asked = memory.int_vector(table, ASKED, X)
+    prefetched = memory.int_vector(table, PREFETCHED, X)
     scratch = segment(scratches, t * scratches.shape[1], scratches.shape[1])
     to_logits, most = table[LOGITS] != 0, table[BLOCK]
     last = row_of(plan, plan.shape[0] - 1)
@@ -61,12 +61,12 @@ def infer(t: int, T: int, X: Any, out: Any, columns: Any, starts: Any, table: An
         else:
             source = window(X, start * m, rows, m)
             for i in range(lo, hi):
-                asked[2 * i] = address(X, min(start + i + AHEAD, out.shape[0] - 1) * m)
-                asked[2 * i + 1] = 0
+                prefetched[2 * i] = address(X, min(start + i + AHEAD, out.shape[0] - 1) * m)
+                prefetched[2 * i + 1] = 0
         forward_rows(
             t, T, rows, lo, hi, plan, reals, source, parameters, running, arena, masks, sync, 0,
             0, 0, False, to_logits, scratch, 0, rows, table,  # no ranks: nobody looks there
-            segment(asked, 0, 2 * rows if starts.size == 0 else 0),
+            segment(prefetched, 0, 2 * rows if starts.size == 0 else 0),
         )  # fmt: skip
         result = window(arena, final, rows, ld)
         for i in range(lo, hi):

@@ -34,30 +34,31 @@ def _address_of_tiles(array, bf16):  # type: ignore[no-untyped-def]
     return tile_address(0 if array.itemsize == 4 else 1)
 
 
-NO_ASK: Final = np.empty(0, np.int64)
+NO_PREFETCH: Final = np.empty(0, np.int64)
 """For `linear_rows`, where nothing is read soon."""
 
 
 @serial
-def linear_rows(A, W, bias, C, lo, hi, m, n, finish, bf16, scratch, asked, claimed):  # type: ignore[no-untyped-def]
+def linear_rows(A, W, bias, C, lo, hi, m, n, finish, bf16, scratch, prefetched, claimed):  # type: ignore[no-untyped-def]
     """C[lo:hi, :n] = finish(A[lo:hi, :m] W[:m, :n] + bias); `bias` may be empty.
 
     With claims in `finish`, `claimed` is like C: what is about to be written beside it.
 
-    `asked` is empty or has two addresses a row of A: of what is read soon, and of where that will
-    be written, which is claimed unless it is 0.
+    `prefetched` is empty or has two addresses a row of A: of what is read soon, and of where that
+    will be written, which is claimed unless it is 0.
     """
     biased = bias.size > 0
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         a, c = address(A, lo * A.shape[1]), address(C, lo * C.shape[1])
+        ahead = address(prefetched, 2 * lo) if prefetched.size > 0 else 0
         call_product(
             tiles,
             (
                 hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
                 address(bias, 0), address(claimed, lo * claimed.shape[1]), claimed.shape[1],
                 START_BIAS if biased else START_ZERO, finish,
-                address(scratch, 0), 0, 0, address(asked, 2 * lo) if asked.size > 0 else 0, FORGET,
+                address(scratch, 0), 0, 0, ahead, FORGET,
             ),
         )  # fmt: skip
         return
@@ -125,7 +126,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
 
 @serial
 def input_rows(D, W, judge, C, lo, hi, n, m, finish, bf16, scratch):  # type: ignore[no-untyped-def]
-    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0 if asked."""
+    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0, if so."""
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         call_product(

@@ -19,7 +19,7 @@ from .bf16 import is_bf16
 from .bf16_product import BF16_SCRATCH_BYTES, bind_bf16
 from .doors import launch
 from .jit import parallel, serial
-from .layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
+from .layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
 from .memory import flush_denormals, restore_mode, segment
 from .operands import FORGET, SCRATCH_BYTES
 from .shares import COLUMNS, SAMPLES, share, share_of_rows
@@ -64,12 +64,12 @@ def _linear_share(
     scratch = segment(scratches, part * scratches.shape[1], scratches.shape[1])
     keep = Z.size > 0
     if keep:
-        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, bf16, scratch, NO_ASK, Z)
+        linear_rows(A, W, b, Z, lo, hi, m, n, FINISH_NONE, bf16, scratch, NO_PREFETCH, Z)
         activate_rows(code, Z, out, lo, hi, n)
     elif code == RELU:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, bf16, scratch, NO_ASK, out)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_RELU, bf16, scratch, NO_PREFETCH, out)
     else:
-        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, bf16, scratch, NO_ASK, out)
+        linear_rows(A, W, b, out, lo, hi, m, n, FINISH_NONE, bf16, scratch, NO_PREFETCH, out)
         if code != IDENTITY:
             activate_rows(code, out, out, lo, hi, n)
     restore_mode(mode)

@@ -39,7 +39,7 @@ def run_steps(
     targets: Any, weights: Any, order: Any, bounds: Any, rates: Any, parameters: Any,
     gradient: Any, state: Any, running: Any, arena: Any, masks: Any, losses: Any, weight_room: Any,
     figures: Any, partial: Any, results: Any, scratches: Any, sync: Any, columns: Any, starts: Any,
-    world: Any, asked: Any,
+    world: Any, prefetched: Any,
 ) -> int:  # fmt: skip
     """Steps 0.. of `bounds`: step s takes samples order[bounds[s]:bounds[s + 1]] at rate rates[s].
 
@@ -52,12 +52,12 @@ def run_steps(
     `plans` is the plan twice, with two places for a batch's inputs. Several threads take them by
     turns: each claims its rows of the next while it multiplies those of this one.
 
-    `asked`: for each row two addresses to prefetch, of the next batch's sample, and of the place
-    that it will be copied to (0: none), prefetched for writing.
+    `prefetched`: for each row two addresses, of the next batch's sample, and of the place that it
+    will be copied to (0: none), which is prefetched for writing.
 
     With SCREEN a row that holds NaN or inf makes its batch's loss NaN.
 
-    Returns the number of steps done; fewer than asked where a batch's loss was not finite, and
+    Returns the number of steps done; fewer than wanted where a batch's loss was not finite, and
     then that step has changed nothing (HEEDLESS goes on, as scikit-learn does). results gathers the
     weighted losses and their weights; and by rows, as scikit-learn reports them, each batch's mean
     loss and, with SHARED_L2, the squares of its weights W.
@@ -81,13 +81,13 @@ def run_steps(
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
             arena, settings[S.FIRST_STEP] + s, weight_room, lo, hi, columns, starts, first, whole,
-            asked, other,
+            prefetched, other,
         )  # fmt: skip
         forward_rows(
             t, T, rows, lo, hi, plan, reals, window(arena, plan[0, IN], rows, plan[0, IN_LD]),
             parameters, running, arena, masks, sync, settings[S.SEED], settings[S.EPOCH],
             settings[S.FIRST_STEP] + s, training, from_logits, scratch, first, whole, world,
-            segment(asked, 0, 2 * rows if starts.size == 0 else 0),
+            segment(prefetched, 0, 2 * rows if starts.size == 0 else 0),
         )  # fmt: skip
         measure(
             settings, factors, row_of(plan, plan.shape[0] - 1), rows, arena, batch_weights, scale,
@@ -139,7 +139,7 @@ ARGUMENTS: Final = {
     "targets": "M", "weights": "V", "order": "I", "bounds": "I", "rates": "F", "parameters": "V",
     "gradient": "V", "state": "M", "running": "V", "arena": "V", "masks": "u", "losses": "F",
     "weight_room": "V", "figures": "G", "partial": "F", "results": "F", "scratches": "M",
-    "sync": "I", "columns": "c", "starts": "I", "world": "I", "asked": "I",
+    "sync": "I", "columns": "c", "starts": "I", "world": "I", "prefetched": "I",
 }  # fmt: skip
 """What `run_steps` takes behind t and T, and the letters of their types (`table.py`)."""
 compiled_loop(run_steps, "ii" + "".join(ARGUMENTS.values()))

@@ -2,7 +2,7 @@
 
 B is read in place, or panel by panel from a copy: when its rows lie too far apart, or when it is
 turned. A^T is copied where its rows are pages apart and many columns read it. What the tiles read
-after a panel can be asked for while they multiply it.
+after a panel can be prefetched while they multiply it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ PACK_ROWS: Final = 32  # ... when at least this many rows of A share the copy; l
 A_VECTORS: Final = 3  # a packed panel of A^T: 48 float32 rows (24 of AVX2), tiles of 12, 8 or 6
 A_ROWS: Final = 192  # at most so many at once: 384 KB, beside one panel of B in the L2
 A_COLUMNS: Final = 320  # columns of the result that make it pay; 128 take 0.93 of the time in place
-NEAR_BYTES: Final = 2 << 20  # an operand up to this is found in the L2, or nearly: not asked for
-NEAR_ELEMENTS: Final = 32768  # a result up to this is near; lines of larger ones are asked for
+NEAR_BYTES: Final = 2 << 20  # an operand up to this is found in the L2, or nearly: not prefetched
+NEAR_ELEMENTS: Final = 32768  # a result up to this is near; lines of larger ones are prefetched
 PANEL_BYTES: Final = DEPTH_BLOCK_BYTES * 64
 SCRATCH_BYTES: Final = PANEL_BYTES + DEPTH_BLOCK_BYTES * A_ROWS  # of one thread, for one product
 
@@ -91,7 +91,7 @@ def next_source(
     pack_a: bool, kept: int, padded: int, column: int, done: int, block: int, panel_columns: int,
     itemsize: int,
 ) -> tuple[int, int, int, int, int]:  # fmt: skip
-    """What is read after a panel of B, for the tiles to ask for: their `next` to `next_tiles`.
+    """What is read after a panel of B, for the tiles to prefetch: their `next` to `next_tiles`.
 
     B's panel at `column`, else the first of those `block` deeper, from among those at `kept` unless
     that is 0; when B is done, the rows of A after these, which a caller that forms dL/dW wants next

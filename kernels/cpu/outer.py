@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from .irtools import first_lanes, splat
 from .jit import JIT_DISABLED
-from .prefetch import request
+from .prefetch import emit_prefetch
 from .spans import BYTES
 from .stream import Formula, apply, emitter, in_python
 
@@ -111,7 +111,7 @@ def _as_one(
     def vector(i: Any, start: Any, factor: Any, mask: Any = None) -> None:
         later = builder.add(i, size(CLAIM * kind.count))
         with builder.if_then(builder.icmp_signed("<", later, whole)):
-            request(builder, builder.gep(pointers[0], [later]), write=True)
+            emit_prefetch(builder, builder.gep(pointers[0], [later]), write=True)
         places = [builder.gep(p, [i]) for p in pointers[:-1]]
         places.append(builder.gep(pointers[-1], [builder.sub(i, start)]))
         apply(builder, formula, outputs, places, mask, constants, kind, factor)

@@ -11,12 +11,12 @@ from typing import Any
 from llvmlite import ir
 
 from .irtools import Loop, internal_function
-from .prefetch import request
+from .prefetch import emit_prefetch
 from .tiles import TileSet
 from .vectors import I32, I64, POINTER, VOID, Vectors
 
 AHEAD = 12
-"""Rows a copy asks for in advance: rows lie pages apart, where no hardware prefetcher follows."""
+"""Rows by which a copy prefetches: rows lie pages apart, where no hardware prefetcher follows."""
 
 # (target, source, source_row, depth, columns): target is (depth, width), zero beyond `columns`.
 PACK_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
@@ -42,7 +42,7 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
         out_of = simd.at(source, builder.mul(p, source_row))
         ahead = simd.at(out_of, builder.mul(source_row, ir.Constant(I64, AHEAD)))
         for v in range(vectors):
-            request(simd.builder, simd.at(ahead, v * simd.lanes))
+            emit_prefetch(simd.builder, simd.at(ahead, v * simd.lanes))
             guard = mask if v == vectors - 1 else None
             value = simd.load(simd.at(out_of, v * simd.lanes), guard)
             simd.store(value, simd.at(into, v * simd.lanes))

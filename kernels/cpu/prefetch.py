@@ -1,4 +1,4 @@
-"""Cache lines asked for before they are needed; a request for any address is harmless."""
+"""Cache lines prefetched before they are needed; a prefetch of any address is harmless."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numba.extending import intrinsic
 from .jit import JIT_DISABLED
 
 
-def request(builder: Any, place: Any, level: int = 1, *, write: bool = False) -> None:
-    """Emit a request for the line at `place` into the L1 or L2, to be read or to be written."""
+def emit_prefetch(builder: Any, place: Any, level: int = 1, *, write: bool = False) -> None:
+    """Emit a prefetch of the line at `place` into the L1 or L2, to be read or to be written."""
     i32, pointer = ir.IntType(32), ir.PointerType()
     kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
@@ -26,7 +26,7 @@ def request(builder: Any, place: Any, level: int = 1, *, write: bool = False) ->
 def _prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
-        request(builder, builder.gep(data, [args[1]]), level=2)
+        emit_prefetch(builder, builder.gep(data, [args[1]]), level=2)
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen

@@ -35,7 +35,7 @@ from .operands import (
     place_in_b,
     place_of_panel,
 )
-from .tiles import ASK_C, FINISH_NONE, PANEL_POINTERS, START_C, TILE_SETS, TileSet, build_panel
+from .tiles import FINISH_NONE, PANEL_POINTERS, PREFETCH_C, START_C, TILE_SETS, TileSet, build_panel
 
 
 def host_tiles() -> TileSet | None:
@@ -51,8 +51,8 @@ def host_tiles() -> TileSet | None:
 
 ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
-    "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row", "asked",
-    "panels",
+    "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row",
+    "prefetched", "panels",
 )  # fmt: skip
 PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(ARGUMENTS))
 
@@ -61,8 +61,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     """Compile the tiled product of one dtype; a C function of int64 arguments (`ARGUMENTS`).
 
     Where `across` is not 0, it gets the transpose of C, of at most one vector of rows. Where
-    `asked` is not 0, it holds two addresses for each row of C: as many bytes as a row of A has are
-    brought into the L2 from the one, and claimed at the other, unless the first row's is 0.
+    `prefetched` is not 0, it holds two addresses for each row of C: as many bytes as a row of A has
+    are brought into the L2 from the one, and claimed at the other, unless the first row's is 0.
     `panels` is what becomes of B's: see `operands.py`.
     """
     build = functools.partial(build_panel, tiles=tiles, itemsize=itemsize)
@@ -75,7 +75,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, across, across_row, asked, panels,
+        bias, judge, judge_row, start, finish, scratch, across, across_row, prefetched, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack, pack_a, pack_edge = what_to_pack(
             rows, columns, depth, a_row, a_step, b_row, turned, across, panels
@@ -85,12 +85,12 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
         packed_b = scratch if across == 0 else scratch + PANEL_BYTES  # C may lie in scratch, then
         kept, padded = scratch + SCRATCH_BYTES, (columns + lanes - 1) // lanes * lanes
         high = tall if pack_a else max(rows, 1)
-        ask = ASK_C if rows * columns > NEAR_ELEMENTS else 0
+        ahead = PREFETCH_C if rows * columns > NEAR_ELEMENTS else 0
         done = 0
         while done < depth or done == 0:
             part = min(block, depth - done)
             begin = start if done == 0 else START_C
-            end = (finish if done + part >= depth else FINISH_NONE) + ask
+            end = (finish if done + part >= depth else FINISH_NONE) + ahead
             a_here = a + done * a_step * itemsize
             if pack_a:
                 pack_rows(packed_a, a_here, a_step, rows, part, block)
@@ -121,7 +121,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             these, part, a_row,
                             (these + lanes - 1) // lanes * lanes if pack_a else a_step,
                             b_step, c_row, judge_row, here - width + lanes,
-                            asked + row * 16 if asked != 0 and column == 0 else 0, done * itemsize,
+                            prefetched + row * 16 if prefetched != 0 and column == 0 else 0,
+                            done * itemsize,
                             1 if whole else 0, near + row // height // by * 2 * CACHE_LINE,
                             near_row, by, near_depth, near_tiles - row // height, begin, end,
                         ),

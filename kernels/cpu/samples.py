@@ -1,4 +1,4 @@
-"""One sample on its way into a batch: asked for, copied or unpacked, screened."""
+"""One sample on its way into a batch: prefetched, copied or unpacked, screened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def copy_row(X: Any, sample: int, into: Any, i: int, m: int) -> None:
 
 
 @inline
-def ask_for(X: Any, sample: int, m: int) -> None:
+def prefetch_row(X: Any, sample: int, m: int) -> None:
     """Have X[sample, :m] brought into the L2, to be read within a step."""
     line = CACHE_LINE // X.itemsize
     for j in range(0, m, line):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 from ..layout import CACHE_LINE
-from .tile_requests import ask_for_batch, ask_for_next, first_of_next
+from .tile_prefetch import first_of_next, prefetch_b, prefetch_batch
 from .vectors import I64
 
 ROWS_A_LEADER: Final = 3
@@ -21,32 +21,32 @@ def depth_loop(function: ir.Function, tile: Any, a: Any, row: Any, starts: list[
     leaders = [tile.row(a, arg["a_row"], i) for i in range(0, tile.height, ROWS_A_LEADER)]
     zero = ir.Constant(I64, 0)
     next_first, next_depth = first_of_next(tile, row) if tile.largest else (zero, zero)
-    wanted = builder.or_(arg["asked"], next_depth)
+    wanted = builder.or_(arg["prefetched"], next_depth)
     never = builder.zext(builder.icmp_signed("==", wanted, zero), I64)
 
-    def ask(p: Any) -> None:
+    def prefetch(p: Any) -> None:
         """Once a line of A, for what is read soon."""
         within = builder.and_(p, ir.Constant(I64, CACHE_LINE // tile.simd.itemsize - 1))
         due = builder.icmp_signed("==", builder.or_(within, never), zero)
         with builder.if_then(due, likely=False):
             if not tile.largest:
-                ask_for_batch(tile, row, p)
+                prefetch_batch(tile, row, p)
                 return
             with builder.if_then(builder.icmp_signed("<", p, next_depth)):
-                ask_for_next(tile, p, next_first)
-            with builder.if_then(builder.icmp_signed("!=", arg["asked"], zero)):
-                ask_for_batch(tile, row, p)
+                prefetch_b(tile, p, next_first)
+            with builder.if_then(builder.icmp_signed("!=", arg["prefetched"], zero)):
+                prefetch_batch(tile, row, p)
 
     state = [zero, arg["b"], *leaders, *starts]
     for steps in sorted({tile.steps, 1}, reverse=True):
-        state = _while_left(function, tile, steps, ask, state)
+        state = _while_left(function, tile, steps, prefetch, state)
     return state[-len(starts) :]
 
 
 def _while_left(
-    function: ir.Function, tile: Any, steps: int, ask: Callable[[Any], None], state: list[Any]
+    function: ir.Function, tile: Any, steps: int, prefetch: Callable[[Any], None], state: list[Any]
 ) -> list[Any]:
-    """Emit `while p + steps <= depth: ask(p); so many steps; p += steps`; the state after it.
+    """Emit `while p + steps <= depth: prefetch(p); so many steps; p += steps`; the state after it.
 
     The state is p, the pointers into B and A, the accumulators.
     """
@@ -60,7 +60,7 @@ def _while_left(
     following = builder.add(p, ir.Constant(I64, steps))
     builder.cbranch(builder.icmp_signed("<=", following, tile.arg["depth"]), body, after)
     builder.position_at_end(body)
-    ask(p)
+    prefetch(p)
     for _ in range(steps):
         rest = _depth_step(tile, rest)
     for phi, first, value in zip(phis, state, (following, *rest), strict=True):

@@ -22,9 +22,9 @@ from typing import Any, Final
 from llvmlite import ir
 
 from .irtools import internal_function
-from .prefetch import request
+from .prefetch import emit_prefetch
 from .tile_depth import depth_loop
-from .tile_requests import ask_for_sums
+from .tile_prefetch import prefetch_c
 from .vectors import I64, POINTER, VOID, Vectors
 
 # How a tile's accumulators start, and what is done to them before they are stored.
@@ -33,10 +33,10 @@ FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
 # Added to how they finish: lines that other cores have read and this one will write are claimed,
 # those of C before the tile's multiplications, and those of `judge` (no mask's then) after.
 CLAIM_C, CLAIM_JUDGE = 4, 8
-# Added by a product whose C is large: the lines that a tile adds to or writes are asked for ahead.
-ASK_C = 16
+# Added by a product whose C is large: the lines that a tile adds to or writes are prefetched.
+PREFETCH_C = 16
 FINISH_BITS: Final = 3
-"""Of `finish`, the bits that say which; those above are claims and requests."""
+"""Of `finish`, the bits that say which; those above are claims and prefetches."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ TILE_SETS: Final = {
 # Arguments of a panel function, in order.
 _POINTERS = ("a", "b", "c", "bias", "judge")
 _NUMBERS = (
-    "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "asked", "asked_at",
-    "whole", "next", "next_row", "next_by", "next_depth", "next_tiles",
+    "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "prefetched",
+    "prefetched_at", "whole", "next", "next_row", "next_by", "next_depth", "next_tiles",
 )  # fmt: skip
 PANEL_POINTERS: Final = len(_POINTERS)
 PANEL_ARGUMENTS: Final = (*_POINTERS, *_NUMBERS, "start", "finish")
@@ -92,8 +92,8 @@ PANEL_TYPE: Final = ir.FunctionType(VOID, [POINTER] * PANEL_POINTERS + [I64] * (
 class _Tile:
     """What the pieces of one tile share while it is emitted.
 
-    largest: of its set; in it large products spend their time, and only it asks for what they read
-    next.
+    largest: of its set; in it large products spend their time, and only it prefetches what they
+    read next.
     steps: of the depth, multiplied in a row.
     """
 
@@ -188,11 +188,11 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
             simd.claim(tile.cell(c, arg["c_row"], i, v))
     with _where(tile, CLAIM_JUDGE):  # fetched by the time that they are claimed
         for i, v in tile.cells():
-            request(builder, tile.cell(judge, arg["judge_row"], i, v), write=True)
+            emit_prefetch(builder, tile.cell(judge, arg["judge_row"], i, v), write=True)
     starts = _start(function, tile, c)
     if tile.largest:
-        with _where(tile, ASK_C):
-            ask_for_sums(tile, _expected(tile, c))
+        with _where(tile, PREFETCH_C):
+            prefetch_c(tile, _expected(tile, c))
     totals = depth_loop(function, tile, a, row, starts)
     _finish(function, tile, c, judge, totals)
     with _where(tile, CLAIM_JUDGE):
@@ -201,7 +201,7 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
 
 
 def _expected(tile: _Tile, c: Any) -> Any:
-    """The rows of C to ask for: this tile's, or the next one's if these hold sums, read by now."""
+    """The rows of C to prefetch: this tile's, or the next one's if these hold sums, read by now."""
     builder, arg = tile.simd.builder, tile.arg
     begun = builder.icmp_signed("==", arg["start"], ir.Constant(I64, START_C))
     ahead = builder.select(begun, ir.Constant(I64, tile.height), ir.Constant(I64, 0))
@@ -211,8 +211,8 @@ def _expected(tile: _Tile, c: Any) -> Any:
 def _where(tile: _Tile, claim: int) -> Any:
     """The block that is run where `finish` has this claim."""
     builder = tile.simd.builder
-    asked = builder.and_(tile.arg["finish"], ir.Constant(I64, claim))
-    return builder.if_then(builder.icmp_signed("!=", asked, ir.Constant(I64, 0)), likely=False)
+    wanted = builder.and_(tile.arg["finish"], ir.Constant(I64, claim))
+    return builder.if_then(builder.icmp_signed("!=", wanted, ir.Constant(I64, 0)), likely=False)
 
 
 def _start(function: ir.Function, tile: _Tile, c: Any) -> list[Any]:

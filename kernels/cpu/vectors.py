@@ -87,7 +87,7 @@ class Vectors:
         wait for that in their order, 15 ns a line between cores of one L3 and 90 between two, and
         what follows waits for them (momentum on half of 784 x 128: 37 and 148 us instead of 6).
         Stores of claims wait behind the tiles' multiplications, where nothing else is stored. A
-        request for writing (`prefetchw`) fetches a line, but does not claim one that is there.
+        prefetch for writing (`prefetchw`) fetches a line, but does not claim one that is there.
         """
         value = self.builder.load(pointer, typ=I32, align=4)
         self.builder.store(self.hidden(value), pointer, align=4)

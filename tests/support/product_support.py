@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastbp.kernels.cpu.bf16_product import BF16_SCRATCH_BYTES
-from fastbp.kernels.cpu.layer_products import NO_ASK, gradient_rows, input_rows, linear_rows
+from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.operands import DEPTH_BLOCK_BYTES, PACK_STRIDE_BYTES, SCRATCH_BYTES
 from fastbp.kernels.cpu.tiles import FINISH_MASK, FINISH_NONE
 
@@ -37,7 +37,8 @@ def forward(
     C = np.full((len(A), W.shape[1]), np.nan, A.dtype)
     edges = [0, *cuts, len(A)]
     for lo, hi in itertools.pairwise(edges):
-        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, bf16, SCRATCH[A.dtype.name], NO_ASK, C)
+        scratch = SCRATCH[A.dtype.name]
+        linear_rows(A, W, b, C, lo, hi, *W.shape, finish, bf16, scratch, NO_PREFETCH, C)
     return C
 
 

@@ -1,4 +1,4 @@
-"""What tiles ask for while they multiply: all that a large product reads next, and little else."""
+"""What tiles prefetch while they multiply: all that a large product reads next, and little else."""
 
 import ctypes
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from fastbp.kernels.cpu import tile_requests
+from fastbp.kernels.cpu import tile_prefetch
 from fastbp.kernels.cpu.operands import NEAR_BYTES, PACK_ROWS, next_source
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tiles import (
-    ASK_C,
     FINISH_NONE,
     PANEL_ARGUMENTS,
+    PREFETCH_C,
     START_C,
     START_ZERO,
     build_panel,
@@ -31,8 +31,8 @@ def source(*arguments):
     return next_source(*arguments)
 
 
-def asked(rows, deep, at, row, by, depth, tiles):
-    """Numbers of the lines that all tiles of a panel ask for, as `first_of_next` describes them."""
+def prefetched(rows, deep, at, row, by, depth, tiles):
+    """Numbers of the lines that all tiles of a panel prefetch, as `first_of_next` describes."""
     lines = set()
     for tile in range(min(rows // HEIGHT, tiles)):
         for p in range(0, deep, 16):
@@ -84,7 +84,7 @@ def given(**changed):
 def test_all_of_what_is_next_is_asked_for(changed, start, row, rows, size):
     arguments = given(**changed)
     here = source(*arguments.values())
-    lines = asked(arguments["rows"], BLOCK, *here)
+    lines = prefetched(arguments["rows"], BLOCK, *here)
     if start is None:
         assert lines == set()
         return
@@ -99,7 +99,7 @@ def test_all_of_what_is_next_is_asked_for(changed, start, row, rows, size):
 
 @pytest.fixture
 def recorder(monkeypatch):
-    """Where tiles that are emitted from now on write down their requests: how many, and where."""
+    """Where tiles that are emitted from now on write down their prefetches: how many, and where."""
     record = np.zeros(1 + 64, np.int64)
 
     def write_down(builder, place, level=1, *, write=False):
@@ -109,7 +109,7 @@ def recorder(monkeypatch):
         target = builder.gep(base, [number], source_etype=I64)
         builder.store(builder.ptrtoint(place, I64), target)
 
-    monkeypatch.setattr(tile_requests, "request", write_down)
+    monkeypatch.setattr(tile_prefetch, "emit_prefetch", write_down)
     return record
 
 
@@ -130,10 +130,10 @@ def run_panel(tiles, **given):
 
 @pytest.mark.skipif(host_tiles() is None, reason="no tiles for this processor")
 @pytest.mark.parametrize(
-    ("start", "ask", "first"),
-    [(START_ZERO, ASK_C, 0), (START_C, ASK_C, 1), (START_ZERO, 0, None)],
+    ("start", "prefetch", "first"),
+    [(START_ZERO, PREFETCH_C, 0), (START_C, PREFETCH_C, 1), (START_ZERO, 0, None)],
 )
-def test_a_tile_asks_for_every_line_of_its_sums(recorder, start, ask, first):
+def test_a_tile_prefetches_every_line_of_its_sums(recorder, start, prefetch, first):
     tiles = host_tiles()
     height, width, row = max(tiles.heights[tiles.widest]), tiles.widest * tiles.lanes(4), 2048
     A, B, C = (np.ones(shape, np.float32) for shape in ((2 * height, 3), (3, width), (30, row)))
@@ -141,7 +141,7 @@ def test_a_tile_asks_for_every_line_of_its_sums(recorder, start, ask, first):
     run_panel(
         tiles, a=A.ctypes.data, b=B.ctypes.data, c=C.ctypes.data, rows=2 * height, depth=3, a_row=3,
         a_step=1, b_step=width, c_row=row, rest=tiles.lanes(4), start=start,
-        finish=FINISH_NONE + ask,
+        finish=FINISH_NONE + prefetch,
     )  # fmt: skip
     assert (C[: 2 * height, :width] == (8 if start == START_C else 3)).all()
     assert (C[2 * height :] == 5).all()
