@@ -56,7 +56,7 @@ def given(**changed):
     """The arguments of a product of 512 x 2048 x 2048 in float32, packed."""
     arguments = {
         "rows": 512, "columns": 2048, "depth": 2048, "a": A, "a_step": 1, "b": B, "b_row": 2048,
-        "turned": 0, "pack_a": False, "kept": 0, "padded": 2048, "column": 64, "done": 512,
+        "transposed": 0, "pack_a": False, "kept": 0, "padded": 2048, "column": 64, "done": 512,
         "block": BLOCK, "panel_columns": PANEL, "itemsize": 4,
     }  # fmt: skip
     return arguments | changed
@@ -68,8 +68,8 @@ def given(**changed):
         ({}, B + (512 * 2048 + 64) * 4, 8192, 512, 256),
         ({"column": 2048}, B + 1024 * 2048 * 4, 8192, 512, 256),  # the first below
         ({"column": 2032}, B + (512 * 2048 + 2032) * 4, 8192, 512, 64),  # a narrow one
-        ({"turned": 1}, B + (64 * 2048 + 512) * 4, 8192, 64, 2048),
-        ({"turned": 1, "column": 2048}, B + 1024 * 4, 8192, 64, 2048),
+        ({"transposed": 1}, B + (64 * 2048 + 512) * 4, 8192, 64, 2048),
+        ({"transposed": 1, "column": 2048}, B + 1024 * 4, 8192, 64, 2048),
         ({"depth": 1100, "done": 1024, "column": 2048, "b": B}, None, 0, 0, 0),  # B is done
         ({"rows": 192, "depth": 512, "a_step": 2048, "pack_a": True, "done": 0, "column": 2048},
          A + 192 * 4, 8192, 512, 768),  # A's next rows

@@ -14,7 +14,7 @@ from numba.core.registry import cpu_target
 from fastbp.kernels.cpu.amx_tiles import build_amx, build_configure, build_release
 from fastbp.kernels.cpu.bf16_packing import GROUP
 from fastbp.kernels.cpu.bf16_tiles import HEIGHTS, build_dots
-from fastbp.kernels.cpu.packing import build_copy, build_turn
+from fastbp.kernels.cpu.packing import build_copy, build_transpose
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tiles import TILE_SETS, build_panel
 
@@ -104,7 +104,7 @@ def test_accumulators_stay_in_registers(name: str, itemsize: int) -> None:
 
 @pytest.mark.parametrize(("name", "itemsize"), CASES)
 def test_packing_assembles(name: str, itemsize: int) -> None:
-    text = assembled(name, itemsize, [build_copy, build_turn])
+    text = assembled(name, itemsize, [build_copy, build_transpose])
     register = {"avx512": "zmm", "avx2": "ymm", "neon": r"\bq\d"}[name]
     assert re.search(register, text)
     assert not re.search(FMA[name], text)

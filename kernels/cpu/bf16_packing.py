@@ -19,7 +19,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 from .irtools import Loop, internal_function
-from .packing import turned
+from .packing import transposed
 from .prefetch import emit_prefetch
 from .vectors import I32, I64, POINTER, VOID, Vectors
 
@@ -223,7 +223,7 @@ def _block(
                 rows.append(simd.load(line, _both(simd, guard, there)))
             vectors.append(simd.as_pairs(simd.interleaved(simd.rounded(*rows))))
     if (target_form == TILES) != (source_form == FLAT):
-        vectors = turned(simd, vectors)
+        vectors = transposed(simd, vectors)
     apart = GROUP if target_form == TILES else 2 * GROUP
     for i, value in enumerate(vectors):
         simd.store(value, simd.at(place, apart * i))

@@ -1,6 +1,6 @@
 """The product of bfloat16 operands: float32 in and out, rounded on the way into the tiles.
 
-    C = finish(start + bf16(A) bf16(B))       or  A B^T where `turned`
+    C = finish(start + bf16(A) bf16(B))       or  A B^T where `transposed`
 
 It has the arguments of `product.make_product`'s function and a slot of the same table, so that the
 three products of a layer reach either by the same call. Both operands are rounded as they are
@@ -67,14 +67,14 @@ def make_bf16_product(instruction: str) -> Any:
     multiply = _make_multiply(build_amx if amx else build_dots, instruction)
 
     def product(
-        rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
+        rows, columns, depth, a, a_row, a_step, b, b_row, transposed, c, c_row,
         bias, judge, judge_row, start, finish, scratch, across, across_row, prefetched, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT
         form_a = FLAT if a_step == 1 else TALL
         row_a = a_row if a_step == 1 else a_step
-        form_b = FLAT if turned != 0 else TALL
+        form_b = FLAT if transposed != 0 else TALL
         wide = COLUMNS if depth <= DEPTH and columns <= COLUMNS else FEW_COLUMNS
         begin_tiles(0, ())
         for top in range(0, rows, ROWS):
@@ -91,7 +91,7 @@ def make_bf16_product(instruction: str) -> Any:
                         part = min(DEPTH, long - done)
                         k = deep + done
                         if panels != KEPT or top > 0 or wide != COLUMNS:
-                            at = place_in_b(b, b_row, turned, first, k, 4)
+                            at = place_in_b(b, b_row, transposed, first, k, 4)
                             pack_b(form_b, (packed_b, at, b_row, units, part))
                         multiply(
                             packed_a + done // STEP * TILE_BYTES, _steps(long) * TILE_BYTES,

@@ -85,7 +85,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
 
     `panels` is what becomes of D's packed panels (`operands.py`): blocks of rows may share them.
 
-    Of few columns the transpose is formed, D^T A, whose tiles are wide, and turned: 10 columns
+    Of few columns the transpose is formed, D^T A, whose tiles are wide, and transposed: 10 columns
     would leave 6 of 16 lanes idle and load 12 numbers for 12 products (twice the time at 32 x 784).
     """
     tiles = _address_of_tiles(G, bf16)

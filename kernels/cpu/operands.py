@@ -1,8 +1,8 @@
 """The operands of a product as its tiles read them: in place, or copied side by side.
 
 B is read in place, or panel by panel from a copy: when its rows lie too far apart, or when it is
-turned. A^T is copied where its rows are pages apart and many columns read it. What the tiles read
-after a panel can be prefetched while they multiply it.
+transposed. A^T is copied where its rows are pages apart and many columns read it. What the tiles
+read after a panel can be prefetched while they multiply it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..layout import CACHE_LINE
 from .emitted import emitted_by_width
 from .jit import inline, inline_as
-from .packing import build_copy, build_turn
+from .packing import build_copy, build_transpose
 from .tiles import TileSet
 
 DEPTH_BLOCK_BYTES: Final = 2048  # 512 float32: a packed panel is 128 KB, a quarter of most L2s
@@ -33,13 +33,13 @@ FORGET, KEEP, KEPT = range(3)
 
 
 def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
-    """What copies the operands of one dtype: `pack_rows`, `pack_panel` and `turn_across`."""
+    """What copies the operands of one dtype: `pack_rows`, `pack_panel` and `transpose_across`."""
     lanes = tiles.lanes(itemsize)
     tall, kind = A_VECTORS * lanes, f"{tiles.name}_{itemsize}"
     given: Any = {"tiles": tiles, "itemsize": itemsize}
     widths = {*tiles.heights, *range(1, A_VECTORS + 1)}
     copy = emitted_by_width(functools.partial(build_copy, **given), widths, 2)
-    turn = emitted_by_width(functools.partial(build_turn, **given), tiles.heights, 2)
+    transpose = emitted_by_width(functools.partial(build_transpose, **given), tiles.heights, 2)
 
     @inline_as(kind)
     def pack_rows(into: int, a: int, a_step: int, rows: int, depth: int, block: int) -> None:
@@ -53,27 +53,29 @@ def make_packing(tiles: TileSet, itemsize: int) -> tuple[Any, Any, Any]:
 
     @inline_as(kind)
     def pack_panel(
-        into: int, b: int, b_row: int, turned: int, depth: int, vectors: int, columns: int
+        into: int, b: int, b_row: int, transposed: int, depth: int, vectors: int, columns: int
     ) -> None:
-        """A panel of B (turned: of B^T), `vectors` wide, zeros beyond its columns."""
-        if turned != 0:
+        """A panel of B (transposed: of B^T), `vectors` wide, zeros beyond its columns."""
+        if transposed != 0:
             width = vectors * lanes
-            turn(vectors, (into, b, b_row, depth, columns, width, width))
+            transpose(vectors, (into, b, b_row, depth, columns, width, width))
         else:
             copy(vectors, (into, b, b_row, depth, columns))
 
     @inline_as(kind)
-    def turn_across(into: int, into_row: int, c: int, c_row: int, rows: int, columns: int) -> None:
+    def transpose_across(
+        into: int, into_row: int, c: int, c_row: int, rows: int, columns: int
+    ) -> None:
         """The transpose of C, of at most one vector of rows."""
-        turn(1, (into, c, c_row, columns, rows, into_row, rows))
+        transpose(1, (into, c, c_row, columns, rows, into_row, rows))
 
-    return pack_rows, pack_panel, turn_across
+    return pack_rows, pack_panel, transpose_across
 
 
 @inline
-def place_in_b(b: int, b_row: int, turned: int, column: int, done: int, itemsize: int) -> int:
+def place_in_b(b: int, b_row: int, transposed: int, column: int, done: int, itemsize: int) -> int:
     """The address where B's panel at `column` begins, `done` deep."""
-    return b + ((column * b_row + done) if turned != 0 else (done * b_row + column)) * itemsize
+    return b + ((column * b_row + done) if transposed != 0 else (done * b_row + column)) * itemsize
 
 
 @inline
@@ -87,7 +89,7 @@ def place_of_panel(kept: int, padded: int, column: int, done: int, part: int, it
 
 @inline
 def next_source(
-    rows: int, columns: int, depth: int, a: int, a_step: int, b: int, b_row: int, turned: int,
+    rows: int, columns: int, depth: int, a: int, a_step: int, b: int, b_row: int, transposed: int,
     pack_a: bool, kept: int, padded: int, column: int, done: int, block: int, panel_columns: int,
     itemsize: int,
 ) -> tuple[int, int, int, int, int]:  # fmt: skip
@@ -100,13 +102,13 @@ def next_source(
     if column >= columns:
         column, done = 0, done + block
     if rows >= PACK_ROWS and done < depth and depth * columns * itemsize > NEAR_BYTES:
-        at = place_in_b(b, b_row, turned, column, done, itemsize)
+        at = place_in_b(b, b_row, transposed, column, done, itemsize)
         deep = min(block, depth - done)
         wide = min(columns - column, panel_columns)
         if kept != 0:
             at = place_of_panel(kept, padded, column, done, deep, itemsize)
             b_row = min(padded - column, panel_columns)
-        if turned != 0:
+        if transposed != 0:
             return at, b_row * itemsize, 1, 4 * wide, pairs_of_lines(deep * itemsize)
         return at, b_row * itemsize, 4, deep, 4 * pairs_of_lines(wide * itemsize)
     if rows >= PACK_ROWS and done >= depth and pack_a and depth * a_step * itemsize > NEAR_BYTES:

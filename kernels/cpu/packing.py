@@ -1,4 +1,4 @@
-"""Packing: copies of B's panels, contiguous and, for a transposed operand, turned in registers.
+"""Packing: copies of B's panels, contiguous and, for B^T, transposed in registers.
 
 A panel whose rows lie far apart shares few sets of the L1 cache and a page a row; packed, it is
 read in order. Copies are vector code: Numba's scalar loops cost about 2 ns an element.
@@ -22,7 +22,7 @@ AHEAD = 12
 PACK_TYPE = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
 # The same with target_row and `stored`: rows of the target lie that far apart, and so many elements
 # of each are written.
-TURN_TYPE = ir.FunctionType(VOID, [*PACK_TYPE.args, I64, I64])
+TRANSPOSE_TYPE = ir.FunctionType(VOID, [*PACK_TYPE.args, I64, I64])
 
 
 def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
@@ -50,15 +50,15 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
     return function
 
 
-def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
+def build_transpose(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -> ir.Function:
     """target[p, j] = source[j * source_row + p] for j < columns, by blocks of lanes x lanes.
 
     Elements beyond `columns` are 0, those beyond `stored` are left alone.
     """
-    name = f"fastbp_turn_{tiles.name}_{itemsize}_{vectors}"
+    name = f"fastbp_transpose_{tiles.name}_{itemsize}_{vectors}"
     if name in module.globals:
         return module.globals[name]
-    function = internal_function(module, TURN_TYPE, name)
+    function = internal_function(module, TRANSPOSE_TYPE, name)
     target, source, source_row, depth, columns, target_row, stored = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     simd = Vectors(builder, tiles.lanes(itemsize), itemsize)
@@ -78,19 +78,19 @@ def build_turn(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
                         simd.load(simd.at(corner, builder.mul(source_row, ir.Constant(I64, r))))
                         for r in range(lanes)
                     ]
-                    for r, value in enumerate(turned(simd, rows)):
+                    for r, value in enumerate(transposed(simd, rows)):
                         place = builder.mul(target_row, ir.Constant(I64, r))
                         simd.store(value, simd.at(into, place))
                 with edge:
                     within = builder.sub(stored, j0)
-                    _turn_edge(
+                    _transpose_edge(
                         simd, corner, source_row, into, target_row, left, columns, j0, within
                     )
     builder.ret_void()
     return function
 
 
-def _turn_edge(
+def _transpose_edge(
     simd: Vectors,
     corner: Any,
     source_row: Any,
@@ -115,14 +115,14 @@ def _turn_edge(
         place = simd.at(corner, builder.mul(source_row, ir.Constant(I64, r)))
         rows.append(simd.load(builder.select(present, place, corner), guard))
     kept = simd.first(within)
-    for r, value in enumerate(turned(simd, rows)):
+    for r, value in enumerate(transposed(simd, rows)):
         present = builder.icmp_signed("<", ir.Constant(I64, r), left)
         guard = builder.select(present, kept, nowhere)
         place = simd.at(into, builder.mul(target_row, ir.Constant(I64, r)))
         simd.store(value, builder.select(present, place, into), guard)
 
 
-def turned(simd: Vectors, rows: list[Any]) -> list[Any]:
+def transposed(simd: Vectors, rows: list[Any]) -> list[Any]:
     """Transpose a square block held in registers: log2(lanes) rounds of two-source shuffles."""
     lanes, builder = simd.lanes, simd.builder
     kind = ir.VectorType(I32, lanes)

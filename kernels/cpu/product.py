@@ -1,6 +1,6 @@
 """The matrix product every layer stands on, over register tiles or plain loops.
 
-    C = finish(start + A B)       or  A B^T where `turned`
+    C = finish(start + A B)       or  A B^T where `transposed`
 
 A is read through two strides, so A and A^T are the same operand; B is read in place, or packed
 panel by panel when its rows lie too far apart or when it is transposed. The tiles are compiled
@@ -50,7 +50,7 @@ def host_tiles() -> TileSet | None:
 
 
 ARGUMENTS: Final = (
-    "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "turned", "c", "c_row",
+    "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "transposed", "c", "c_row",
     "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row",
     "prefetched", "panels",
 )  # fmt: skip
@@ -67,18 +67,18 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
     """
     build = functools.partial(build_panel, tiles=tiles, itemsize=itemsize)
     panel = emitted_by_width(build, tiles.heights, PANEL_POINTERS)
-    pack_rows, pack_panel, turn_across = make_packing(tiles, itemsize)
+    pack_rows, pack_panel, transpose_across = make_packing(tiles, itemsize)
     what_to_pack, panel_of_b = _make_choices(tiles, itemsize, pack_panel)
     lanes, widest = tiles.lanes(itemsize), tiles.widest
     tall, height = A_VECTORS * lanes, max(tiles.heights[widest])
     depth_block = DEPTH_BLOCK_BYTES // itemsize
 
     def product(
-        rows, columns, depth, a, a_row, a_step, b, b_row, turned, c, c_row,
+        rows, columns, depth, a, a_row, a_step, b, b_row, transposed, c, c_row,
         bias, judge, judge_row, start, finish, scratch, across, across_row, prefetched, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack, pack_a, pack_edge = what_to_pack(
-            rows, columns, depth, a_row, a_step, b_row, turned, across, panels
+            rows, columns, depth, a_row, a_step, b_row, transposed, across, panels
         )
         block = depth_block if pack or pack_a or pack_edge else max(depth, 1)
         packed_a = scratch + PANEL_BYTES
@@ -100,11 +100,11 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                 width = vectors * lanes
                 here = min(columns - column, width)
                 b_here, b_step, whole = panel_of_b(
-                    pack or (pack_edge and here < width), packed_b, kept, padded, b, b_row, turned,
-                    column, done, part, vectors, here, panels,
+                    pack or (pack_edge and here < width), packed_b, kept, padded, b, b_row,
+                    transposed, column, done, part, vectors, here, panels,
                 )  # fmt: skip
                 near, near_row, by, near_depth, near_tiles = next_source(
-                    rows, columns, depth, a, a_step, b, b_row, turned, pack_a,
+                    rows, columns, depth, a, a_step, b, b_row, transposed, pack_a,
                     kept if panels == KEPT else 0, padded, column + width, done, block,
                     widest * lanes, itemsize,
                 )  # fmt: skip
@@ -130,7 +130,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                 column += here
             done += max(part, 1)
         if across != 0:
-            turn_across(across, across_row, c, c_row, rows, columns)
+            transpose_across(across, across_row, c, c_row, rows, columns)
 
     return c_function(product, f"product_{tiles.name}_{itemsize}", PRODUCT_SIGNATURE)
 
@@ -142,12 +142,12 @@ def _make_choices(tiles: TileSet, itemsize: int, pack_panel: Any) -> tuple[Any, 
 
     @inline_as(kind)
     def what_to_pack(
-        rows: int, columns: int, depth: int, a_row: int, a_step: int, b_row: int, turned: int,
+        rows: int, columns: int, depth: int, a_row: int, a_step: int, b_row: int, transposed: int,
         across: int, panels: int,
     ) -> tuple[bool, bool, bool]:  # fmt: skip
         """Whether B's panels are packed; A; and of B a last panel that is not whole."""
         deep = depth >= 2 * lanes
-        pack = turned != 0 or panels != FORGET or (b_row >= far and rows >= PACK_ROWS and deep)
+        pack = transposed != 0 or panels != FORGET or (b_row >= far and rows >= PACK_ROWS and deep)
         pack_a = (
             a_row == 1 and a_step >= far and columns >= A_COLUMNS and rows <= A_ROWS
             and deep and across == 0
@@ -156,18 +156,18 @@ def _make_choices(tiles: TileSet, itemsize: int, pack_panel: Any) -> tuple[Any, 
 
     @inline_as(kind)
     def panel_of_b(
-        packs: bool, packed_b: int, kept: int, padded: int, b: int, b_row: int, turned: int,
+        packs: bool, packed_b: int, kept: int, padded: int, b: int, b_row: int, transposed: int,
         column: int, done: int, part: int, vectors: int, here: int, panels: int,
     ) -> tuple[int, int, bool]:  # fmt: skip
         """Address and row length of B's panel, packed or in place; whether all of it is there."""
-        at, width = place_in_b(b, b_row, turned, column, done, itemsize), vectors * lanes
+        at, width = place_in_b(b, b_row, transposed, column, done, itemsize), vectors * lanes
         if not packs:
             return at, b_row, here == width
         into = packed_b
         if panels != FORGET:
             into = place_of_panel(kept, padded, column, done, part, itemsize)
         if panels != KEPT:
-            pack_panel(into, at, b_row, turned, part, vectors, here)
+            pack_panel(into, at, b_row, transposed, part, vectors, here)
         return into, width, True
 
     return what_to_pack, panel_of_b

@@ -1,4 +1,4 @@
-"""Losses over short rows: a block of rows is turned in registers, so that a lane is a row.
+"""Losses over short rows: a block of rows is transposed in registers, so that a lane is a row.
 
 A row of ten classes fills no vector, and its maximum, sum and logarithm wait for one another: about
 70 ns a row, most of it latency. Turned, as many rows as a vector has lanes take the same steps at
@@ -20,7 +20,7 @@ from .elementary import exp, log
 from .jit import JIT_DISABLED
 from .lanes import Lanes, select
 from .loss_terms import held, softmax_cross_end, softmax_cross_start
-from .packing import turned
+from .packing import transposed
 from .spans import BYTES
 from .vectors import I64, POINTER, Vectors
 
@@ -70,7 +70,7 @@ class _Block:
             for there, mask in zip(self._places(window), self.masks, strict=True)
         ]
         into = self.columns()
-        for j, column in enumerate(turned(self.simd, rows)):
+        for j, column in enumerate(transposed(self.simd, rows)):
             self.builder.store(column, self._cell(into, I64(j)))
         return into
 
@@ -78,7 +78,7 @@ class _Block:
         """Columns back into the rows of a window."""
         values = [self.builder.load(self._cell(columns, I64(j))) for j in range(self.simd.lanes)]
         for value, there, mask in zip(
-            turned(self.simd, values), self._places(window), self.masks, strict=True
+            transposed(self.simd, values), self._places(window), self.masks, strict=True
         ):
             self.simd.store(value, there, mask)
 
