@@ -6,10 +6,9 @@ of A, columns of B) go in groups of 16, depth in steps of 32, with zeros beyond 
     tiles of A    [group][step][16 units][16 pairs]        what a row of a tile register is
     pairs of B    [panel][step][16 pairs][32 units]        two groups make a panel
 
-An operand is read as it lies: *flat*, its depth contiguous (A, and W for dZ W^T), or *tall*, its
-units contiguous (W, and both operands of A^T dZ). Blocks of 16 x 16 pairs are transposed in
-registers where the order read is not the order wanted. Rounding is to nearest even, NaN stays NaN,
-denormals become 0.
+An operand is read as it lies: its depth contiguous (A, and W for dZ W^T), or its units (W, and both
+operands of A^T dZ). Blocks of 16 x 16 pairs are transposed in registers where the order read is not
+the order wanted. Rounding is to nearest even, NaN stays NaN, denormals become 0.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ PANEL: Final = 2 * GROUP
 TILE_BYTES: Final = 1024
 AHEAD: Final = 8  # rows prefetched where they are read one by one
 TILES, PAIRS = range(2)
-FLAT, TALL = range(2)
+DEPTH_CONTIGUOUS, UNIT_CONTIGUOUS = range(2)
 
 # (target, source, source_row, units, depth)
 PACK_TYPE: Final = ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64])
@@ -87,7 +86,7 @@ def number(value: int) -> Any:
 
 def build_pack(module: ir.Module, target_form: int, source_form: int) -> ir.Function:
     """Emit (once a module) the packing of one form of operand into another."""
-    if (target_form, source_form) == (PAIRS, TALL):
+    if (target_form, source_form) == (PAIRS, UNIT_CONTIGUOUS):
         return build_row_pack(module)
     name = f"fastbp_bf16_pack_{target_form}_{source_form}"
     if name in module.globals:
@@ -99,11 +98,11 @@ def build_pack(module: ir.Module, target_form: int, source_form: int) -> ir.Func
     steps = builder.udiv(builder.add(depth, number(STEP - 1)), number(STEP))
     # The inner loop follows the lines of memory.
     loops = [(units, GROUP), (depth, STEP)]
-    if source_form == TALL:
+    if source_form == UNIT_CONTIGUOUS:
         loops.reverse()
     with Loop(builder, *loops[0]) as outer:
         with Loop(builder, *loops[1]) as inner:
-            unit, k = (outer, inner) if source_form == FLAT else (inner, outer)
+            unit, k = (outer, inner) if source_form == DEPTH_CONTIGUOUS else (inner, outer)
             step = builder.udiv(k, number(STEP))
             place = _place(simd, target, target_form, unit, step, steps)
             units_left, depth_left = builder.sub(units, unit), builder.sub(depth, k)
@@ -121,7 +120,7 @@ def build_pack(module: ir.Module, target_form: int, source_form: int) -> ir.Func
 
 
 def build_row_pack(module: ir.Module) -> ir.Function:
-    """Emit (once a module) the packing of a tall operand into pairs, two of its rows at a time.
+    """Emit (once a module) the packing of units into pairs, two rows of the operand at a time.
 
     Nothing is transposed, so memory is read in its order, along a row for all panels.
     """
@@ -192,7 +191,7 @@ def _place(simd: BF16Vectors, target: Any, form: int, unit: Any, step: Any, step
 
 
 def _corner(simd: BF16Vectors, source: Any, row: Any, form: int, unit: Any, k: Any) -> Any:
-    outer, inner = (unit, k) if form == FLAT else (k, unit)
+    outer, inner = (unit, k) if form == DEPTH_CONTIGUOUS else (k, unit)
     return simd.at(source, simd.builder.add(simd.builder.mul(outer, row), inner))
 
 
@@ -202,7 +201,7 @@ def _block(
     """16 units x 16 pairs; `left` (units, depth) where the operand ends within the block."""
     builder = simd.builder
     vectors = []
-    if source_form == FLAT:
+    if source_form == DEPTH_CONTIGUOUS:
         guards: list[Any] = [None, None]
         if left is not None:
             guards = [simd.first(builder.sub(left[1], number(GROUP * h))) for h in range(2)]
@@ -222,7 +221,7 @@ def _block(
                 line = simd.at(at, builder.mul(row, number(k)))
                 rows.append(simd.load(line, _both(simd, guard, there)))
             vectors.append(simd.as_pairs(simd.interleaved(simd.rounded(*rows))))
-    if (target_form == TILES) != (source_form == FLAT):
+    if (target_form == TILES) != (source_form == DEPTH_CONTIGUOUS):
         vectors = transposed(simd, vectors)
     apart = GROUP if target_form == TILES else 2 * GROUP
     for i, value in enumerate(vectors):

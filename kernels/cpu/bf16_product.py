@@ -20,7 +20,17 @@ from llvmlite import ir
 
 from . import bf16
 from .amx_tiles import ROOM_BYTES, build_amx, build_configure, build_release
-from .bf16_packing import FLAT, GROUP, PAIRS, PANEL, STEP, TALL, TILE_BYTES, TILES, build_pack
+from .bf16_packing import (
+    DEPTH_CONTIGUOUS,
+    GROUP,
+    PAIRS,
+    PANEL,
+    STEP,
+    TILE_BYTES,
+    TILES,
+    UNIT_CONTIGUOUS,
+    build_pack,
+)
 from .bf16_tiles import BLOCK_POINTERS, build_dots
 from .emitted import c_function, emitted, emitted_by_width
 from .jit import inline, inline_as
@@ -57,7 +67,10 @@ def make_bf16_product(instruction: str) -> Any:
     amx = instruction == bf16.AMX
     pack_a, pack_b = (
         emitted(
-            {f: functools.partial(build_pack, target_form=t, source_form=f) for f in (FLAT, TALL)},
+            {
+                f: functools.partial(build_pack, target_form=t, source_form=f)
+                for f in (DEPTH_CONTIGUOUS, UNIT_CONTIGUOUS)
+            },
             2,
         )
         for t in (TILES, PAIRS)
@@ -72,9 +85,9 @@ def make_bf16_product(instruction: str) -> Any:
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT
-        form_a = FLAT if a_step == 1 else TALL
+        form_a = DEPTH_CONTIGUOUS if a_step == 1 else UNIT_CONTIGUOUS
         row_a = a_row if a_step == 1 else a_step
-        form_b = FLAT if transposed != 0 else TALL
+        form_b = DEPTH_CONTIGUOUS if transposed != 0 else UNIT_CONTIGUOUS
         wide = COLUMNS if depth <= DEPTH and columns <= COLUMNS else FEW_COLUMNS
         begin_tiles(0, ())
         for top in range(0, rows, ROWS):
