@@ -26,12 +26,12 @@ from .stream import Formula, apply, emitter, in_python
 REPEATED: Final = BYTES // 4
 """Elements of d that must follow it once more: a vector that meets two rows reads on there."""
 
-CLAIM: Final = 16
-"""Vectors by which a claim for writing the first array runs ahead of what is computed.
+WRITE_AHEAD: Final = 16
+"""Vectors by which a prefetch for writing of the first array runs ahead of what is computed.
 
-All threads have read W when its owner writes it. Without claims each line's store waits for the
+All threads have read W when its owner writes it. Without it each line's store waits for the
 others to give up their copies in turn, 80 ns a line: a step of two threads of a Xeon took 1.1 to
-1.5 times as long. On an EPYC (Zen 4) they make no difference.
+1.5 times as long. On an EPYC (Zen 4) it makes no difference.
 """
 
 
@@ -109,7 +109,7 @@ def _as_one(
     done = cgutils.alloca_once_value(builder, zero)
 
     def vector(i: Any, start: Any, factor: Any, mask: Any = None) -> None:
-        later = builder.add(i, size(CLAIM * kind.count))
+        later = builder.add(i, size(WRITE_AHEAD * kind.count))
         with builder.if_then(builder.icmp_signed("<", later, whole)):
             emit_prefetch(builder, builder.gep(pointers[0], [later]), write=True)
         places = [builder.gep(p, [i]) for p in pointers[:-1]]
