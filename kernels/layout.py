@@ -34,8 +34,9 @@ BN_NONE, BN_BEFORE, BN_AFTER = range(3)
 FORM_SQRT, FORM_SIGMA = range(2)
 FORMS: Final = {"sqrt": FORM_SQRT, "sigma": FORM_SIGMA}
 """Over sqrt(variance + eps), and over (sigma + eps)."""
-# Parts of a batch-norm layer's stretch of STATS, n elements each.
-MEAN, VARIANCE, SCALE, RATIO, NOUGHT = range(5)
+# Parts of a batch-norm layer's stretch of STATS, n elements each. SPARE: a rank's own means while
+# the ranks pool theirs, then zeros.
+MEAN, VARIANCE, SCALE, RATIO, SPARE = range(5)
 STATS_PARTS: Final = 5
 
 CACHE_LINE: Final = 64

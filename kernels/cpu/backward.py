@@ -17,10 +17,10 @@ from ..layout import (
     IN_LD,
     LD,
     MASK,
-    NOUGHT,
     P_DROP,
     RATIO,
     SCALE,
+    SPARE,
     STATS,
     B,
     D,
@@ -132,7 +132,7 @@ def normalize_backward(
             add_up(world, gradient, p[GAMMA], 2 * n)  # beta's follow gamma's
         barrier(sync, T)
     if not training:  # constant statistics: nothing flows back through them
-        dgamma = dbeta = segment(arena, at + NOUGHT * n, n)
+        dgamma = dbeta = segment(arena, at + SPARE * n, n)
     batchnorm_backward_rows(
         delta, normalized, gamma, scale, ratio, dgamma, dbeta, whole, delta, lo, hi, n
     )

@@ -27,11 +27,11 @@ from ..layout import (
     MASK,
     MEAN,
     MOMENTUM,
-    NOUGHT,
     P_DROP,
     RATIO,
     RUNNING,
     SCALE,
+    SPARE,
     STATS,
     VARIANCE,
     B,
@@ -154,7 +154,7 @@ def normalize_batch(
     n, at = p[N], p[STATS]
     mean, variance = segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n)
     scale, ratio = segment(arena, at + SCALE * n, n), segment(arena, at + RATIO * n, n)
-    nought = segment(arena, at + NOUGHT * n, n)
+    zeros = segment(arena, at + SPARE * n, n)
     first, last = share(n, COLUMNS, t, T)
     if training:
         barrier(sync, T)
@@ -171,7 +171,7 @@ def normalize_batch(
             mean[j] = running_mean[j]
             variance[j] = running_variance[j]
     for j in range(first, last):
-        nought[j] = 0
+        zeros[j] = 0
     scale_columns(variance, eps, p[FORM], scale, ratio, first, last)
     barrier(sync, T)
     gamma, beta = segment(parameters, p[GAMMA], n), segment(parameters, p[BETA], n)

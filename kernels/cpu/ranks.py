@@ -22,7 +22,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..layout import BETA, BN, BN_NONE, GAMMA, MEAN, NOUGHT, VARIANCE, N
+from ..layout import BETA, BN, BN_NONE, GAMMA, MEAN, SPARE, VARIANCE, N
 from .barrier import barrier
 from .jit import JIT_DISABLED, inline
 from .memory import own_vector, segment
@@ -120,7 +120,7 @@ def pool_statistics(world: Any, arena: Any, at: int, n: int, rows: int, whole: i
     mean)^2) over the ranks r (Chan, Golub and LeVeque, 1979), so nothing cancels.
     """
     mean, variance = segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n)
-    own = segment(arena, at + NOUGHT * n, n)
+    own = segment(arena, at + SPARE * n, n)
     part = rows / whole
     for j in range(n):
         own[j] = mean[j] if rows > 0 else 0
