@@ -14,7 +14,7 @@ from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, linear_rows
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tile_table import bind_tiles
-from fastbp.kernels.cpu.tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
+from fastbp.kernels.cpu.tiles import CLAIM_BESIDE, CLAIM_C, FINISH_NONE, FINISH_RELU
 
 pytestmark = pytest.mark.skipif(JIT_DISABLED, reason="only tiles prefetch and claim")
 
@@ -98,7 +98,7 @@ def test_claims_of_the_forward_product_change_nothing(dtype: str, finish: int) -
         before = beside.tobytes()
         for lo, hi in ((0, rows // 2), (rows // 2, rows)):
             linear_rows(
-                A, W, b, C, lo, hi, m, n, finish + CLAIM_C + CLAIM_JUDGE, 0, SCRATCH[dtype],
+                A, W, b, C, lo, hi, m, n, finish + CLAIM_C + CLAIM_BESIDE, 0, SCRATCH[dtype],
                 NO_PREFETCH, beside,
             )  # fmt: skip
         assert same(C, wanted)

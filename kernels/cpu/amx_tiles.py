@@ -181,12 +181,12 @@ class _Tile:
     def _store(self) -> None:
         """From the scratch tile into C, row by row, through the epilogue."""
         simd, arg, builder = self.simd, self.arg, self.simd.builder
-        judge = simd.at(arg["judge"], builder.mul(self.row, arg["judge_row"]))
+        beside = simd.at(arg["beside"], builder.mul(self.row, arg["beside_row"]))
         for finish in finishes(simd, arg["finish"]):
             with Loop(builder, self.height, 1) as i:
                 source = simd.at(arg["room"], builder.mul(i, number(ROOM_ROW)))
                 target = simd.at(self.c, builder.mul(i, arg["c_row"]))
-                over = simd.at(judge, builder.mul(i, arg["judge_row"]))
+                over = simd.at(beside, builder.mul(i, arg["beside_row"]))
                 for v, mask in enumerate(self.masks):
                     total = simd.load(simd.at(source, GROUP * v))
                     value = finished(simd, finish, total, simd.at(over, GROUP * v), mask)

@@ -81,7 +81,7 @@ def make_bf16_product(instruction: str) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, transposed, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, across, across_row, prefetched, panels,
+        bias, beside, beside_row, start, finish, scratch, across, across_row, prefetched, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         room = (scratch + 63) // 64 * 64
         packed_a, packed_b = room + _A_AT, room + _B_AT
@@ -92,7 +92,7 @@ def make_bf16_product(instruction: str) -> Any:
         begin_tiles(0, ())
         for top in range(0, rows, ROWS):
             high = min(ROWS, rows - top)
-            c_here, judge_here = c + top * c_row * 4, judge + top * judge_row * 4
+            c_here, beside_here = c + top * c_row * 4, beside + top * beside_row * 4
             deep = 0
             while deep < depth or deep == 0:
                 long = min(DEEP, depth - deep)
@@ -109,7 +109,7 @@ def make_bf16_product(instruction: str) -> Any:
                         multiply(
                             packed_a + done // STEP * TILE_BYTES, _steps(long) * TILE_BYTES,
                             packed_b, first, units, columns, k, part, depth, high, c_here, c_row,
-                            bias, judge_here, judge_row, start, finish, room,
+                            bias, beside_here, beside_row, start, finish, room,
                         )  # fmt: skip
                         done += max(part, 1)
                 deep += max(long, 1)
@@ -125,7 +125,7 @@ def _make_multiply(build: Callable[..., ir.Function], instruction: str) -> Any:
     @inline_as(instruction)
     def multiply(
         packed_a, group, packed_b, first, units, columns, k, part, depth, high, c, c_row, bias,
-        judge, judge_row, start, finish, room,
+        beside, beside_row, start, finish, room,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         panel = _steps(part) * 2 * TILE_BYTES
         at = 0
@@ -140,8 +140,8 @@ def _make_multiply(build: Callable[..., ir.Function], instruction: str) -> Any:
                     (
                         packed_a + at // STEP * TILE_BYTES,
                         packed_b + (column - first) // PANEL * panel + at // STEP * 2 * TILE_BYTES,
-                        c + column * 4, bias + column * 4, judge + column * 4, room, high,
-                        _steps(thin), group, c_row, judge_row, here, begin, end,
+                        c + column * 4, bias + column * 4, beside + column * 4, room, high,
+                        _steps(thin), group, c_row, beside_row, here, begin, end,
                     ),
                 )  # fmt: skip
             at += max(thin, 1)

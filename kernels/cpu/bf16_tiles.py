@@ -23,8 +23,8 @@ HEIGHTS: Final = (8, 4, 2, 1)  # 16 accumulators: more than a multiplication's l
 # Arguments of a block function: `room` is 4 KB + 128 bytes of scratch, `group` the bytes from one
 # group of A's rows to the next, `here` the panel's columns.
 BLOCK_ARGUMENTS: Final = (
-    "a", "b", "c", "bias", "judge", "room", "rows", "steps", "group", "c_row", "judge_row", "here",
-    "start", "finish",
+    "a", "b", "c", "bias", "beside", "room", "rows", "steps", "group", "c_row", "beside_row",
+    "here", "start", "finish",
 )  # fmt: skip
 BLOCK_POINTERS: Final = 6
 BLOCK_TYPE: Final = ir.FunctionType(
@@ -91,13 +91,13 @@ def _tile(simd: BF16Vectors, arg: dict[str, Any], masks: list[Any], height: int,
             ]
         for place, total in zip(sums, totals, strict=True):
             builder.store(total, place)
-    judge = simd.at(arg["judge"], builder.mul(row, arg["judge_row"]))
+    beside = simd.at(arg["beside"], builder.mul(row, arg["beside_row"]))
     for finish in finishes(simd, arg["finish"]):
         for (i, v), place in zip(cells, sums, strict=True):
             at = simd.at(c, builder.add(builder.mul(arg["c_row"], number(i)), number(GROUP * v)))
-            over = builder.add(builder.mul(arg["judge_row"], number(i)), number(GROUP * v))
+            over = builder.add(builder.mul(arg["beside_row"], number(i)), number(GROUP * v))
             total = builder.load(place, typ=simd.type)
-            value = finished(simd, finish, total, simd.at(judge, over), masks[v])
+            value = finished(simd, finish, total, simd.at(beside, over), masks[v])
             simd.store(value, at, masks[v])
 
 
@@ -140,10 +140,10 @@ def finishes(simd: BF16Vectors, finish: Any) -> Iterator[int]:
     builder.position_at_end(done)
 
 
-def finished(simd: BF16Vectors, finish: int, total: Any, judge: Any, mask: Any) -> Any:
+def finished(simd: BF16Vectors, finish: int, total: Any, beside: Any, mask: Any) -> Any:
     """An accumulator after its epilogue: as it is, relu, or 0 where relu's output was 0."""
     if finish == FINISH_RELU:
         return simd.unless_at_most_zero(total, total)
     if finish == FINISH_MASK:
-        return simd.unless_at_most_zero(simd.load(judge, mask), total)
+        return simd.unless_at_most_zero(simd.load(beside, mask), total)
     return total

@@ -60,7 +60,7 @@ from .memory import segment, window
 from .ranks import RANKS, pool_statistics
 from .samples import copy_row
 from .shares import COLUMNS, PANELS, by_columns, row_of, share
-from .tiles import CLAIM_C, CLAIM_JUDGE, FINISH_NONE, FINISH_RELU
+from .tiles import CLAIM_BESIDE, CLAIM_C, FINISH_NONE, FINISH_RELU
 
 
 @serial
@@ -91,7 +91,7 @@ def forward_rows(
         fused = p[ACT] == RELU and p[BN] != BN_BEFORE
         finish = FINISH_RELU if fused else FINISH_NONE
         if training and T > 1 and p[BF16] == 0:
-            finish += CLAIM_C + CLAIM_JUDGE
+            finish += CLAIM_C + CLAIM_BESIDE
         shared = p[BF16] == 0 and by_columns(weights, n, T)
         ahead = prefetched if layer == 0 and not shared else segment(prefetched, 0, 0)
         if shared:

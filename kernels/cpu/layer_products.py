@@ -12,7 +12,7 @@ from .operands import FORGET
 from .product import host_tiles
 from .tile_table import BF16_SLOT, call_product, tile_address
 from .tiles import (
-    CLAIM_JUDGE,
+    CLAIM_BESIDE,
     FINISH_BITS,
     FINISH_MASK,
     FINISH_NONE,
@@ -93,7 +93,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
         g = address(G, (lo - first) * G.shape[1])
         rows = hi - lo
         claims = claimed.size > 0 and bf16 == 0  # products of bfloat16 claim nothing
-        finish = FINISH_NONE + (CLAIM_JUDGE if claims else 0)
+        finish = FINISH_NONE + (CLAIM_BESIDE if claims else 0)
         w = address(claimed, 0) if claims else g
         narrow = n <= NARROW_BYTES // G.itemsize and bf16 == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
@@ -126,7 +126,7 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
 
 @serial
 def input_rows(D, W, judge, C, lo, hi, n, m, finish, bf16, scratch):  # type: ignore[no-untyped-def]
-    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T, and 0 where relu's output `judge` was 0, if so."""
+    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T; by FINISH_MASK 0 where relu's output `judge` is."""
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         call_product(

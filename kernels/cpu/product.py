@@ -51,7 +51,7 @@ def host_tiles() -> TileSet | None:
 
 ARGUMENTS: Final = (
     "rows", "columns", "depth", "a", "a_row", "a_step", "b", "b_row", "transposed", "c", "c_row",
-    "bias", "judge", "judge_row", "start", "finish", "scratch", "across", "across_row",
+    "bias", "beside", "beside_row", "start", "finish", "scratch", "across", "across_row",
     "prefetched", "panels",
 )  # fmt: skip
 PRODUCT_SIGNATURE: Final = types.void(*[types.int64] * len(ARGUMENTS))
@@ -75,7 +75,7 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
 
     def product(
         rows, columns, depth, a, a_row, a_step, b, b_row, transposed, c, c_row,
-        bias, judge, judge_row, start, finish, scratch, across, across_row, prefetched, panels,
+        bias, beside, beside_row, start, finish, scratch, across, across_row, prefetched, panels,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         pack, pack_a, pack_edge = what_to_pack(
             rows, columns, depth, a_row, a_step, b_row, transposed, across, panels
@@ -117,10 +117,10 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             b_here,
                             c + (row * c_row + column) * itemsize,
                             bias + column * itemsize,
-                            judge + (row * judge_row + column) * itemsize,
+                            beside + (row * beside_row + column) * itemsize,
                             these, part, a_row,
                             (these + lanes - 1) // lanes * lanes if pack_a else a_step,
-                            b_step, c_row, judge_row, here - width + lanes,
+                            b_step, c_row, beside_row, here - width + lanes,
                             prefetched + row * 16 if prefetched != 0 and column == 0 else 0,
                             done * itemsize,
                             1 if whole else 0, near + row // height // by * 2 * CACHE_LINE,

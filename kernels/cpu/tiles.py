@@ -31,8 +31,9 @@ from .vectors import I64, POINTER, VOID, Vectors
 START_ZERO, START_BIAS, START_C = range(3)
 FINISH_NONE, FINISH_RELU, FINISH_MASK = range(3)
 # Added to how they finish: lines that other cores have read and this one will write are claimed,
-# those of C before the tile's multiplications, and those of `judge` (no mask's then) after.
-CLAIM_C, CLAIM_JUDGE = 4, 8
+# those of C before the tile's multiplications, and those of `beside` after. That is like C: relu's
+# outputs with FINISH_MASK, and with CLAIM_BESIDE whatever will be written.
+CLAIM_C, CLAIM_BESIDE = 4, 8
 # Added by a product whose C is large: the lines that a tile adds to or writes are prefetched.
 PREFETCH_C = 16
 FINISH_BITS: Final = 3
@@ -78,9 +79,9 @@ TILE_SETS: Final = {
 
 
 # Arguments of a panel function, in order.
-_POINTERS = ("a", "b", "c", "bias", "judge")
+_POINTERS = ("a", "b", "c", "bias", "beside")
 _NUMBERS = (
-    "rows", "depth", "a_row", "a_step", "b_step", "c_row", "judge_row", "rest", "prefetched",
+    "rows", "depth", "a_row", "a_step", "b_step", "c_row", "beside_row", "rest", "prefetched",
     "prefetched_at", "whole", "next", "next_row", "next_by", "next_depth", "next_tiles",
 )  # fmt: skip
 PANEL_POINTERS: Final = len(_POINTERS)
@@ -182,22 +183,22 @@ def _one_tile(function: ir.Function, tile: _Tile, row: Any) -> None:
     builder = simd.builder
     a = simd.at(arg["a"], builder.mul(row, arg["a_row"]))
     c = simd.at(arg["c"], builder.mul(row, arg["c_row"]))
-    judge = simd.at(arg["judge"], builder.mul(row, arg["judge_row"]))
+    beside = simd.at(arg["beside"], builder.mul(row, arg["beside_row"]))
     with _where(tile, CLAIM_C):
         for i, v in tile.cells():
             simd.claim(tile.cell(c, arg["c_row"], i, v))
-    with _where(tile, CLAIM_JUDGE):  # fetched by the time that they are claimed
+    with _where(tile, CLAIM_BESIDE):  # fetched by the time that they are claimed
         for i, v in tile.cells():
-            emit_prefetch(builder, tile.cell(judge, arg["judge_row"], i, v), write=True)
+            emit_prefetch(builder, tile.cell(beside, arg["beside_row"], i, v), write=True)
     starts = _start(function, tile, c)
     if tile.largest:
         with _where(tile, PREFETCH_C):
             prefetch_c(tile, _expected(tile, c))
     totals = depth_loop(function, tile, a, row, starts)
-    _finish(function, tile, c, judge, totals)
-    with _where(tile, CLAIM_JUDGE):
+    _finish(function, tile, c, beside, totals)
+    with _where(tile, CLAIM_BESIDE):
         for i, v in tile.cells():
-            simd.claim(tile.cell(judge, arg["judge_row"], i, v))
+            simd.claim(tile.cell(beside, arg["beside_row"], i, v))
 
 
 def _expected(tile: _Tile, c: Any) -> Any:
@@ -249,7 +250,7 @@ def _start(function: ir.Function, tile: _Tile, c: Any) -> list[Any]:
     return accumulators
 
 
-def _finish(function: ir.Function, tile: _Tile, c: Any, judge: Any, totals: list[Any]) -> None:
+def _finish(function: ir.Function, tile: _Tile, c: Any, beside: Any, totals: list[Any]) -> None:
     """Apply the epilogue and store: nothing, relu, or the mask of relu's derivative."""
     simd, arg = tile.simd, tile.arg
     builder = simd.builder
@@ -266,7 +267,7 @@ def _finish(function: ir.Function, tile: _Tile, c: Any, judge: Any, totals: list
             if block is relu:
                 value = simd.unless_at_most_zero(total, total)
             elif block is mask:
-                place = tile.cell(judge, arg["judge_row"], i, v)
+                place = tile.cell(beside, arg["beside_row"], i, v)
                 value = simd.unless_at_most_zero(simd.load(place, guard), total)
             simd.store(value, tile.cell(c, arg["c_row"], i, v), guard)
         builder.branch(done)
