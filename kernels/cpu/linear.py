@@ -30,8 +30,11 @@ from .tiles import FINISH_NONE, FINISH_RELU
 _kept = threading.local()
 
 
-def _scratches(dtype: Any, bf16: bool) -> np.ndarray:
-    """Packing space for every thread a door may use; kept, so that calls allocate nothing."""
+def _made_ready(dtype: Any, bf16: bool) -> np.ndarray:
+    """The tiles bound, and packing space for every thread a door may use.
+
+    That is kept, so that calls allocate nothing.
+    """
     name, threads = "bfloat16" if bf16 else np.dtype(dtype).name, get_num_threads()
     found: np.ndarray | None = getattr(_kept, name, None)
     if found is None or len(found) < threads:
@@ -167,7 +170,7 @@ def linear_forward(
     if Z is not None:
         kept = output("Z", Z, (len(A), k), A.dtype, {**inputs, "out": result})
     work = A.size * k // 16
-    rest = (kept, result, int(bf16), _scratches(A.dtype, bf16))
+    rest = (kept, result, int(bf16), _made_ready(A.dtype, bf16))
     launch(_linear_share, _linear_shares, work, A, W, bias, code, *rest)
     return result if out is None else out
 
@@ -207,7 +210,7 @@ def weight_gradient(
     result = output("out", out, (m, k), A.dtype, inputs)
     bias = output("bias_out", bias_out, (k,), A.dtype, {**inputs, "out": result})
     work = A.size * k // 16
-    rest = (result, bias, int(bf16), _scratches(A.dtype, bf16))
+    rest = (result, bias, int(bf16), _made_ready(A.dtype, bf16))
     launch(_weight_share, _weight_shares, work, A, dZ, *rest)
     return (result if out is None else out), (bias if bias_out is None else bias_out)
 
@@ -240,6 +243,6 @@ def input_gradient(
     bf16 = is_bf16(precision, dZ.dtype)
     W = array("W", W, (None, dZ.shape[1]), dZ.dtype)
     result = output("out", out, (len(dZ), W.shape[0]), dZ.dtype, {"dZ": dZ, "W": W})
-    rest = (result, int(bf16), _scratches(dZ.dtype, bf16))
+    rest = (result, int(bf16), _made_ready(dZ.dtype, bf16))
     launch(_input_share, _input_shares, dZ.size * len(W) // 16, dZ, W, *rest)
     return result if out is None else out
