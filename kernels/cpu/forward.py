@@ -9,41 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..layout import (
-    ACT,
-    BETA,
-    BF16,
-    BN,
-    BN_AFTER,
-    BN_BEFORE,
-    BN_NONE,
-    DROP,
-    EPS,
-    FORM,
-    GAMMA,
-    IN,
-    IN_LD,
-    LD,
-    MASK,
-    MEAN,
-    MOMENTUM,
-    P_DROP,
-    RATIO,
-    RUNNING,
-    SCALE,
-    SPARE,
-    STATS,
-    VARIANCE,
-    B,
-    D,
-    F,
-    H,
-    M,
-    N,
-    O,
-    W,
-    Z,
-)
+from .. import layout as L
 from ..tables import IDENTITY, RELU
 from .barrier import barrier
 from .bodies import (
@@ -80,19 +46,19 @@ def forward_rows(
     layers = plan.shape[0]
     for layer in range(layers):
         p = row_of(plan, layer)
-        m, n, ld = p[M], p[N], p[LD]
+        m, n, ld = p[L.M], p[L.N], p[L.LD]
         pair = to_logits and layer == layers - 1
-        A = source if layer == 0 else window(arena, p[IN], rows, p[IN_LD])
-        weights = window(parameters, p[W], m, n)
-        bias = segment(parameters, max(p[B], 0), n if p[B] >= 0 else 0)
-        linear = window(arena, p[Z], rows, ld)
-        output = window(arena, p[F], rows, ld)
-        final = window(arena, p[O], rows, ld)
-        fused = p[ACT] == RELU and p[BN] != BN_BEFORE
+        A = source if layer == 0 else window(arena, p[L.IN], rows, p[L.IN_LD])
+        weights = window(parameters, p[L.W], m, n)
+        bias = segment(parameters, max(p[L.B], 0), n if p[L.B] >= 0 else 0)
+        linear = window(arena, p[L.Z], rows, ld)
+        output = window(arena, p[L.F], rows, ld)
+        final = window(arena, p[L.O], rows, ld)
+        fused = p[L.ACT] == RELU and p[L.BN] != L.BN_BEFORE
         finish = FINISH_RELU if fused else FINISH_NONE
-        if training and T > 1 and p[BF16] == 0:
+        if training and T > 1 and p[L.BF16] == 0:
             finish += CLAIM_C + CLAIM_BESIDE
-        shared = p[BF16] == 0 and by_columns(weights, n, T)
+        shared = p[L.BF16] == 0 and by_columns(weights, n, T)
         ahead = prefetched if layer == 0 and not shared else segment(prefetched, 0, 0)
         if shared:
             barrier(sync, T)
@@ -100,27 +66,27 @@ def forward_rows(
             barrier(sync, T)
         else:
             linear_rows(
-                A, weights, bias, linear, lo, hi, m, n, finish, p[BF16], scratch, ahead,
-                window(arena, p[D], rows, ld),
+                A, weights, bias, linear, lo, hi, m, n, finish, p[L.BF16], scratch, ahead,
+                window(arena, p[L.D], rows, ld),
             )  # fmt: skip
-        if p[BN] == BN_BEFORE:
+        if p[L.BN] == L.BN_BEFORE:
             normalize_batch(
-                t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
+                t, T, rows, lo, hi, p, reals[layer, L.EPS], parameters, running, arena, sync,
                 training, linear, linear, whole, world,
             )  # fmt: skip
-        if not (pair or fused or p[ACT] == IDENTITY):
-            activate_rows(p[ACT], linear, output, lo, hi, n)
-        if p[BN] == BN_AFTER:
+        if not (pair or fused or p[L.ACT] == IDENTITY):
+            activate_rows(p[L.ACT], linear, output, lo, hi, n)
+        if p[L.BN] == L.BN_AFTER:
             normalize_batch(
-                t, T, rows, lo, hi, p, reals[layer, EPS], parameters, running, arena, sync,
+                t, T, rows, lo, hi, p, reals[layer, L.EPS], parameters, running, arena, sync,
                 training, output, final, whole, world,
             )  # fmt: skip
-        elif p[O] != p[F]:
+        elif p[L.O] != p[L.F]:
             for i in range(lo, hi):
                 copy_row(output, i, final, i, n)
-        if training and p[DROP] != 0:
-            mask = window(masks, p[MASK], rows, ld)
-            p_drop = reals[layer, P_DROP]
+        if training and p[L.DROP] != 0:
+            mask = window(masks, p[L.MASK], rows, ld)
+            p_drop = reals[layer, L.P_DROP]
             dropout_rows(final, mask, p_drop, seed, epoch, step, layer, first, lo, hi, n)
 
 
@@ -133,14 +99,15 @@ def linear_columns(
 
     It prefetches nothing: each thread would prefetch all of the next batch's rows.
     """
-    m, n, ld = p[M], p[N], p[LD]
+    m, n, ld = p[L.M], p[L.N], p[L.LD]
     first, last = share(n, PANELS, t, T)
     if last > first:
-        bias = segment(parameters, max(p[B], 0) + first, last - first if p[B] >= 0 else 0)
+        bias = segment(parameters, max(p[L.B], 0) + first, last - first if p[L.B] >= 0 else 0)
         linear_rows(
-            A, window(parameters, p[W] + first, m, n), bias, window(arena, p[Z] + first, rows, ld),
+            A, window(parameters, p[L.W] + first, m, n), bias,
+            window(arena, p[L.Z] + first, rows, ld),
             0, rows, m, last - first, finish, 0, scratch, segment(p, 0, 0),
-            window(arena, p[D] + first, rows, ld),
+            window(arena, p[L.D] + first, rows, ld),
         )  # fmt: skip
 
 
@@ -151,10 +118,10 @@ def normalize_batch(
     world: Any,
 ) -> None:  # fmt: skip
     """Batch norm of `source` into `target`; statistics by columns, the rest by rows."""
-    n, at = p[N], p[STATS]
-    mean, variance = segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n)
-    scale, ratio = segment(arena, at + SCALE * n, n), segment(arena, at + RATIO * n, n)
-    zeros = segment(arena, at + SPARE * n, n)
+    n, at = p[L.N], p[L.STATS]
+    mean, variance = segment(arena, at + L.MEAN * n, n), segment(arena, at + L.VARIANCE * n, n)
+    scale, ratio = segment(arena, at + L.SCALE * n, n), segment(arena, at + L.RATIO * n, n)
+    zeros = segment(arena, at + L.SPARE * n, n)
     first, last = share(n, COLUMNS, t, T)
     if training:
         barrier(sync, T)
@@ -165,17 +132,17 @@ def normalize_batch(
                 pool_statistics(world, arena, at, n, rows, whole)
             barrier(sync, T)
     else:
-        running_mean = segment(running, p[RUNNING], n)
-        running_variance = segment(running, p[RUNNING] + n, n)
+        running_mean = segment(running, p[L.RUNNING], n)
+        running_variance = segment(running, p[L.RUNNING] + n, n)
         for j in range(first, last):
             mean[j] = running_mean[j]
             variance[j] = running_variance[j]
     for j in range(first, last):
         zeros[j] = 0
-    scale_columns(variance, eps, p[FORM], scale, ratio, first, last)
+    scale_columns(variance, eps, p[L.FORM], scale, ratio, first, last)
     barrier(sync, T)
-    gamma, beta = segment(parameters, p[GAMMA], n), segment(parameters, p[BETA], n)
-    normalized = window(arena, p[H], rows, p[LD])
+    gamma, beta = segment(parameters, p[L.GAMMA], n), segment(parameters, p[L.BETA], n)
+    normalized = window(arena, p[L.H], rows, p[L.LD])
     normalize_rows(source, mean, scale, gamma, beta, normalized, target, lo, hi, n)
 
 
@@ -186,12 +153,12 @@ def follow_statistics(
     """The running statistics follow the batch's: once its loss is known to be finite."""
     for layer in range(plan.shape[0]):
         p = row_of(plan, layer)
-        if p[BN] == BN_NONE:
+        if p[L.BN] == L.BN_NONE:
             continue
-        n, at = p[N], p[STATS]
+        n, at = p[L.N], p[L.STATS]
         first, last = share(n, COLUMNS, t, T)  # the columns whose statistics this thread formed
         running_columns(
-            segment(arena, at + MEAN * n, n), segment(arena, at + VARIANCE * n, n),
-            segment(running, p[RUNNING], n), segment(running, p[RUNNING] + n, n),
-            rows, reals[layer, MOMENTUM], first, last,
+            segment(arena, at + L.MEAN * n, n), segment(arena, at + L.VARIANCE * n, n),
+            segment(running, p[L.RUNNING], n), segment(running, p[L.RUNNING] + n, n),
+            rows, reals[layer, L.MOMENTUM], first, last,
         )  # fmt: skip
