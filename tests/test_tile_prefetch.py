@@ -9,6 +9,7 @@ import pytest
 from llvmlite import ir
 
 from fastbp.kernels.cpu import tile_prefetch
+from fastbp.kernels.cpu.irtools import I64, POINTER
 from fastbp.kernels.cpu.operands import NEAR_BYTES, PACK_ROWS, next_source
 from fastbp.kernels.cpu.product import host_tiles
 from fastbp.kernels.cpu.tiles import (
@@ -19,7 +20,6 @@ from fastbp.kernels.cpu.tiles import (
     START_ZERO,
     build_panel,
 )
-from fastbp.kernels.cpu.vectors import I64, POINTER
 from fastbp.kernels.layout import CACHE_LINE
 
 HEIGHT, BLOCK, PANEL = 6, 512, 64

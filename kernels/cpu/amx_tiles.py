@@ -16,11 +16,9 @@ from llvmlite import ir
 
 from .bf16_packing import GROUP, TILE_BYTES, BF16Vectors, number
 from .bf16_tiles import BLOCK_ARGUMENTS, BLOCK_TYPE, finished, finishes, panel_masks
-from .irtools import Loop, call_intrinsic, internal_function
+from .irtools import I8, POINTER, VOID, Loop, call_intrinsic, internal_function
 from .tiles import FINISH_NONE, START_BIAS, START_C
-from .vectors import POINTER, VOID
 
-I8: Final = ir.IntType(8)
 ROOM_ROW: Final = 2 * GROUP  # floats of a row of the scratch tile
 ROOM_BYTES: Final = 4 * ROOM_ROW * ROOM_ROW
 """The scratch tile; the panel's bias, filled up with zeros, lies behind it."""

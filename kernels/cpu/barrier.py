@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .host import ARM, X86
+from .irtools import I64, VOID, call_intrinsic
 from .jit import JIT_DISABLED, inline
 
 SYNC_SIZE: Final = 16  # int64 elements of the shared vector
@@ -27,7 +27,6 @@ that on a Zen; ARM's were not measured."""
 _yield = types.ExternalFunction(
     "SwitchToThread" if sys.platform == "win32" else "sched_yield", types.int32()
 )
-I64: Final = ir.IntType(64)
 
 
 def _element(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -65,11 +64,9 @@ def _atomic_add(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 def _pause(typingctx: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if X86:
-            kind = ir.FunctionType(ir.VoidType(), [])
-            name = "llvm.x86.sse2.pause"
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+            call_intrinsic(builder, "llvm.x86.sse2.pause", VOID, [])
         elif ARM:  # most cores do nothing at "yield"
-            builder.asm(ir.FunctionType(ir.VoidType(), []), "isb", "", [], True)
+            builder.asm(ir.FunctionType(VOID, []), "isb", "", [], True)
         return context.get_dummy_value()
 
     return types.void(), codegen

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .irtools import Loop, internal_function
+from .irtools import I32, I64, POINTER, VOID, Loop, call_intrinsic, internal_function
 from .packing import transposed
 from .prefetch import emit_prefetch
-from .vectors import I32, I64, POINTER, VOID, Vectors
+from .vectors import Vectors
 
 GROUP: Final = 16  # units of a group, and pairs of a step
 STEP: Final = 32  # depth of a step
@@ -58,8 +58,7 @@ class BF16Vectors(Vectors):
     def rounded(self, low: Any, high: Any) -> Any:
         """32 bfloat16, those of `low` first, as a vector of 16 floats that only moves."""
         name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-        function = self.intrinsic(name, self.halves, [self.type, self.type])
-        return self.builder.call(function, [high, low])
+        return call_intrinsic(self.builder, name, self.halves, [high, low])
 
     def interleaved(self, halves: Any) -> Any:
         """a0 b0 a1 b1 ... of a0 a1 ... b0 b1 ..."""
@@ -74,9 +73,8 @@ class BF16Vectors(Vectors):
     def multiplied(self, total: Any, a: Any, b: Any) -> Any:
         """total + the products of 16 pairs."""
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
-        function = self.intrinsic(name, self.type, [self.type, self.halves, self.halves])
         pairs = [self.builder.bitcast(x, self.halves) for x in (a, b)]
-        return self.builder.call(function, [total, *pairs])
+        return call_intrinsic(self.builder, name, self.type, [total, *pairs])
 
 
 def number(value: int) -> Any:

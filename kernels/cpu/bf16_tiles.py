@@ -14,9 +14,8 @@ from typing import Any, Final
 from llvmlite import ir
 
 from .bf16_packing import GROUP, TILE_BYTES, BF16Vectors, number
-from .irtools import Loop, internal_function
+from .irtools import I64, POINTER, VOID, Loop, internal_function
 from .tiles import FINISH_MASK, FINISH_RELU, START_BIAS, START_C
-from .vectors import I64, POINTER, VOID
 
 HEIGHTS: Final = (8, 4, 2, 1)  # 16 accumulators: more than a multiplication's latency of 6 needs
 

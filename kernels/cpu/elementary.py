@@ -34,7 +34,7 @@ def _format(x: Any) -> Format:
     return SINGLE if is_single(x) else DOUBLE
 
 
-def _polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
+def polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
     """Horner's rule; coefficients from the constant up."""
     result = fma(x, coefficients[-1], like(x, coefficients[-2]))
     for coefficient in coefficients[-3::-1]:
@@ -66,7 +66,7 @@ def _reduce(x: Any, f: Format) -> tuple[Any, Any]:
     """(k, e^r - 1) with x = k ln 2 + r and |r| <= ln 2 / 2; k as a float."""
     k = fma(x, 1.0 / math.log(2.0), like(x, f.magic)) - f.magic
     r = fma(k, -f.ln2_lo, fma(k, -f.ln2_hi, x))
-    return k, fma(_polynomial(r, f.expm1) * r, r, r)
+    return k, fma(polynomial(r, f.expm1) * r, r, r)
 
 
 def _whole(k: Any, f: Format) -> Any:
@@ -104,7 +104,7 @@ def _log(x: Any, correction: Any, shift: Any, f: Format) -> Any:
     k = from_bits((i >> f.mantissa) + f.magic_bits) - f.magic - shift
     m = from_bits((i & ((1 << f.mantissa) - 1)) + f.root_bits) - 1.0
     low = fma(k, f.ln2_lo, correction)
-    low = fma(m * m, fma(_polynomial(m, f.log1p), m, -0.5), low)
+    low = fma(m * m, fma(polynomial(m, f.log1p), m, -0.5), low)
     return fma(k, f.ln2_hi, m + low)
 
 
@@ -161,7 +161,7 @@ def erf(x: Any) -> Any:
     f = _format(x)
     t = absolute(x)
     t = select(t > f.erf_high, f.erf_high, t)
-    return _with_sign(-expm1(-fma(t, _polynomial(t, f.erf), t)), x)
+    return _with_sign(-expm1(-fma(t, polynomial(t, f.erf), t)), x)
 
 
 FORMULAS: Final[dict[str, Callable[[Any], Any]]] = {

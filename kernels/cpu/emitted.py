@@ -11,9 +11,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .irtools import I64, POINTER
 from .jit import cached
 from .numba_private import CFunc
-from .vectors import I64, POINTER
 
 
 def emitted(builds: Mapping[int, Callable[[ir.Module], ir.Function]], pointers: int) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from llvmlite import ir
+from numba.core import cgutils
 
-from .vectors import I32, I64, POINTER, VOID
+POINTER: Final = ir.PointerType()
+I8, I32, I64, VOID = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.VoidType()
 
 
 def internal_function(module: ir.Module, kind: ir.FunctionType, name: str) -> ir.Function:
@@ -71,11 +73,17 @@ def splat(builder: Any, scalar: Any, kind: ir.VectorType) -> Any:
     return builder.shuffle_vector(first, undefined, order)
 
 
-def first_lanes(builder: Any, left: Any, lanes: int) -> Any:
-    """The mask of the lanes below `left`."""
+def first_lanes(builder: Any, left: Any, lanes: int, width: ir.Type = I32) -> Any:
+    """The mask of the lanes below `left` (an i64); none where it is negative.
+
+    Compared in integers of this width: those of the tiles are as wide as their elements. AVX2 keeps
+    wider ones in two registers, and makes the mask of them anew at every load.
+    """
     full = left.type(lanes)
-    some = builder.trunc(builder.select(builder.icmp_signed("<", left, full), left, full), I32)
-    kind = ir.VectorType(I32, lanes)
+    some = builder.select(builder.icmp_signed("<", left, full), left, full)
+    if width != left.type:
+        some = builder.trunc(some, width)
+    kind = ir.VectorType(width, lanes)
     numbers = ir.Constant(kind, list(range(lanes)))
     return builder.icmp_signed("<", numbers, splat(builder, some, kind))
 
@@ -84,7 +92,7 @@ def load(builder: Any, place: Any, mask: Any, kind: ir.VectorType) -> Any:
     """A vector from anywhere; 0 in the lanes that a mask leaves out."""
     align = 4 if isinstance(kind.element, ir.FloatType) else 8
     if mask is None:
-        return builder.load(builder.bitcast(place, kind.as_pointer()), align=align)
+        return builder.load(place, typ=kind, align=align)
     zero = ir.Constant(kind, [ir.Constant(kind.element, 0.0)] * kind.count)
     values = [builder.bitcast(place, POINTER), I32(align), mask, zero]
     return call_intrinsic(builder, f"llvm.masked.load.{type_suffix(kind)}.p0", kind, values)
@@ -99,3 +107,28 @@ def store(builder: Any, value: Any, place: Any, mask: Any) -> None:
     values = [value, builder.bitcast(place, POINTER), I32(align), mask]
     name = f"llvm.masked.store.{type_suffix(value.type)}.p0"
     call_intrinsic(builder, name, VOID, values)
+
+
+def each_vector(builder: Any, count: Any, lanes: int, body: Callable[[Any, Any], None]) -> None:
+    """body(i, None) for every whole vector of `count` elements, then body(i, mask) for the rest."""
+    size = count.type
+    whole = builder.and_(count, size(-lanes))
+    with cgutils.for_range_slice(builder, size(0), whole, size(lanes), size) as (i, _):
+        body(i, None)
+    with builder.if_then(builder.icmp_signed("<", whole, count)):
+        body(whole, first_lanes(builder, builder.sub(count, whole), lanes))
+
+
+def across(builder: Any, vector: Any, combine: Callable[[Any, Any], Any]) -> Any:
+    """The lanes combined by halves: a fixed order."""
+    lanes = vector.type.count
+    while lanes > 1:
+        lanes //= 2
+        halves = [
+            builder.shuffle_vector(
+                vector, vector, ir.Constant(ir.VectorType(I32, lanes), list(order))
+            )
+            for order in (range(lanes), range(lanes, 2 * lanes))
+        ]
+        vector = combine(*halves)
+    return builder.extract_element(vector, I32(0))

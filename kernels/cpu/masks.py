@@ -7,26 +7,14 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .irtools import call_intrinsic, first_lanes, load, splat, store
+from .irtools import I8, I32, POINTER, VOID, call_intrinsic, each_vector, load, splat, store
 from .jit import JIT_DISABLED
 
 LANES = 16
-_I8, _I32 = ir.IntType(8), ir.IntType(32)
-_BYTES = ir.VectorType(_I8, LANES)
-_WORDS = ir.VectorType(_I32, LANES)
-
-
-def _loops(builder: Any, count: Any, body: Any) -> None:
-    """body(i, None) for whole vectors, then body(i, mask) for the rest."""
-    size = count.type
-    whole = builder.and_(count, size(-LANES))
-    with cgutils.for_range_slice(builder, size(0), whole, size(LANES), size) as (i, _):
-        body(i, None)
-    with builder.if_then(builder.icmp_signed("<", whole, count)):
-        body(whole, first_lanes(builder, builder.sub(count, whole), LANES))
+_BYTES = ir.VectorType(I8, LANES)
+_WORDS = ir.VectorType(I32, LANES)
 
 
 def _data(context: Any, builder: Any, sig: Any, args: Any, index: int) -> Any:
@@ -48,10 +36,10 @@ def _mark(typingctx: Any, m: Any, words: Any, limit: Any, count: Any) -> Any:
             if mask is None:
                 builder.store(value, builder.bitcast(place, _BYTES.as_pointer()), align=1)
                 return
-            arguments = [value, builder.bitcast(place, ir.PointerType()), _I32(1), mask]
-            call_intrinsic(builder, f"llvm.masked.store.v{LANES}i8.p0", ir.VoidType(), arguments)
+            arguments = [value, builder.bitcast(place, POINTER), I32(1), mask]
+            call_intrinsic(builder, f"llvm.masked.store.v{LANES}i8.p0", VOID, arguments)
 
-        _loops(builder, args[3], body)
+        each_vector(builder, args[3], LANES, body)
         return context.get_dummy_value()
 
     return types.void(m, words, types.uint32, types.intp), codegen
@@ -71,7 +59,7 @@ def _gate(typingctx: Any, a: Any, m: Any, scale: Any, count: Any) -> Any:
                 marks = builder.load(builder.bitcast(place, _BYTES.as_pointer()), align=1)
             else:
                 zero = ir.Constant(_BYTES, [0] * LANES)
-                arguments = [builder.bitcast(place, ir.PointerType()), _I32(1), mask, zero]
+                arguments = [builder.bitcast(place, POINTER), I32(1), mask, zero]
                 marks = call_intrinsic(
                     builder, f"llvm.masked.load.v{LANES}i8.p0", _BYTES, arguments
                 )
@@ -80,7 +68,7 @@ def _gate(typingctx: Any, a: Any, m: Any, scale: Any, count: Any) -> Any:
             place = builder.gep(target, [i])
             store(builder, builder.fmul(load(builder, place, mask, kind), by), place, mask)
 
-        _loops(builder, args[3], body)
+        each_vector(builder, args[3], LANES, body)
         return context.get_dummy_value()
 
     return types.void(a, m, a.dtype, types.intp), codegen

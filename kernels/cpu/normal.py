@@ -17,9 +17,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .elementary import log
+from .elementary import log, polynomial
+from .irtools import I32
 from .jit import JIT_DISABLED
-from .lanes import Lanes, fma, is_single, like, select
+from .lanes import Lanes, fma, is_single, select
 from .philox import CHUNK, LANES
 from .stream import root
 
@@ -41,13 +42,6 @@ _COSINE: Final = {
 }  # fmt: skip
 
 
-def _polynomial(z: Any, coefficients: tuple[float, ...]) -> Any:
-    result = like(z, coefficients[-1])
-    for coefficient in coefficients[-2::-1]:
-        result = fma(z, result, coefficient)
-    return result
-
-
 def _to_float(words: Any, kind: Any, signed: bool) -> Any:
     """32-bit words as floats, rounded to nearest."""
     if not isinstance(words, Lanes):
@@ -63,8 +57,8 @@ def normal_pair(first: Any, second: Any, kind: Any) -> tuple[Any, Any]:
     middle = (second & 0x3FFFFFFF) - 0x20000000
     x = fma(_to_float(middle, kind, True), math.pi * 2.0**-31, math.pi * 2.0**-32)
     z = x * x
-    sine = fma(x * z, _polynomial(z, _SINE[is_single(x)]), x)
-    cosine = fma(z * z, _polynomial(z, _COSINE[is_single(x)]), fma(z, -0.5, 1.0))
+    sine = fma(x * z, polynomial(z, _SINE[is_single(x)]), x)
+    cosine = fma(z * z, polynomial(z, _COSINE[is_single(x)]), fma(z, -0.5, 1.0))
     quadrant = (second >> 30) & 3
     odd = (quadrant & 1) != 0
     left = ((quadrant + 1) & 2) != 0
@@ -87,7 +81,7 @@ def _fill(typingctx: Any, words: Any, z: Any, count: Any) -> Any:
             context.make_array(kind)(context, builder, value).data
             for kind, value in zip(sig.args[:2], args[:2], strict=True)
         )
-        integers = ir.VectorType(ir.IntType(32), LANES)
+        integers = ir.VectorType(I32, LANES)
         floats = ir.VectorType(context.get_value_type(z.dtype), LANES)
         size = args[2].type
         loop = cgutils.for_range_slice(builder, size(0), args[2], size(LANES), size)

@@ -10,10 +10,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from .irtools import Loop, internal_function
+from .irtools import I32, I64, POINTER, VOID, Loop, internal_function
 from .prefetch import emit_prefetch
 from .tiles import TileSet
-from .vectors import I32, I64, POINTER, VOID, Vectors
+from .vectors import Vectors
 
 AHEAD = 12
 """Rows by which a copy prefetches: rows lie pages apart, where no hardware prefetcher follows."""

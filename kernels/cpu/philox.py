@@ -20,6 +20,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from .irtools import I32, I64, splat
 from .jit import JIT_DISABLED, inline
 
 U: Final = np.uint64
@@ -36,15 +37,7 @@ LANES: Final = 16
 CHUNK: Final = 64
 """Blocks in a buffer of words; word w of the buffer's block t is words[w * CHUNK + t]."""
 
-_I64 = ir.IntType(64)
-_VECTOR = ir.VectorType(_I64, LANES)
-
-
-def _splat(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, undefined, mask)
+_VECTOR = ir.VectorType(I64, LANES)
 
 
 def _emit(builder: Any, counter: list[Any], key: list[Any]) -> list[Any]:
@@ -65,11 +58,11 @@ def _emit(builder: Any, counter: list[Any], key: list[Any]) -> list[Any]:
         p0 = builder.mul(constant(MULTIPLY[0]), builder.and_(c0, low))
         p1 = builder.mul(constant(MULTIPLY[1]), builder.and_(c2, low))
         high0, high1 = builder.lshr(p0, half), builder.lshr(p1, half)
-        c0 = builder.xor(builder.xor(high1, c1), _splat(builder, k0))
-        c2 = builder.xor(builder.xor(high0, c3), _splat(builder, k1))
+        c0 = builder.xor(builder.xor(high1, c1), splat(builder, k0, _VECTOR))
+        c2 = builder.xor(builder.xor(high0, c3), splat(builder, k1, _VECTOR))
         c1, c3 = p1, p0
-        k0 = builder.add(k0, _I64(WEYL[0]))
-        k1 = builder.add(k1, _I64(WEYL[1]))
+        k0 = builder.add(k0, I64(WEYL[0]))
+        k1 = builder.add(k1, I64(WEYL[1]))
     return [c0, c1, c2, c3]
 
 
@@ -81,16 +74,18 @@ def _draw(
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         block, step, epoch, label, seed = args[2:]
-        blocks = builder.add(_splat(builder, block), ir.Constant(_VECTOR, list(range(LANES))))
+        blocks = builder.add(
+            splat(builder, block, _VECTOR), ir.Constant(_VECTOR, list(range(LANES)))
+        )
         above = builder.lshr(blocks, ir.Constant(_VECTOR, [32] * LANES))
         high = builder.shl(above, ir.Constant(_VECTOR, [16] * LANES))
-        last = builder.or_(_splat(builder, label), high)
-        counter = [blocks, _splat(builder, step), _splat(builder, epoch), last]
-        drawn = _emit(builder, counter, [seed, builder.lshr(seed, _I64(32))])
-        narrow = ir.VectorType(ir.IntType(32), LANES)
+        last = builder.or_(splat(builder, label, _VECTOR), high)
+        counter = [blocks, splat(builder, step, _VECTOR), splat(builder, epoch, _VECTOR), last]
+        drawn = _emit(builder, counter, [seed, builder.lshr(seed, I64(32))])
+        narrow = ir.VectorType(I32, LANES)
         data = context.make_array(sig.args[0])(context, builder, args[0]).data
         for w, word in enumerate(drawn):
-            place = builder.gep(data, [builder.add(args[1], ir.Constant(_I64, w * CHUNK))])
+            place = builder.gep(data, [builder.add(args[1], ir.Constant(I64, w * CHUNK))])
             pointer = builder.bitcast(place, narrow.as_pointer())
             builder.store(builder.trunc(word, narrow), pointer, align=4)
         return context.get_dummy_value()

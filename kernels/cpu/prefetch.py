@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .irtools import I32, POINTER, VOID, call_intrinsic
 from .jit import JIT_DISABLED
 
 
 def emit_prefetch(builder: Any, place: Any, level: int = 1, *, write: bool = False) -> None:
     """Emit a prefetch of the line at `place` into the L1 or L2, to be read or to be written."""
-    i32, pointer = ir.IntType(32), ir.PointerType()
-    kind = ir.FunctionType(ir.VoidType(), [pointer, i32, i32, i32])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    numbers = (i32(int(write)), i32(4 - level), i32(1))  # locality 3 is the L1; 1 is data
-    builder.call(function, [builder.bitcast(place, pointer), *numbers])
+    numbers = (I32(int(write)), I32(4 - level), I32(1))  # locality 3 is the L1; 1 is data
+    values = [builder.bitcast(place, POINTER), *numbers]
+    call_intrinsic(builder, "llvm.prefetch.p0", VOID, values)
 
 
 @intrinsic

@@ -24,6 +24,7 @@ from numba.extending import intrinsic
 
 from ..layout import BETA, BN, BN_NONE, GAMMA, MEAN, SPARE, VARIANCE, N
 from .barrier import barrier
+from .irtools import I32, I64
 from .jit import JIT_DISABLED, inline
 from .memory import own_vector, segment
 from .shares import FLAT, SAMPLES, row_of, share
@@ -48,15 +49,14 @@ ALONE: Final = np.array([0, 1, 0, 0, 0, 0, 0, 0, -1, 0, 0, 0])
 def _call(builder: Any, address: Any, arguments: list[Any]) -> Any:
     """What the C function at an address returns, an int."""
     # Handles are ints in some MPIs and pointers in others: as a register they are the same.
-    kind = ir.FunctionType(ir.IntType(32), [argument.type for argument in arguments])
+    kind = ir.FunctionType(I32, [argument.type for argument in arguments])
     code = builder.call(builder.inttoptr(address, kind.as_pointer()), arguments)
-    return builder.sext(code, ir.IntType(64))
+    return builder.sext(code, I64)
 
 
 def _numbers(context: Any, builder: Any, kind: Any, world: Any, places: tuple[int, ...]) -> Any:
-    i64 = ir.IntType(64)
     data = context.make_array(kind)(context, builder, world).data
-    return [builder.load(builder.gep(data, [i64(place)])) for place in places]
+    return [builder.load(builder.gep(data, [I64(place)])) for place in places]
 
 
 @intrinsic
@@ -65,8 +65,8 @@ def _allreduce(typingctx: Any, world: Any, array: Any, at: Any, count: Any) -> A
         places = (ALLREDUCE, IN_PLACE, TYPE, SUM, COMM)
         function, in_place, *handles = _numbers(context, builder, sig.args[0], args[0], places)
         data = context.make_array(sig.args[1])(context, builder, args[1]).data
-        start = builder.ptrtoint(builder.gep(data, [args[2]]), ir.IntType(64))
-        size = builder.trunc(args[3], ir.IntType(32))
+        start = builder.ptrtoint(builder.gep(data, [args[2]]), I64)
+        size = builder.trunc(args[3], I32)
         return _call(builder, function, [in_place, start, size, *handles])
 
     return types.int64(world, array, types.intp, types.intp), codegen

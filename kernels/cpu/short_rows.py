@@ -17,12 +17,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .elementary import exp, log
+from .irtools import I64, POINTER
 from .jit import JIT_DISABLED
 from .lanes import Lanes, select
 from .loss_terms import held, softmax_cross_end, softmax_cross_start
 from .packing import transposed
 from .spans import BYTES
-from .vectors import I64, POINTER, Vectors
+from .vectors import Vectors
 
 SHORT_BYTES: Final = -1 if JIT_DISABLED else BYTES
 """Bytes of the longest row that is taken so: one vector; with the JIT off not even an empty one."""

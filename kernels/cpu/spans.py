@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .host import vector_bytes
-from .irtools import first_lanes, load, splat, store
+from .irtools import across, first_lanes, load, splat, store
 from .jit import JIT_DISABLED
 from .lanes import Lanes, select
 
@@ -38,8 +38,6 @@ CHAINS: Final = 4
 """Vectors that a map takes at a time."""
 
 Formula = Callable[..., Any]
-
-_I32 = ir.IntType(32)
 
 # What a reduction starts from, and how two partial results become one. `max` drops a NaN: whoever
 # uses it meets the NaN again in the sum that follows.
@@ -99,18 +97,10 @@ class _Span:
         return list(results[self.outputs :])
 
     def _across(self, builder: Any, vector: Any) -> Any:
-        """The lanes combined by halves: a fixed order."""
-        lanes = vector.type.count
-        while lanes > 1:
-            lanes //= 2
-            halves = [
-                builder.shuffle_vector(
-                    vector, vector, ir.Constant(ir.VectorType(_I32, lanes), list(order))
-                )
-                for order in (range(lanes), range(lanes, 2 * lanes))
-            ]
-            vector = self.combine(*(Lanes(builder, half) for half in halves)).value
-        return builder.extract_element(vector, _I32(0))
+        """The lanes combined by halves."""
+        return across(
+            builder, vector, lambda a, b: self.combine(Lanes(builder, a), Lanes(builder, b)).value
+        )
 
 
 def span(

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .irtools import call_intrinsic, first_lanes, load, splat, store, type_suffix
+from .irtools import across, call_intrinsic, each_vector, load, splat, store, type_suffix
 from .jit import JIT_DISABLED
 from .lanes import Lanes, fma
 from .spans import BYTES
@@ -59,16 +59,13 @@ def _loops(
     scalars: list[Any], kind: ir.VectorType,
 ) -> None:  # fmt: skip
     """The loop over whole vectors, then the masked rest."""
-    size = count.type
     constants = [splat(builder, scalar, kind) for scalar in scalars]
-    whole = builder.and_(count, size(-kind.count))
-    with cgutils.for_range_slice(builder, size(0), whole, size(kind.count), size) as (i, _):
+
+    def body(i: Any, mask: Any) -> None:
         places = [builder.gep(p, [i]) for p in pointers]
-        apply(builder, formula, outputs, places, None, constants, kind)
-    with builder.if_then(builder.icmp_signed("<", whole, count)):
-        places = [builder.gep(p, [whole]) for p in pointers]
-        mask = first_lanes(builder, builder.sub(count, whole), kind.count)
         apply(builder, formula, outputs, places, mask, constants, kind)
+
+    each_vector(builder, count, kind.count, body)
 
 
 def in_python(table: Mapping[int, Formula], outputs: int) -> Any:
@@ -156,36 +153,16 @@ def _square_sum(typingctx: Any, x: Any, count: Any) -> Any:
         kind = ir.VectorType(context.get_value_type(x.dtype), PARTIAL)
         wide = ir.VectorType(ir.DoubleType(), PARTIAL)
         total = cgutils.alloca_once_value(builder, ir.Constant(wide, [0.0] * PARTIAL))
-        size = args[1].type
-        whole = builder.and_(args[1], size(-PARTIAL))
 
         def add(i: Any, mask: Any) -> None:
             value = load(builder, builder.gep(data, [i]), mask, kind)
             value = Lanes(builder, value if kind == wide else builder.fpext(value, wide))
             builder.store(fma(value, value, Lanes(builder, builder.load(total))).value, total)
 
-        with cgutils.for_range_slice(builder, size(0), whole, size(PARTIAL), size) as (i, _):
-            add(i, None)
-        with builder.if_then(builder.icmp_signed("<", whole, args[1])):
-            add(whole, first_lanes(builder, builder.sub(args[1], whole), PARTIAL))
-        return _across(builder, builder.load(total))
+        each_vector(builder, args[1], PARTIAL, add)
+        return across(builder, builder.load(total), builder.fadd)
 
     return types.float64(x, types.intp), codegen
-
-
-def _across(builder: Any, vector: Any) -> Any:
-    """The sum of the lanes, by halves."""
-    lanes = vector.type.count
-    while lanes > 1:
-        lanes //= 2
-        low, high = (
-            builder.shuffle_vector(
-                vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(order))
-            )
-            for order in (range(lanes), range(lanes, 2 * lanes))
-        )
-        vector = builder.fadd(low, high)
-    return builder.extract_element(vector, ir.IntType(32)(0))
 
 
 square_sum: Any = _square_sum_python if JIT_DISABLED else _square_sum

@@ -8,8 +8,8 @@ from typing import Any, Final
 from llvmlite import ir
 
 from ..layout import CACHE_LINE
+from .irtools import I64
 from .tile_prefetch import first_of_next, prefetch_b, prefetch_batch
-from .vectors import I64
 
 ROWS_A_LEADER: Final = 3
 """Rows of A that one running pointer reaches, at 0, 1 and 2 strides, which x86 adds for nothing."""

@@ -11,8 +11,8 @@ from typing import Any
 from llvmlite import ir
 
 from ..layout import CACHE_LINE
+from .irtools import I8, I64, POINTER
 from .prefetch import emit_prefetch
-from .vectors import I64, POINTER
 
 
 def first_of_next(tile: Any, row: Any) -> tuple[Any, Any]:
@@ -90,6 +90,6 @@ def prefetch_batch(tile: Any, row: Any, p: Any) -> None:
     with builder.if_then(builder.icmp_signed("!=", number(0, 1), ir.Constant(I64, 0))):
         for i in range(tile.height):
             there = place(number(i, 1))
-            following = builder.gep(there, [I64(CACHE_LINE)], source_etype=ir.IntType(8))
+            following = builder.gep(there, [I64(CACHE_LINE)], source_etype=I8)
             emit_prefetch(builder, following, write=True)
             simd.claim(there)

@@ -18,9 +18,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .emitted import load_address
+from .irtools import I64
 from .jit import JIT_DISABLED
 from .product import host_tiles, make_product
-from .vectors import I64
 
 TILE_TABLE: Final = np.zeros(3, np.int64)  # product of float32, of float64; 0: plain loops
 BF16_SLOT: Final = 2  # product of bfloat16 operands, float32 beside

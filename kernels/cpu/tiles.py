@@ -21,11 +21,11 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from .irtools import internal_function
+from .irtools import I64, POINTER, VOID, internal_function
 from .prefetch import emit_prefetch
 from .tile_depth import depth_loop
 from .tile_prefetch import prefetch_c
-from .vectors import I64, POINTER, VOID, Vectors
+from .vectors import Vectors
 
 # How a tile's accumulators start, and what is done to them before they are stored.
 START_ZERO, START_BIAS, START_C = range(3)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from llvmlite import ir
 
-POINTER: Final = ir.PointerType()
-I32, I64, VOID = ir.IntType(32), ir.IntType(64), ir.VoidType()
+from .irtools import I32, I64, call_intrinsic, first_lanes, load, splat, store, type_suffix
 
 
 def element_type(itemsize: int) -> ir.Type:
@@ -22,13 +21,7 @@ class Vectors:
         self.builder, self.lanes, self.itemsize = builder, lanes, itemsize
         self.element = element_type(itemsize)
         self.type = ir.VectorType(self.element, lanes)
-        self.suffix = f"v{lanes}f{8 * itemsize}"
         self.zero = ir.Constant(self.type, [ir.Constant(self.element, 0.0)] * lanes)
-
-    def intrinsic(self, name: str, result: ir.Type, arguments: list[ir.Type]) -> ir.Function:
-        module = self.builder.module
-        found = module.globals.get(name)
-        return found or ir.Function(module, ir.FunctionType(result, arguments), name)
 
     def at(self, pointer: Any, index: Any) -> Any:
         """Address of element `index` behind `pointer`."""
@@ -36,49 +29,21 @@ class Vectors:
             index = ir.Constant(I64, index)
         return self.builder.gep(pointer, [index], source_etype=self.element)
 
-    def splat(self, scalar: Any, kind: ir.Type | None = None) -> Any:
-        kind = kind or self.type
-        undefined = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(I32, 0))
-        order = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, undefined, order)
+    def splat(self, scalar: Any) -> Any:
+        return splat(self.builder, scalar, self.type)
 
     def broadcast(self, pointer: Any) -> Any:
         return self.splat(self.builder.load(pointer, typ=self.element, align=self.itemsize))
 
     def first(self, count: Any) -> Any:
-        """Mask of the lanes below `count` (an i64); none where it is negative.
-
-        Compared in integers as wide as the elements: AVX2 keeps wider ones in two registers, and
-        makes the mask of them anew at every load.
-        """
-        whole = I64(self.lanes)
-        few = self.builder.icmp_signed("<", count, whole)
-        number = self.builder.select(few, count, whole)
-        if self.itemsize == 4:
-            number = self.builder.trunc(number, I32)
-        kind = ir.VectorType(number.type, self.lanes)
-        numbers = ir.Constant(kind, list(range(self.lanes)))
-        return self.builder.icmp_signed("<", numbers, self.splat(number, kind))
+        """Mask of the lanes below `count` (an i64); none where it is negative."""
+        return first_lanes(self.builder, count, self.lanes, I32 if self.itemsize == 4 else I64)
 
     def load(self, pointer: Any, mask: Any = None) -> Any:
-        if mask is None:
-            return self.builder.load(pointer, typ=self.type, align=self.itemsize)
-        function = self.intrinsic(
-            f"llvm.masked.load.{self.suffix}.p0", self.type, [POINTER, I32, mask.type, self.type]
-        )
-        align = ir.Constant(I32, self.itemsize)
-        return self.builder.call(function, [pointer, align, mask, self.zero])
+        return load(self.builder, pointer, mask, self.type)
 
     def store(self, value: Any, pointer: Any, mask: Any = None) -> None:
-        if mask is None:
-            self.builder.store(value, pointer, align=self.itemsize)
-            return
-        function = self.intrinsic(
-            f"llvm.masked.store.{self.suffix}.p0", VOID, [self.type, POINTER, I32, mask.type]
-        )
-        align = ir.Constant(I32, self.itemsize)
-        self.builder.call(function, [value, pointer, align, mask])
+        store(self.builder, value, pointer, mask)
 
     def claim(self, pointer: Any) -> None:
         """Write the number at `pointer` back as it is: its line then belongs to this core.
@@ -102,8 +67,8 @@ class Vectors:
         return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
     def fma(self, a: Any, b: Any, c: Any) -> Any:
-        function = self.intrinsic(f"llvm.fma.{self.suffix}", self.type, [self.type] * 3)
-        return self.builder.call(function, [a, b, c])
+        name = f"llvm.fma.{type_suffix(self.type)}"
+        return call_intrinsic(self.builder, name, self.type, [a, b, c])
 
     def unless_at_most_zero(self, judge: Any, value: Any) -> Any:
         """value where judge > 0 or judge is NaN, else 0 (an ordered max would swallow NaN)."""
