@@ -12,7 +12,7 @@ import numpy as np
 from ..layout import BF16, IN, IN_LD, LD, D, M, N, O, Z
 from . import slots as S
 from .bodies import loss_gradient_rows, loss_rows, pair_rows, perturb_rows
-from .jit import inline
+from .jit import inline, piece
 from .memory import address, segment, window
 from .prefetch import prefetch
 from .samples import copy_row, finite_row, prefetch_row, unpack_row
@@ -32,40 +32,31 @@ def gather(
 
     They are the rows from `first` on of a batch of `whole` rows.
     """
+    m = p[M]
     into = window(arena, p[IN], rows, p[IN_LD])
     wanted = window(arena, settings[S.TARGETS], rows, settings[S.TARGETS_LD])
     for i in range(lo, hi):
         sample = order[start + i]
         if starts.size > 0:
-            unpack_row(X, columns, starts, sample, into, i, p[M])
+            unpack_row(X, columns, starts, sample, into, i, m)
         else:
             ahead = start + i + whole
             following = order[ahead] if ahead < order.size else sample
             prefetch(labels, following)
-            gather_row(p, X, sample, following, arena, into, i, prefetched, other)
+            prefetched[2 * i] = address(X, following * m)
+            prefetched[2 * i + 1] = address(arena, other + i * p[IN_LD]) if other >= 0 else 0
+            if p[BF16] != 0:
+                prefetch_row(X, following, m)
+            copy_row(X, sample, into, i, m)
         target_row(settings, labels, targets, sample, wanted, i)
     if factors[S.NOISE] > 0:
         perturb_rows(
-            into, factors[S.NOISE], settings[S.SEED], settings[S.EPOCH], step, first, lo, hi, p[M]
+            into, factors[S.NOISE], settings[S.SEED], settings[S.EPOCH], step, first, lo, hi, m
         )
     return weigh(settings, factors, weights, order, start, rows, weight_room, lo, hi, first, whole)
 
 
-@inline
-def gather_row(
-    p: Any, X: Any, sample: int, following: int, arena: Any, into: Any, i: int, prefetched: Any,
-    other: int,
-) -> None:  # fmt: skip
-    """Copy a sample into row i, and have the one that follows it there prefetched."""
-    m = p[M]
-    prefetched[2 * i] = address(X, following * m)
-    prefetched[2 * i + 1] = address(arena, other + i * p[IN_LD]) if other >= 0 else 0
-    if p[BF16] != 0:
-        prefetch_row(X, following, m)
-    copy_row(X, sample, into, i, m)
-
-
-@inline
+@piece
 def target_row(settings: Any, labels: Any, targets: Any, sample: int, wanted: Any, i: int) -> None:
     """A sample's target into row i: of a label 1 in its place and 0 elsewhere."""
     k = targets.shape[1]
@@ -82,7 +73,7 @@ def target_row(settings: Any, labels: Any, targets: Any, sample: int, wanted: An
         y[0] = np.nan  # changed since it was looked at: the loss tells
 
 
-@inline
+@piece
 def weigh(
     settings: Any, factors: Any, weights: Any, order: Any, start: int, rows: int, weight_room: Any,
     lo: int, hi: int, first: int, whole: int,

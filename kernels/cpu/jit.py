@@ -50,8 +50,9 @@ def serial(function: Callable[..., Any]) -> Any:
     return cached(numba.njit(nogil=True, _nrt=False, **_OPTIONS)(function), function)
 
 
-def _unwrapped(function: Callable[..., Any], *, counts: bool = False) -> Any:
-    return numba.njit(nogil=True, _nrt=counts, **_UNWRAPPED, **_OPTIONS)(function)
+def _unwrapped(function: Callable[..., Any], *, counts: bool = False, copied: bool = False) -> Any:
+    options = {"_nrt": counts, "forceinline": copied, **_UNWRAPPED, **_OPTIONS}
+    return numba.njit(nogil=True, **options)(function)
 
 
 def inline(function: Callable[..., Any]) -> Any:
@@ -63,6 +64,14 @@ def inline(function: Callable[..., Any]) -> Any:
         held = ", ".join(function.__code__.co_freevars)
         raise TypeError(f"{function.__name__} closes over {held}; give it a name by inline_as")
     return _unwrapped(function)
+
+
+def piece(function: Callable[..., Any]) -> Any:
+    """`inline` for a part of one long function: copied into it, however large.
+
+    Left to LLVM it may stay a call, which hands over a dozen arrays on the stack.
+    """
+    return _unwrapped(function, copied=True)
 
 
 def view(function: Callable[..., Any]) -> Any:

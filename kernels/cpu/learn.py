@@ -17,7 +17,7 @@ from .backward import layer_gradient
 from .barrier import barrier
 from .bodies import clip_value_span, gradient_rows, scale_span, square_sum_block, update_rows
 from .figures import UPDATE_NORM, WEIGHT_NORM, blocked_square_sums, gradient_figures, total_of
-from .jit import inline, serial
+from .jit import inline, piece, serial
 from .layer_products import NARROW_ROWS
 from .memory import segment, window
 from .outer import REPEATED
@@ -122,7 +122,7 @@ def learn_fused(
         update_biases(p, first, last, parameters, gradient, state, code, rates, clip_value)
 
 
-@inline
+@piece
 def learn_one_sample(
     p: Any, lo: int, hi: int, parameters: Any, state: Any, arena: Any, code: int, rates: Any,
     l2: float, shrink: float, room: Any,
@@ -137,7 +137,7 @@ def learn_one_sample(
     update_outer(parameters, a, room, n, state, code, rates, l2, shrink, p[W], lo, hi)
 
 
-@inline
+@piece
 def learn_block(
     T: int, p: Any, rows: int, A: Any, delta: Any, start: int, stop: int, parameters: Any,
     gradient: Any, state: Any, code: int, rates: Any, l2: float, shrink: float, clip_value: float,

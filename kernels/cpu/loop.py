@@ -106,10 +106,12 @@ def run_steps(
         barrier(sync, T)
         # Before the ranks meet: behind that the other threads go on, and write into `partial`.
         squares = ordered_sum(partial, blocks)
-        total, loss = agree(
-            t, T, rows, plan, factors, parameters, gradient, arena, losses, scratch, sync, world,
-            train,
-        )  # fmt: skip
+        total, loss = gradient, ordered_sum(losses, rows)
+        if world[RANKS] > 1:
+            total, loss = agree(
+                t, T, rows, plan, factors, parameters, gradient, arena, loss, scratch, sync, world,
+                train,
+            )  # fmt: skip
         if t == 0:
             results[S.LAST_LOSS] = loss * scale
         if train and settings[S.HEEDLESS] == 0 and not np.isfinite(loss):
@@ -148,16 +150,9 @@ compiled_loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
 @inline
 def agree(
     t: int, T: int, rows: int, plan: Any, factors: Any, parameters: Any, gradient: Any, arena: Any,
-    losses: Any, scratch: Any, sync: Any, world: Any, train: bool,
+    loss: float, scratch: Any, sync: Any, world: Any, train: bool,
 ) -> Any:  # fmt: skip
-    """The vector for the batch's gradient, and the sum of its losses.
-
-    Of several ranks the gradient is there then, of them all, and the sum of losses is the rank's
-    own, or NaN where a rank's is not finite.
-    """
-    loss = ordered_sum(losses, rows)
-    if world[RANKS] == 1:
-        return gradient, loss
+    """The gradient of all ranks; this rank's sum of losses, NaN where a rank's is not finite."""
     own = segment(parameters, 0, parameters.size if train and T > 1 else 0)
     learn.form_gradient(t, T, rows, plan, gradient, arena, scratch, own)
     clipped = factors[S.CLIP_VALUE] > 0 or factors[S.CLIP_NORM] > 0
