@@ -61,10 +61,10 @@ class Parameters:
         for index, layer in enumerate(self.layers):
             d, m = layer.description, layer.inputs
             init = d.init or ACTIVATIONS[d.activation].init
-            layer.W = initialize(init, m, d.units, d.init_scale, seed, index)
+            how = m, d.units, d.init_scale, seed, index
+            initialize(init, *how, out=layer.W)
             if layer.b is not None:
-                scale = d.init_scale
-                layer.b = initialize_bias(d.bias_init, m, d.units, scale, seed, index)
+                initialize_bias(d.bias_init, *how, out=layer.b)
             if layer.gamma is not None:
                 layer.gamma, layer.beta = 1.0, 0.0
                 layer.running_mean, layer.running_variance = 0.0, 1.0

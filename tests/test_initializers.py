@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastbp import Dense, Network, initializers
 from fastbp.initializers import INITIALIZERS, initialize, initialize_bias
 
 M, N = 300, 200
@@ -72,6 +73,23 @@ def test_biases() -> None:
     assert abs(b.std() - 0.3) < 5 * 0.3 / math.sqrt(2 * 5000)
     b = initialize_bias("glorot_uniform", M, N, seed=1)
     assert 0.9 * math.sqrt(6 / (M + N)) < np.abs(b).max() < math.sqrt(6 / (M + N))
+
+
+@pytest.mark.parametrize("name", INITIALIZERS)
+def test_pieces_make_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, biases = initialize(name, 30, 41, seed=2), initialize_bias(name, 30, 410, seed=2)
+    monkeypatch.setattr(initializers, "PIECE", 64)
+    np.testing.assert_array_equal(initialize(name, 30, 41, seed=2), whole)
+    np.testing.assert_array_equal(initialize_bias(name, 30, 410, seed=2), biases)
+    out = np.empty((30, 41), np.float32)
+    assert initialize(name, 30, 41, seed=2, out=out) is out
+    np.testing.assert_array_equal(out, whole.astype(np.float32))
+
+
+def test_numbers_that_the_dtype_cannot_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"init_scale=1e\+300 draws numbers too large for float32"):
+        Network(3, [Dense(2, init_scale=1e300)])
+    assert np.isfinite(Network(3, [Dense(2, init_scale=1e300)], dtype="float64").parameters).all()
 
 
 def test_zeros() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,39 @@ def test_training_needs_what_is_promised(
     promised = parameters * 4 * (4 + 2 * rows) + 8 * SAMPLES + 2 * activations + FIXED
     assert peak <= promised
     assert promised < X.nbytes / 3  # so that a copy of X would be seen
+
+
+@pytest.mark.parametrize("stopping", [None, fastbp.EarlyStopping(patience=1)])
+@pytest.mark.parametrize("optimizer", [fastbp.SGD(1e-3), fastbp.Adam(1e-3)])
+def test_restarts_need_what_is_promised(optimizer: fastbp.Optimizer, stopping: Any) -> None:
+    X, y = np.random.default_rng(0).normal(size=(64, 4096)).astype(np.float32), np.arange(64) % 2
+    found = []
+    for restarts in (1, 1, 4):  # the first compiles, or loads
+        net = fastbp.Network(4096, [fastbp.Dense(512, "relu"), fastbp.Dense(2, "softmax")], seed=0)
+        trainer = fastbp.Trainer(
+            net, optimizer, restarts=restarts, early_stopping=stopping, n_threads=2, progress=False
+        )
+        tracemalloc.start()
+        try:
+            trainer.fit(X, y, epochs=2, validation=0.25)
+            found.append((tracemalloc.get_traced_memory()[1] - FIXED) / net.parameters.nbytes)
+        finally:
+            tracemalloc.stop()
+    _, once, often = found
+    activations = 2 * 32 * (4096 + 2 * 512 + 2 * 16) * 4 / net.parameters.nbytes
+    assert max(once, often) <= 4 + 2 * len(optimizer.rows) + 2 * activations
+    assert often > once + len(optimizer.rows)  # the best of the starts is kept: seen here
+
+
+@pytest.mark.parametrize("init", ["he_normal", "glorot_uniform"])
+def test_a_network_is_drawn_into_its_place(init: str) -> None:
+    fastbp.Network(2, [fastbp.Dense(2, init=init)])  # compiles, or loads
+    tracemalloc.start()
+    try:
+        net = fastbp.Network(4096, [fastbp.Dense(1024, init=init)], seed=0)
+        assert tracemalloc.get_traced_memory()[1] <= net.parameters.nbytes + FIXED
+    finally:
+        tracemalloc.stop()
 
 
 def test_rows_that_are_held_out_stay_where_they_are(tmp_path: Path) -> None:

@@ -248,6 +248,15 @@ def test_draws_equal_the_reference(size: int) -> None:
 
 
 @compiled
+@pytest.mark.parametrize("draw", [normals, uniforms])
+@pytest.mark.parametrize("first", [4, 252, 256, 1000])
+def test_a_part_of_the_numbers_for_a_start(draw: Any, first: int) -> None:
+    whole = draw(3, INIT, 1, 1301)
+    np.testing.assert_array_equal(draw(3, INIT, 1, 301, first), whole[first : first + 301])
+    with pytest.raises(ValueError, match=r"first: expected a multiple of \d, got 253"):
+        draw(3, INIT, 1, 301, 253)
+
+
 def test_permutations_are_equally_likely() -> None:
     """chi^2 of the 24 permutations of four things over 24,000 epochs: above 58 once in 10^4."""
     counts: dict[tuple[int, ...], int] = {}

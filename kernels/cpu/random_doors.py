@@ -156,11 +156,12 @@ def philox(counter: Any, key: Any) -> np.ndarray:
 
 
 @serial
-def _initial_words(words: Any, seed: int, purpose: int, layer: int) -> None:
+def _initial_words(words: Any, seed: int, purpose: int, layer: int, block: int) -> None:
+    """The words of the blocks from `block` on."""
     label = tag(purpose, layer)
     for chunk in range(words.shape[0] // WORDS):
         part = segment(words, chunk * WORDS, WORDS)
-        fill_words(part, CHUNK, U(chunk * CHUNK), 0, 0, label, seed)
+        fill_words(part, CHUNK, U(block + chunk * CHUNK), 0, 0, label, seed)
 
 
 @serial
@@ -170,12 +171,16 @@ def _initial_normals(words: Any, z: Any) -> None:
         fill_normals(segment(words, at, WORDS), segment(z, at, WORDS), CHUNK)
 
 
-def _words(seed: int, purpose: int, layer: int, blocks: int) -> np.ndarray:
+def _words(seed: int, purpose: int, layer: int, size: int, first: int, elements: int) -> np.ndarray:
+    """The words of the elements from `first` on, so many elements to a block."""
     whole("seed", seed, 2**63)
     whole("layer", layer, MOST_LAYERS)
-    whole("size", blocks, BLOCK_LIMIT)
+    if first < 0 or first % elements:
+        raise ValueError(f"first: expected a multiple of {elements}, got {first!r}")
+    blocks = -(-size // elements)
+    whole("size", first // elements + blocks, BLOCK_LIMIT)
     words = np.empty(-(-blocks // CHUNK) * WORDS, np.uint32)
-    _initial_words(words, seed, purpose, layer)
+    _initial_words(words, seed, purpose, layer, first // elements)
     return words
 
 
@@ -184,27 +189,30 @@ def _in_order(buffer: np.ndarray) -> np.ndarray:
     return buffer.reshape(-1, 4, CHUNK).transpose(0, 2, 1).reshape(-1)
 
 
-def normals(seed: int, purpose: int, layer: int, size: int) -> np.ndarray:
+def normals(seed: int, purpose: int, layer: int, size: int, first: int = 0) -> np.ndarray:
     """`size` numbers from N(0, 1) in float64: the same on every machine with fused multiply-add.
 
-    Element e is made of block e // 4 at (seed, purpose, layer). `purpose` is one of `tables.py`.
+    Element e is made of block e // 4 at (seed, purpose, layer). `purpose` is one of `tables.py`;
+    the elements from `first` on, a multiple of 4, are given.
 
     >>> normals(0, 4, 0, 3).round(4).tolist()
     [0.9109, -1.8855, 0.889]
     """
-    words = _words(seed, purpose, layer, -(-size // 4))
+    words = _words(seed, purpose, layer, size, first, 4)
     z = np.empty(words.size)
     _initial_normals(words, z)
     return _in_order(z)[:size]
 
 
-def uniforms(seed: int, purpose: int, layer: int, size: int) -> np.ndarray:
+def uniforms(seed: int, purpose: int, layer: int, size: int, first: int = 0) -> np.ndarray:
     """`size` numbers uniform on (0, 1) in float64, the same on every machine.
 
-    Element e is made of two words of block e // 2: the middle of one of 2^52 equal cells.
+    Element e is made of two words of block e // 2: the middle of one of 2^52 equal cells. The
+    elements from `first` on, an even number, are given.
 
     >>> uniforms(0, 4, 0, 3).round(4).tolist()
     [0.1117, 0.4659, 0.156]
     """
-    high, low = _in_order(_words(seed, purpose, layer, -(-size // 2))).reshape(-1, 2).T.astype(U)
+    words = _in_order(_words(seed, purpose, layer, size, first, 2))
+    high, low = words.reshape(-1, 2).T.astype(U)
     return (((high[:size] << U(20)) | (low[:size] >> U(12))) + 0.5) * 2.0**-52
