@@ -41,8 +41,8 @@ BY_LAYER: Final = {
     "weight_norm": "||W|| after it",
     "update_norm": "||change of W|| in its last step",
     "delta_rms": "root mean square of dL/dZ over batch and units, in its last step",
-    "dead_relu": "share of relu units, those dropped for all left out, that were active for no "
-    "sample of its last step",
+    "dead_relu": "share of relu units that were active for no sample of its last step for which "
+    "dropout kept them; those that it kept for none are left out",
 }
 
 

@@ -168,6 +168,8 @@ LINES: list[tuple[tuple[str, ...], str]] = [
     (("bench", "--shape", ""), "shape ''"), (("bench", "--shape", "1-1:0"), "shape '1-1:0'"),
     (("bench", "--shape", "0-1:1"), "'0-1:1'"), (("bench", "--peer", ""), "peer=''"),
     (("bench", "--ranks", "99999999"), "'99999999' is not a list of whole numbers from 1"),
+    (("bench", "--ranks", "2", "--peer", "torch"), "'--peer': with --ranks, fastbp alone is timed"),
+    (("bench", "--ranks", "2", "--threads", "1"), "'--threads': with --ranks, fastbp alone"),
     (("bench", "--threads", ""), "'' is not a list"), (("bench", "--threads", "1,x"), "'1,x'"),
     (("bench", "--repeats", "x"), "'--repeats'"), (("bench", "--steps", "0"), "'--steps'"),
     (("bench", "--json", ""), "'--json'"),

@@ -122,7 +122,7 @@ def test_images_of_npz_and_idx(capsys, folder):
         "--epochs", "3",
     )  # fmt: skip
     assert status == 0
-    assert "1 columns as 16 inputs" in out
+    assert "1 column as 16 inputs" in out
     assert np.array_equal(Network.load("model.safetensors").parameters, one.parameters)
     status, out, _ = run(capsys, "predict", "model.safetensors", "some-images-idx3-ubyte.gz")
     assert (status, out.count("\n")) == (0, 91)

@@ -52,6 +52,11 @@ def bench(
         chosen = [shapes.parse(text, steps) for text in shape or shapes.SHAPES]
     most = MOST_A_CORE * (os.cpu_count() or 1)
     if ranks is not None:
+        asked = {"--peer": peer, "--threads": threads, "--device": device != "cpu"}
+        for option in (name for name, value in asked.items() if value):
+            raise options.refuse(
+                option, "with --ranks, fastbp alone is timed, on this machine's cores."
+            )
         _on_ranks(chosen, sorted({1, *options.numbers("--ranks", ranks, most)}), repeats, output)
         return
     known = peers.installed()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import LARGEST_SEED
+from ..errors import LARGEST_SEED, plural
 from . import options
 from .split import Split, cut, load
 
@@ -201,9 +201,10 @@ def _trainer(
 def _introduce(console: Console, table: Table, split: Split, net: Network) -> None:
     labels = split.labels
     what = f"{len(labels)} classes" if labels else "a number"
+    columns = plural(len(split.preparation.columns), "column")
     console.print(
         f"{len(table):,} rows: {len(split.X):,} to train on, {len(split.Xv):,} held out; "
-        f"{len(split.preparation.columns)} columns as {net.inputs} inputs; target "
+        f"{columns} as {plural(net.inputs, 'input')}; target "
         f"{split.preparation.target.name!r}: {what}",
         markup=False,
     )

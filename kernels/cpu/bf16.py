@@ -81,8 +81,9 @@ def is_bf16(precision: Any, dtype: Any) -> bool:
     if precision is None:
         return False
     if not isinstance(precision, str) or precision != BFLOAT16:
-        text = isinstance(precision, str)  # others may have no repr, or a long one
-        what = repr(precision[:60]) if text else f"({type(precision).__name__})"
+        number = isinstance(precision, int | float) and abs(precision) < 2**63
+        plain = isinstance(precision, str) or number  # others may have no repr, or a long one
+        what = repr(precision)[:60] if plain else f"({type(precision).__name__})"
         raise ValueError(f"precision={what} must be None, products in dtype, or {BFLOAT16!r}")
     if np.dtype(dtype) != np.float32:
         raise ValueError(
