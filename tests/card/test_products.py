@@ -65,6 +65,26 @@ def test_within_the_bound_of_a_sum(dtype):
     assert (np.abs(found - exact) <= bound).all()
 
 
+def test_a_product_of_float32_is_off_by_2_to_minus_21_at_most():
+    """What splitting factors costs is largest where their rests have all bits; gamma_3 besides."""
+    rng = np.random.default_rng(3)
+    A, W = (
+        (1 + rng.integers(4000, 4096, shape) * 2.0**-23).astype(np.float32)
+        for shape in ((20, 1), (1, 20))
+    )
+    exact = A.astype(np.float64) * W
+    bound = (2.0**-21 + 3 * 2.0**-24 / (1 - 3 * 2.0**-24)) * exact
+    assert (np.abs(linear.linear_forward(A, W) - exact) <= bound).all()
+
+
+@pytest.mark.parametrize("factor", [np.nan, np.inf, np.finfo(np.float32).max])
+def test_what_no_split_can_hold_is_seen(factor):
+    """On a card the largest numbers become NaN, too; 2 of them are infinite anywhere."""
+    A, W = np.full((1, 3), factor, np.float32), np.full((3, 2), 2.0, np.float32)
+    assert not np.isfinite(linear.linear_forward(A, W)).any()
+    assert not np.isfinite(linear.input_gradient(A, W.T.copy())).any()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_sums_of_no_terms_are_zero(dtype):
     A, W, D = (np.ones(shape, dtype) for shape in ((3, 0), (0, 2), (3, 2)))
