@@ -50,7 +50,7 @@ def turn(part: int, parts: int, before: int) -> int:
 def lanes_of(columns: int) -> int:
     """The logarithm of the threads that share a row of so many columns: at most a block's."""
     bits = BITS
-    while (1 << bits) >> 1 >= columns:
+    while bits > 0 and (1 << bits) >> 1 >= columns:
         bits -= 1
     return bits
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fastbp import kernels
 from fastbp.kernels import philox as cpu_philox
 from fastbp.kernels import reference
 from fastbp.kernels.cpu import random as cpu_random
@@ -124,6 +125,29 @@ def test_losses(name, dtype):
             top = float(np.abs(exact[0]).max()) + float(Y.sum(axis=1).max()) + 4
             assert units(values, exact[0], dtype, top) <= 8 + shape[1]
             assert units(delta, exact[1], dtype, top) <= 8 + shape[1]
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+def test_where_nothing_is_the_doors_answer_alike(shape):
+    """No outputs, or no rows: what the CPU's doors answer, and no launch of no blocks."""
+    none = np.zeros(shape, np.float32)
+    for name in LOSSES:
+        assert_alike(loss.loss_forward, kernels.loss_forward, name, none, none)
+        assert_alike(loss.loss_gradient, kernels.loss_gradient, name, none, none)
+        for f in LOSSES[name].pairs:
+            assert_alike(loss.loss_and_delta, kernels.loss_and_delta, name, f, none, none)
+    for name in ACTIVATIONS:
+        assert_alike(activation.activate, kernels.activate, name, none)
+    if shape[0]:
+        assert_alike(batchnorm.batch_statistics, kernels.batch_statistics, none)
+
+
+def assert_alike(door, cpus, *given):
+    found, wanted = door(*given), cpus(*given)
+    if not isinstance(wanted, tuple):
+        found, wanted = (found,), (wanted,)
+    for one, other in zip(found, wanted, strict=True):
+        assert np.array_equal(one, other, equal_nan=True), given
 
 
 @pytest.mark.parametrize("name,f", [(n, f) for n in LOSSES for f in LOSSES[n].pairs if f != "exp"])
