@@ -10,7 +10,7 @@ from ..checks import code_of
 from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
 from .cut import cut
-from .doors import Door, address_of, grid_for
+from .doors import Door, address_of, check_precision, grid_for
 from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
 from .product import BACKWARD, FORWARD, UPDATE, tile_of
 from .team import pick, put_four
@@ -158,12 +158,14 @@ def linear_forward(
     *,
     out: Any = None,
     Z: Any = None,
+    precision: str | None = None,
 ) -> Any:
     """f(A W + b). As `fastbp.kernels.linear_forward`.
 
     Arrays are NumPy's or a card's (`__cuda_array_interface__`); results come back where A lies.
     """
     code = code_of("activation", activation, ACTIVATIONS)
+    check_precision(precision)
     door = Door()
     a = door.take("A", A, (None, None))
     rows, m = door.shape("A")
@@ -183,8 +185,11 @@ def linear_forward(
     return door.close("out")
 
 
-def weight_gradient(A: Any, dZ: Any, *, out: Any = None, bias_out: Any = None) -> Any:
+def weight_gradient(
+    A: Any, dZ: Any, *, out: Any = None, bias_out: Any = None, precision: str | None = None
+) -> Any:
     """(A^T dZ, column sums of dZ). As `fastbp.kernels.weight_gradient`."""
+    check_precision(precision)
     door = Door()
     a = door.take("A", A, (None, None))
     rows, m = door.shape("A")
@@ -199,8 +204,9 @@ def weight_gradient(A: Any, dZ: Any, *, out: Any = None, bias_out: Any = None) -
     return door.close("out", "bias_out")
 
 
-def input_gradient(dZ: Any, W: Any, *, out: Any = None) -> Any:
+def input_gradient(dZ: Any, W: Any, *, out: Any = None, precision: str | None = None) -> Any:
     """dZ W^T. As `fastbp.kernels.input_gradient`."""
+    check_precision(precision)
     door = Door()
     d = door.take("dZ", dZ, (None, None))
     rows, n = door.shape("dZ")

@@ -119,6 +119,15 @@ def test_arrays_of_the_card_stay_there():
     assert np.array_equal(out.copy_to_host(), reference.linear_forward(A, W))
 
 
+def test_precision_is_none_or_refused():
+    A = np.ones((2, 2))
+    doors = linear.linear_forward, linear.weight_gradient, linear.input_gradient
+    for door in doors:
+        door(A, A, precision=None)
+        with pytest.raises(ValueError, match="precision='bfloat16' is of device='cpu'"):
+            door(A, A, precision="bfloat16")
+
+
 @pytest.mark.parametrize(
     "change,error,words",
     [
