@@ -40,9 +40,10 @@ class Kernel:
     def launch(self, blocks: int, *args: Any) -> None:
         """Start it on the default stream. It may not have ended when this returns.
 
-        Of more blocks than `BLOCK_MASK` those are started: kernels go on by the grid's size.
+        Of more blocks than `BLOCK_MASK` those are started: kernels go on by the grid's size. Where
+        there is nothing to do, one is: a driver refuses a grid of none.
         """
-        blocks = min(blocks, BLOCK_MASK)
+        blocks = min(max(blocks, 1), BLOCK_MASK)
         grid = self._grids.get(blocks)
         if grid is None:
             grid = self._grids[blocks] = self._grid(int(blocks))

@@ -19,7 +19,7 @@ MOST_BLOCKS = 1024
 
 def grid_for(work: int) -> int:
     """Blocks for so many elements, one a thread."""
-    return max(1, min(-(-int(work) // THREADS), MOST_BLOCKS))
+    return min(-(-int(work) // THREADS), MOST_BLOCKS)
 
 
 def check_precision(precision: Any) -> None:

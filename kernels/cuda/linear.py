@@ -142,7 +142,7 @@ def _cut(real: Any, rows: int, columns: int, length: int) -> tuple[int, tuple[in
     """Blocks of a product in one part, and the size, rows and columns of its tiles."""
     size = cut([(rows, columns)], length, real, whole=True).size
     tile = TILES[real][size]
-    return max(1, tile.number(rows, columns)), (size, tile.rows, tile.columns)
+    return tile.number(rows, columns), (size, tile.rows, tile.columns)
 
 
 def _vectors(door: Door, x: Any, ld: int) -> int:

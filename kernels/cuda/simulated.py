@@ -64,8 +64,8 @@ class Kernel:
         self.__name__ = function.__name__
 
     def launch(self, blocks: int, *args: Any) -> None:
-        """Run it and wait for its end; the first error of any thread is raised."""
-        grid = _Grid(int(blocks))
+        """Run it and wait for its end, by a block at least; the first error of any is raised."""
+        grid = _Grid(max(int(blocks), 1))
         plain = [_plain(arg) for arg in args]
         threads = [
             threading.Thread(target=self._run, args=(grid, one, index, plain), daemon=True)
