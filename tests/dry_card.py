@@ -68,6 +68,25 @@ def kept_on_disk() -> None:
     assert kept._cache_file.load("key") is None
 
 
+def locks_are_given_back() -> None:
+    """Who fails to compile a kernel does not keep other processes from it."""
+    from numba import types
+
+    from fastbp.kernels.cpu.entries import open_lock, take
+    from fastbp.kernels.cuda.device import Kernel
+
+    def wrong(x: Any) -> None:
+        x.nothing()
+
+    dispatcher = Kernel(wrong).dispatcher
+    try:
+        dispatcher.compile((types.int64,))
+    except Exception:  # noqa: BLE001 - of a type that differs with the compiler and the driver
+        assert take(open_lock(dispatcher._cache._lock_path()))
+    else:
+        raise AssertionError
+
+
 def launches_are_bounded() -> None:
     """A block at least. Their numbers have 16 bits: of more tiles, blocks have several each."""
     from fastbp.kernels.cuda.device import BLOCK_MASK, Kernel
@@ -126,6 +145,7 @@ def main() -> int:
             net.evaluate(X, y)
             net.gradients(X, y)
     kept_on_disk()
+    locks_are_given_back()
     cut_into_items()
     print(f"{len(launched)} launches of {', '.join(sorted(set(launched)))}")
     return 0

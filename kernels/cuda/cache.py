@@ -46,5 +46,6 @@ class _CardCache(EntriesCache):
 def keep(dispatcher: Any, function: Callable[..., None]) -> Any:
     """Give a kernel's dispatcher the cache, where there is a directory to write to."""
     if cache_directory() is not None:
-        dispatcher._cache = _CardCache(function)
+        cache = dispatcher._cache = _CardCache(function)
+        cache.guard(dispatcher)
     return dispatcher
