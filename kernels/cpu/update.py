@@ -81,6 +81,16 @@ def prepare_rates(code: int, hyper: Any, lr: float, step: int, rates: Any) -> No
         rates[1] = hyper[0]
 
 
+@serial
+def prepare_steps(code: int, hyper: Any, lrs: Any, first: int, stride: int, rates: Any) -> None:
+    """The same of a step for each of `lrs`, from `first` on, each `stride` elements after the last.
+
+    A card is told the constants of thousands of steps at once.
+    """
+    for k in range(lrs.size):
+        prepare_rates(code, hyper, lrs[k], first + k, segment(rates, k * stride, RATES))
+
+
 _no_state = stream_outer({SGD: rules.sgd}, 1)
 _one_rate = stream_outer(
     {

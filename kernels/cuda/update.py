@@ -1,7 +1,7 @@
 """The optimizers' update of one parameter, and the public door over flat vectors.
 
 The rules are `cpu/update_rules.py`'s, operation by operation; the step's constants are the same
-vector, made by the host in float64 (`prepare_rates`) and rounded once.
+vector, made by the host in float64 (`prepare_steps`) and rounded once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..cpu.update import (
     RATES,
     RMSPROP,
     SGD,
-    prepare_rates,
+    prepare_steps,
 )
 from ..tables import UPDATES
 from ..values import check_rates, hyperparameters
@@ -34,7 +34,7 @@ from .tiles import THREADS
 
 SHRINK = RATES
 """After the constants of a step: what weights are multiplied by first."""
-STRIDE = RATES + 2
+STRIDE = SHRINK + 1
 """Elements of a step's constants."""
 
 
@@ -160,11 +160,10 @@ def constants(
 ) -> np.ndarray:
     """The constants of so many steps, the first of number `first` (from 1): (steps, STRIDE)."""
     made = np.zeros((len(lrs), STRIDE), dtype)
-    values = np.zeros(4)
+    values, steps = np.zeros(4), np.array(lrs, np.float64)
     values[: len(hyper)] = hyper
-    for row, lr, step in zip(made, lrs, range(first, first + len(lrs)), strict=True):
-        prepare_rates(code, values, float(lr), step, row)
-        row[SHRINK] = 1.0 - float(lr) * decoupled
+    prepare_steps(code, values, steps, first, STRIDE, made.reshape(-1))
+    made[:, SHRINK] = 1.0 - steps * decoupled
     return made
 
 

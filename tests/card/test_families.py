@@ -9,6 +9,7 @@ from fastbp import kernels
 from fastbp.kernels import philox as cpu_philox
 from fastbp.kernels import reference
 from fastbp.kernels.cpu import random as cpu_random
+from fastbp.kernels.cpu import update as cpu_update
 from fastbp.kernels.cuda import activation, batchnorm, loss, random, update
 from fastbp.kernels.tables import ACTIVATIONS, LOSSES, UPDATES
 
@@ -174,6 +175,21 @@ def test_updates(name, dtype):
     assert units(w, exact_w, dtype, 4.0) <= 32
     if state.size:
         assert units(state, exact_state, dtype, 4.0) <= 32
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", UPDATES)
+def test_constants_of_many_steps_are_those_of_each(name, dtype):
+    """To the bit: the CPU's loop makes them step by step."""
+    code, lrs, first = UPDATES[name].code, 0.1 * 0.99 ** np.arange(300), 7
+    hyper = np.zeros(4)
+    hyper[: len(UPDATES[name].hyper)] = list(dict(UPDATES[name].hyper).values())
+    made = update.constants(code, hyper, lrs, first, 0.3, dtype)
+    for k, lr in enumerate(lrs):
+        one = np.zeros(cpu_update.RATES, dtype)
+        cpu_update.prepare_rates(code, hyper, float(lr), first + k, one)
+        assert made[k, : update.SHRINK].tobytes() == one.tobytes()
+        assert made[k, update.SHRINK] == dtype(1.0 - float(lr) * 0.3)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
