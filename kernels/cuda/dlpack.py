@@ -12,6 +12,12 @@ _CUDA: Final = 2
 _CODES: Final = {0: "i", 1: "u", 2: "f"}
 
 
+# A prototype of our own: the types of `pythonapi.PyCapsule_GetPointer` are everybody's.
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+
+
 class _Tensor(ctypes.Structure):
     _fields_ = [
         ("data", ctypes.c_void_p),
@@ -36,9 +42,7 @@ def interface(value: Any) -> tuple[Any, dict[str, Any]]:
         TypeError: the tensor is not a card's, or of a type without a NumPy name.
     """
     capsule = value.__dlpack__()
-    pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    tensor = _Tensor.from_address(pointer(capsule, b"dltensor"))
+    tensor = _Tensor.from_address(_pointer(capsule, b"dltensor"))
     if tensor.device_type != _CUDA or tensor.lanes != 1 or tensor.code not in _CODES:
         raise TypeError(
             f"a DLPack tensor of device type {tensor.device_type}, type code {tensor.code} with "
