@@ -2,13 +2,16 @@
 
 The formulas are those of `reference/activation.py` on libdevice's functions: exp, expm1, log1p and
 tanh err by at most 2 ulp in float32 and 1 in float64, erfc by 4 and 5 (CUDA C++ Programming Guide,
-"Mathematical functions"). Denormals are numbers here: they cost a card nothing.
+"Mathematical functions"). Denormals are numbers here: they cost a card nothing. An activation
+without a branch is NaN, so that a new one cannot pass for another.
 """
 
 from __future__ import annotations
 
 import math
 from typing import Any, Final
+
+import numpy as np
 
 from ..checks import code_of, name_of
 from ..tables import ACTIVATIONS, LEAKY_SLOPE
@@ -92,7 +95,9 @@ def curve(code: int, z: Any) -> Any:
     if code == EXP:
         return exp(z)
     held = like(z, -FAR) if z < -FAR else z
-    return held * (sigmoid(z) if code == SILU else normal_cdf(z))
+    if code == SILU:
+        return held * sigmoid(z)
+    return held * normal_cdf(z) if code == GELU else like(z, np.nan)
 
 
 @device
@@ -135,7 +140,9 @@ def slope(code: int, x: Any) -> Any:
     if code == SILU:
         s = sigmoid(z)
         return s * fma(z, one - s, one)
-    return fma(z, exp(z * z * like(x, -0.5)) * like(x, _DENSITY), normal_cdf(z))
+    if code == GELU:
+        return fma(z, exp(z * z * like(x, -0.5)) * like(x, _DENSITY), normal_cdf(z))
+    return like(x, np.nan)
 
 
 NEED_INPUT: Final = tuple(f.code for f in ACTIVATIONS.values() if not f.from_output)

@@ -1,7 +1,7 @@
 """The losses' terms of one output: value, derivative, and the pairs' short dL/dz.
 
 The formulas are those of `cpu/loss_terms.py`: the log losses hold a in [tiny, 1 - eps/2], and NaN
-passes through.
+passes through. A loss without a branch is NaN, so that a new one cannot pass for another.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ def pair(code: int, z: Any, y: Any) -> Any:
         one, zero = like(z, 1.0), like(z, 0.0)
         a = (e if z < 0 else one) / (e + one)
         return a, a - y, fma(-y, z, zero if z <= 0 else z) + log1p(e)
-    a = exp(z)
-    return a, a - y, fma(y, log_of_count(y) - z, a - y)
+    if code == POISSON:
+        a = exp(z)
+        return a, a - y, fma(y, log_of_count(y) - z, a - y)
+    none = like(z, np.nan)
+    return none, none, none
 
 
 def make_terms(real: Any) -> tuple[Any, Any]:
@@ -85,7 +88,9 @@ def make_terms(real: Any) -> tuple[Any, Any]:
         held = inside(a)
         if code == CROSS:
             return -y * log(held)
-        return -fma(y, log(held), (like(y, 1.0) - y) * log1p(-held))
+        if code == BINARY:
+            return -fma(y, log(held), (like(y, 1.0) - y) * log1p(-held))
+        return like(y, np.nan)
 
     @device
     def finite(d: Any) -> Any:
@@ -112,6 +117,8 @@ def make_terms(real: Any) -> tuple[Any, Any]:
         held = inside(a)
         if code == CROSS:
             return finite(-y / held * c)
-        return finite((held - y) / (held * (like(y, 1.0) - held)) * c)
+        if code == BINARY:
+            return finite((held - y) / (held * (like(y, 1.0) - held)) * c)
+        return like(y, np.nan)
 
     return term, slope

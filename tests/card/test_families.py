@@ -10,7 +10,7 @@ from fastbp.kernels import philox as cpu_philox
 from fastbp.kernels import reference
 from fastbp.kernels.cpu import random as cpu_random
 from fastbp.kernels.cpu import update as cpu_update
-from fastbp.kernels.cuda import activation, batchnorm, loss, random, update
+from fastbp.kernels.cuda import activation, batchnorm, loss, memory, random, update
 from fastbp.kernels.tables import ACTIVATIONS, LOSSES, UPDATES
 
 DTYPES = [np.float32, np.float64]
@@ -52,6 +52,27 @@ def test_nan_is_handed_on(name):
         assert np.isnan(activation.apply_derivative(name, np.ones_like(Z), A, Z)[0, 0]) or (
             name == "identity"
         )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_has_no_formula_is_nan(dtype):
+    """A line in a table without its branch in the kernels passes for no other name."""
+    unknown, x = 99, np.full(4, 0.5, dtype)
+    there, out = memory.upload(x, "x"), memory.upload(x, "out")
+    losses = memory.upload(np.zeros(4), "losses")
+    forward, gradient, both = loss._kernels[dtype]
+    for kernel, written, *given in (
+        (activation._activate, out, unknown, there, out, 4, 1),
+        (activation._derivative, out, unknown, there, there, there, out, 4, 1),
+        (forward, losses, unknown, there, there, there, 0, losses, 4, 1),
+        (gradient, out, unknown, there, there, there, 0, out, 4, 1),
+        (both, losses, unknown, there, there, there, 0, losses, out, 4, 1),
+    ):
+        memory.fill(written, np.zeros(4, written.dtype))
+        kernel.launch(1, *given)
+        found = np.zeros(4, written.dtype)
+        memory.read(written, found)
+        assert np.isnan(found).all(), kernel.__name__
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "softplus", "silu", "gelu", "softmax", "elu"])
