@@ -244,7 +244,10 @@ class CardWorkspace:
         bounds: Array, rates: Any, out: Any, columns: Array, starts: Array, first_step: int,
         tail: int, train: bool,
     ) -> int:  # fmt: skip
-        """Upload what is new, launch, wait; the steps done. Always leaves `results` as they are."""
+        """Upload what is new, launch, wait; the steps done.
+
+        `results` counts what was done even where an interrupt ends the wait.
+        """
         s, card, plan = self.settings, self.card, self.plan
         s[slots.LOSS_CODE], s[slots.MEAN] = self.loss, self.mean
         s[slots.FIRST_STEP], s[slots.STEP_COUNT] = first_step, len(bounds) - 1

@@ -1,6 +1,6 @@
 """The public doors: arrays of the host or of the card in, results where the first argument lies.
 
-What is refused, and the words, are `checks.py`'s, as on the CPU.
+What is refused is what `checks.py` refuses; of a card's array the way out is another.
 """
 
 from __future__ import annotations
@@ -135,7 +135,10 @@ def address_of(array: Any) -> int:
 def _checked(argument: str, value: Any, shape: tuple[int | None, ...], dtype: Any) -> Any:
     """A card's array, or the error that the host's would get."""
     if value.dtype not in (np.float32, np.float64) and dtype is None:
-        raise TypeError(f"{argument}: expected float32 or float64, got {value.dtype}")
+        raise TypeError(
+            f"{argument}: expected float32 or float64, got {value.dtype}; convert it (.float(), "
+            ".astype(np.float32))"
+        )
     if dtype is not None and value.dtype != dtype:
         raise TypeError(
             f"{argument}: expected {np.dtype(dtype)} like the other arrays, got {value.dtype}"

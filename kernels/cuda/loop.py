@@ -2,8 +2,9 @@
 
 A step is a list of phases (`step.py`); the next batch is gathered during its last ones.
 
-All blocks share a layer's tiles and meet between phases. From the layer TAIL on, where layers are
-narrow, a block takes its own rows alone up to the loss and back, and meets no other in between.
+All blocks share a layer's tiles and meet between phases. From the layer `Program.tail` on, where
+layers are narrow, a block takes its own rows alone up to the loss and back, and meets no other in
+between.
 Every element has one owner and one order of summation, whatever the number of blocks.
 """
 

@@ -18,7 +18,7 @@ blocks without rows."""
 BIAS_SUM, PARTIAL = 3, 4
 """Besides the three products: a bias's gradient, which a SUM adds up; a part of a sum."""
 NOBODY, OWN, ALL = range(3)
-"""Who meets after a phase: nobody, each block's threads, all blocks."""
+"""Who meets after a phase: nobody, of which nothing is said; each block's threads; all blocks."""
 # Entries of a phase (int64). WHICH product (or what a SUM adds up). Its first factor is at A0
 # (A0_ODD in odd steps, of the first layer: batches take turns), whose rows or terms are LDA apart;
 # the second at B0. HEIGHT, WIDTH, LENGTH: rows, columns, terms; OF_BATCH: as many as the batch has
