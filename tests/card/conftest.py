@@ -1,4 +1,4 @@
-"""These tests run on a card, in the simulator, or compiled in a machine of NumPy (`ptx_run.py`).
+"""These tests run on a card, in the simulator, or compiled in a PTX interpreter (`ptx_run.py`).
 
 `tests/test_other_machines.py` starts them in a process of their own.
 """

@@ -26,7 +26,7 @@ def on_card(array):
     """An array on the card, that says so: the simulator's own do not."""
     there = memory.upload(array, "X").reshape(array.shape)
     if isinstance(there, np.ndarray):
-        pytest.skip("the memory of the machine of NumPy is the host's")
+        pytest.skip("the PTX interpreter's memory is the host's")
     if not hasattr(there, "__cuda_array_interface__"):
         kind = type(there)
         there.__class__ = type(
