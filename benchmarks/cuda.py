@@ -112,22 +112,22 @@ def whole_fit(scale: Scale) -> float:
 
 def blocks_swept(scale: Scale) -> dict[str, dict[int, float]]:
     """Microseconds a step by number of blocks, by shape."""
-    from fastbp.cuda import workspace
+    from fastbp.cuda import programs
 
     chosen: dict[str, dict[int, float]] = {}
-    before = workspace.CardWorkspace._blocks
+    before = programs.Programs._blocks
     for text in scale.shapes:
         task = make_task(parse(text, scale.steps).on_a_card())
         net = network_of(task.shape, device="cuda")
         trainer = fastbp.Trainer(net, fastbp.SGD(0.01), task.shape.batch, progress=False)
         times = {}
-        for count in (*scale.blocks, workspace.processors()):
-            workspace.CardWorkspace._blocks = lambda self, items, count=count: count  # type: ignore[assignment, misc]
+        for count in (*scale.blocks, programs.processors()):
+            programs.Programs._blocks = lambda self, items, count=count: count  # type: ignore[assignment, misc]
             trainer.fit(task.X, task.y)
             history = trainer.fit(task.X, task.y, epochs=scale.repeats)
             times[count] = median(history.seconds) / task.shape.steps * 1e6
         chosen[text] = times
-    workspace.CardWorkspace._blocks = before  # type: ignore[method-assign]
+    programs.Programs._blocks = before  # type: ignore[method-assign]
     return chosen
 
 

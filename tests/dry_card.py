@@ -28,8 +28,8 @@ class Memory(np.ndarray):
 def dry() -> list[str]:
     """Put this in place of the card; the names of what is launched from then on."""
     from fastbp import devices
-    from fastbp.cuda import workspace
-    from fastbp.kernels.cuda import device, memory
+    from fastbp.cuda import programs
+    from fastbp.kernels.cuda import device, loop, memory
 
     launched: list[str] = []
 
@@ -43,11 +43,11 @@ def dry() -> list[str]:
             results[LOSS_SUM] += bounds[-1]
             results[WEIGHT_SUM] += bounds[-1]
 
-    names = workspace.loop.kernels[np.float32].function.__code__.co_varnames
+    names = loop.kernels[np.float32].function.__code__.co_varnames
     RESULTS, BOUNDS = names.index("results"), names.index("bounds")
     device.Kernel.launch = launch  # type: ignore[method-assign]
     memory.allocate = lambda size, dtype, what: np.zeros(max(int(size), 1), dtype).view(Memory)
-    workspace.processors = lambda: 132
+    programs.processors = lambda: 132
     devices.cuda_problem = lambda: ""
     return launched
 

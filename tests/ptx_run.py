@@ -60,7 +60,7 @@ class Emulated:
         from numba.cuda import compiler, dispatcher
 
         from fastbp import devices
-        from fastbp.cuda import workspace
+        from fastbp.cuda import programs
         from fastbp.kernels.cuda import device, memory
 
         card = SimpleNamespace(compute_capability=(9, 0))
@@ -70,7 +70,7 @@ class Emulated:
         memory.cuda.device_array = self.allocate
         memory.on_card = lambda value: isinstance(value, There)
         memory.view = lambda value: value
-        workspace.processors = lambda: PROCESSORS
+        programs.processors = lambda: PROCESSORS
         devices.cuda_problem = lambda: ""
 
     def allocate(self, size: int, dtype: Any) -> Any:
@@ -185,9 +185,9 @@ def executed(emulated: Emulated, text: str, steps: int) -> int:
 
 def count(emulated: Emulated, shapes: list[str]) -> None:
     """Instructions a warp and step: of nine steps more, so that a launch's own are left out."""
-    from fastbp.cuda import workspace
+    from fastbp.cuda import programs
 
-    workspace.processors = lambda: 132
+    programs.processors = lambda: 132
     for text in shapes:
         few, many = (executed(emulated, text, steps) for steps in (3, 12))
         warps = THREADS // 32

@@ -13,35 +13,19 @@ import numpy as np
 from ..engine import NO_COLUMNS, NO_STARTS, Batch, Recipe
 from ..kernels.cpu.figures import FIGURES
 from ..kernels.cpu.slots import GRADIENT, RESULTS, TRAIN
-from ..kernels.cuda import loop, memory, phases, slots
+from ..kernels.cuda import loop, memory, slots
 from ..kernels.cuda.places import places
-from ..kernels.cuda.program import Program, is_direct
-from ..kernels.cuda.shim import SIMULATED, cuda
+from ..kernels.cuda.shim import SIMULATED
 from ..kernels.cuda.update import STRIDE, constants
 from ..kernels.layout import LD, LayerSpec, O
 from ..kernels.tables import LOSSES
 from .card import Card
+from .programs import Programs
 
 Array = np.ndarray[Any, Any]
 
 ROWS_AT_ONCE: Final = 64 if SIMULATED else 16384
 """Rows of a pass that go through the network side by side."""
-ALONE: Final = 2 if SIMULATED else 6
-"""With fewer items of work than this in any phase, one block does them without a meeting."""
-KEPT: Final = 8
-"""Lists of phases that are kept: of training, of measuring, of short batches."""
-PIECES: Final = 16 if SIMULATED else 512
-"""With so many pieces of rows, and no layer wider than NARROW, blocks work alone."""
-NARROW: Final = 256
-LOW_UNITS: Final = 12 if SIMULATED else 64
-LOW_INPUTS: Final = 24 if SIMULATED else 256
-"""So do they with few rows in layers of at most so many units, and so many inputs or W in shared
-memory."""
-
-
-def processors() -> int:
-    """Multiprocessors of the card: blocks that can meet."""
-    return 2 if SIMULATED else int(cuda.get_current_device().MULTIPROCESSOR_COUNT)
 
 
 class CardWorkspace:
@@ -56,10 +40,9 @@ class CardWorkspace:
         dtype: Any,
         rows: int,
         parameters: int,
-        n_blocks: int | None = None,
     ) -> None:
         self.dtype = np.dtype(dtype)
-        self.card, self.layers, self.n_blocks = card, layers, n_blocks
+        self.card, self.layers = card, layers
         self.plan = places(layers, rows, self.dtype.itemsize)
         last = layers[-1]
         self.from_logits = last.ends_in_logits(loss)
@@ -69,9 +52,8 @@ class CardWorkspace:
         self.flags = np.zeros(slots.FLAGS, np.int64)
         self.settings, self.factors = np.zeros(slots.SETTINGS, np.int64), np.zeros(slots.FACTORS)
         self._norm = any(layer.batch_norm for layer in layers)
-        self._widest = max(max(layer.inputs, layer.units) for layer in layers[1:] or layers)
         self._stamp = 1
-        self._programs: dict[Any, tuple[Any, int, int]] = {}
+        self._programs = Programs(self.plan, layers, self.dtype)
         self._allocate(rows)
 
     def _allocate(self, rows: int) -> None:
@@ -91,7 +73,6 @@ class CardWorkspace:
         self._factors = memory.upload(self.factors, "settings")
         self._results = memory.upload(self.results, "results")
         self._flags = memory.upload(self.flags, "flags")
-        self._scratch = memory.allocate(1, self.dtype, "parts of sums")
         self._none = memory.allocate(STRIDE, self.dtype, "nothing")
         self._no_indices = memory.allocate(1, np.int64, "nothing")
         self._no_columns = memory.allocate(1, np.int32, "nothing")
@@ -147,7 +128,8 @@ class CardWorkspace:
         return self._launch(
             batch.X, batch.labels, batch.targets, batch.weights, order, bounds,
             memory.upload(made, "rates") if mode == TRAIN else self._none, self._none,
-            batch.columns, batch.starts, recipe.first_step, self._tail(most), mode == TRAIN,
+            batch.columns, batch.starts, recipe.first_step, self._programs.tail(most),
+            mode == TRAIN,
         )  # fmt: skip
 
     def infer(
@@ -194,51 +176,6 @@ class CardWorkspace:
         memory.read(self.arena[last[O] : last[O] + host.size], host)
         return host.reshape(rows, last[LD])[:, : self.outputs_a_row].copy()
 
-    def _tail(self, rows: int) -> int:
-        """From which layer on blocks take rows of their own; by the shape: it decides on tiles.
-
-        From the first one where there are rows for all blocks, else from where layers are so small
-        that a meeting takes longer than their tiles do one after the other. Batch norm ties the
-        rows, in training and on the way back.
-        """
-        if not self._norm and rows >= PIECES * phases.GRAIN and self._widest <= NARROW:
-            return 0
-        tail = len(self.layers)
-        for layer in reversed(self.layers):
-            shape = layer.inputs, layer.units
-            fits = all(is_direct(self.dtype.type, rows, *way) for way in (shape, shape[::-1]))
-            low = layer.units <= LOW_UNITS and (layer.inputs <= LOW_INPUTS or fits)
-            if layer.batch_norm or not low:
-                break
-            tail -= 1
-        return tail
-
-    def _blocks(self, items: int) -> int:
-        """Blocks for so many items of work beside each other; results do not depend on it."""
-        most = processors()
-        if self.n_blocks is not None:
-            return min(self.n_blocks, most)
-        return min(most, items) if items >= ALONE else 1
-
-    def _program(self, rows: int, tail: int) -> tuple[Any, int, int]:
-        """The phases of a step on the card, by the settings; their number, and that of blocks."""
-        s = self.settings
-        mode, training = int(s[slots.MODE]), bool(s[slots.TRAINING])
-        pair = bool(s[slots.LOGITS if mode == slots.INFER else slots.FROM_LOGITS])
-        key = rows, mode, training, pair, tail
-        if key not in self._programs:
-            if len(self._programs) >= KEPT:
-                self._programs.clear()
-            made = Program(
-                self.plan.ints, self.dtype.type, rows, self.plan.inputs, mode, training, pair, tail
-            )
-            if made.scratch > self._scratch.size:
-                self._scratch = memory.allocate(made.scratch, self.dtype, "parts of sums")
-            blocks = self._blocks(made.items)
-            table = made.table(blocks)
-            self._programs[key] = memory.upload(table.reshape(-1), "the plan"), len(table), blocks
-        return self._programs[key]
-
     def _launch(
         self, X: Any, labels: Array, targets: Array, weights: Array, order: Array | None,
         bounds: Array, rates: Any, out: Any, columns: Array, starts: Array, first_step: int,
@@ -248,17 +185,10 @@ class CardWorkspace:
 
         `results` counts what was done even where an interrupt ends the wait.
         """
-        s, card, plan = self.settings, self.card, self.plan
-        s[slots.LOSS_CODE], s[slots.MEAN] = self.loss, self.mean
-        s[slots.FIRST_STEP], s[slots.STEP_COUNT] = first_step, len(bounds) - 1
-        s[slots.TARGETS], s[slots.OTHER_TARGETS] = plan.targets
-        s[slots.WEIGHTS], s[slots.OTHER_WEIGHTS] = plan.weights
-        s[slots.INPUTS], s[slots.OTHER_INPUTS] = plan.inputs
-        s[slots.TARGETS_LD], s[slots.OUTPUTS] = plan.targets_ld, self.outputs_a_row
-        s[slots.ORDERED], s[slots.SPARSE] = order is not None, starts.size > 0
-        s[slots.SIZE], s[slots.SQUARES] = self.size, self._squares
-        s[slots.STAMP], s[slots.ROWS] = self._stamp, plan.rows
-        self._stamp += len(bounds)
+        card = self.card
+        table, blocks = self._tell(first_step, len(bounds) - 1, tail)
+        self.settings[slots.ORDERED] = order is not None
+        self.settings[slots.SPARSE] = starts.size > 0
         running = self.card._host["running"].size
         data = [
             card.given(X, "X"),
@@ -271,11 +201,10 @@ class CardWorkspace:
         sparse = (self._no_columns, self._no_indices)
         if starts.size:
             sparse = card.given(columns, "X"), card.given(starts, "X")
-        table, s[slots.PHASES], blocks = self._program(int(s[slots.MOST_ROWS]), tail)
         self.flags[:] = 0
         memory.fill(self._results, self.results)
         memory.fill(self._flags, self.flags)
-        memory.fill(self._settings, s)
+        memory.fill(self._settings, self.settings)
         memory.fill(self._factors, self.factors)
         before = int(self.results[loop.STEPS])
         kernel = loop.kernels[self.dtype.type]
@@ -285,12 +214,32 @@ class CardWorkspace:
             kernel.launch(
                 blocks, self._plan, self._reals, table, self._settings, self._factors, *data, rates,
                 card.parameters, card.gradient, card.state, card.running, running, self.arena,
-                self._masks, self._losses, self._bad, self._partial, self._scratch, self._figures,
+                self._masks, self._losses, self._bad, self._partial, self._programs.scratch,
+                self._figures,
                 self._results, self._flags, out, *sparse,
             )  # fmt: skip
         finally:  # an interrupt may have come after the launch: what was done counts
             self._collect(train)
         return int(self.results[loop.STEPS]) - before
+
+    def _tell(self, first_step: int, steps: int, tail: int) -> tuple[Any, int]:
+        """The settings that do not depend on what is asked for; its phases and number of blocks."""
+        s, plan = self.settings, self.plan
+        s[slots.LOSS_CODE], s[slots.MEAN] = self.loss, self.mean
+        s[slots.FIRST_STEP], s[slots.STEP_COUNT] = first_step, steps
+        s[slots.TARGETS], s[slots.OTHER_TARGETS] = plan.targets
+        s[slots.WEIGHTS], s[slots.OTHER_WEIGHTS] = plan.weights
+        s[slots.INPUTS], s[slots.OTHER_INPUTS] = plan.inputs
+        s[slots.TARGETS_LD], s[slots.OUTPUTS] = plan.targets_ld, self.outputs_a_row
+        s[slots.SIZE], s[slots.SQUARES] = self.size, self._squares
+        s[slots.STAMP], s[slots.ROWS] = self._stamp, plan.rows
+        self._stamp += steps + 1
+        mode, training = int(s[slots.MODE]), bool(s[slots.TRAINING])
+        pair = bool(s[slots.LOGITS if mode == slots.INFER else slots.FROM_LOGITS])
+        table, s[slots.PHASES], blocks = self._programs.program(
+            int(s[slots.MOST_ROWS]), mode, training, pair, tail
+        )
+        return table, blocks
 
     def _collect(self, train: bool) -> None:
         """Read what a launch has left; an interrupt meanwhile is raised when all is here."""

@@ -106,11 +106,11 @@ def test_as_the_cpu(case, dtype):
 
 
 def weights_after(blocks, layers, rows, apart, monkeypatch):
-    from fastbp.cuda import workspace
+    from fastbp.cuda import programs
 
-    monkeypatch.setattr(workspace, "processors", lambda: blocks)
-    monkeypatch.setattr(workspace, "ALONE", 1)
-    monkeypatch.setattr(workspace, "PIECES", 4 if apart else 10**9)
+    monkeypatch.setattr(programs, "processors", lambda: blocks)
+    monkeypatch.setattr(programs, "ALONE", 1)
+    monkeypatch.setattr(programs, "PIECES", 4 if apart else 10**9)
     rng = np.random.default_rng(1)
     X, y = rng.standard_normal((rows, 6)).astype(np.float32), rng.integers(0, 4, rows)
     net = Network(6, layers, device="cuda", seed=2)
