@@ -49,8 +49,8 @@ def turn(part: int, parts: int, before: int) -> int:
 @device
 def lanes_of(columns: int) -> int:
     """The logarithm of the threads that share a row of so many columns: at most a block's."""
-    bits = BITS
-    while bits > 0 and (1 << bits) >> 1 >= columns:
+    bits, columns = BITS, columns if columns > 0 else 1
+    while (1 << bits) >> 1 >= columns:
         bits -= 1
     return bits
 
