@@ -125,9 +125,13 @@ def add_up(
         e += parts * THREADS
 
 
+# What a launch is told that all its steps have to know, in registers: entries of `launch_facts`.
+(MODE, TRAINING, PHASES, HEEDS, FOLLOWS, CODE, SIZE, CLIP_VALUE, L2, SHARED_L2) = range(10)
+
+
 @device
 def launch_facts(settings: Any, factors: Any) -> Any:
-    """What a launch is told that all its steps have to know, in registers."""
+    """HEEDS: a loss that is not finite ends it. FOLLOWS: running statistics do."""
     mode = settings[S.MODE]
     return (
         mode, settings[S.TRAINING] != 0, settings[S.PHASES],
@@ -137,9 +141,58 @@ def launch_facts(settings: Any, factors: Any) -> Any:
     )  # fmt: skip
 
 
+def products_of(real: Any) -> Any:
+    """`products(kind, ...)`: a phase's product, in any of the ways."""
+    form, direct = form_of(real), direct_of(real, finish)
+
+    @device
+    def products(
+        kind: int, window: Any, at: int, odd: bool, context: Any, lo: int, hi: int, rows: int,
+        own: int, owns: int, shared: Any,
+    ) -> None:  # fmt: skip
+        """By tiles, by rows, or added up from parts; of rows [lo, hi), or of all that it has."""
+        net, _, _, _, _, _, scratch = context
+        _, _, parameters, _, arena, _ = net
+        if peek(window, at + P.HEIGHT) != P.OF_BATCH:
+            hi = peek(window, at + P.HEIGHT)
+        if kind == P.PRODUCT:
+            form(window, at, odd, context, arena, parameters, lo, hi, rows, own, owns, shared)
+        elif kind == P.DIRECT:
+            direct(window, at, odd, context, arena, parameters, lo, hi, shared)
+        else:
+            add_up(window, at, context, scratch, lo, hi, own, owns)
+
+    return products
+
+
+@device
+def biases(
+    window: Any, at: int, context: Any, arena: Any, rows: int, part: int, parts: int, shared: Any
+) -> None:
+    """dL/db of a layer, and the step of b where it is there as a whole."""
+    _, _, gradient, how, numbers, fused, scratch = context
+    sum_columns(window, at, arena, gradient, scratch, rows, part, parts, shared)
+    if fused and peek(window, at + P.PARTS) == 1:
+        learn_biases(window, at, gradient, how, numbers, part, parts)
+
+
+@device
+def judge(
+    settings: Any, launch: Any, net: Any, partial: Any, chunks: int, losses: Any, bad: Any, s: int,
+    rows: int, part: int, parts: int, doubles: Any,
+) -> tuple[float, float, bool]:  # fmt: skip
+    """The loss and the squares of all W, once all blocks' are there; whether the step goes on."""
+    squares = total_squares(settings, partial, chunks, doubles)
+    loss = total_loss(settings, losses, bad, s, rows, doubles)
+    going = finite(loss) or not launch[HEEDS]
+    if going and launch[FOLLOWS]:
+        follow_statistics(net, rows, part, parts)
+    return loss, squares, going
+
+
 def step_of(real: Any) -> Any:
     """`step(...)`: all phases of one step."""
-    form, direct, loss_rows = form_of(real), direct_of(real, finish), families[real][1]
+    products, loss_rows = products_of(real), families[real][1]
 
     @device
     def step(
@@ -154,16 +207,13 @@ def step_of(real: Any) -> Any:
         launch: see `launch_facts`. own_lo, own_hi: this block's rows where it works alone; idle:
         which one it is of those `idles` that have none.
         """
-        (
-            mode, training, phases, heeds, follows, code, size, clip_value, plain_l2, shared_l2,
-        ) = launch  # fmt: skip
-        plan, reals, parameters, running, arena, masks = net
-        part, parts, odd = block(), blocks(), s & 1 == 1
+        plan, _, parameters, _, arena, _ = net
+        training, part, parts, odd = launch[TRAINING], block(), blocks(), s & 1 == 1
         start, rows = bounds[s], bounds[s + 1] - bounds[s]
         loss, total, scale, squares, l2, chunks, fetched = 0.0, 0.0, 1.0, 0.0, 0.0, 0, False
-        for p in range(phases):
-            if p & P.WINDOW - 1 == 0 and phases > P.WINDOW:
-                open_window(table, p, phases, window)
+        for p in range(launch[PHASES]):
+            if p & P.WINDOW - 1 == 0 and launch[PHASES] > P.WINDOW:
+                open_window(table, p, launch[PHASES], window)
             at = (p & P.WINDOW - 1) * P.ENTRIES
             kind, layer = peek(window, at + P.KIND), peek(window, at + P.LAYER)
             meeting = peek(window, at + P.MEET)
@@ -171,26 +221,15 @@ def step_of(real: Any) -> Any:
             lo, hi, own, owns = 0, rows, part, parts
             if alone:
                 lo, hi, own, owns = own_lo, own_hi, 0, 1
-            how, numbers = (code, rates, size, l2, clip_value), (parameters, state)
+            how = (launch[CODE], rates, launch[SIZE], l2, launch[CLIP_VALUE])
+            context = (net, address, gradient, how, (parameters, state), fused, scratch)
             if kind == P.PRODUCT or kind == P.DIRECT or kind == P.SUM:
-                if peek(window, at + P.HEIGHT) != P.OF_BATCH:
-                    hi = peek(window, at + P.HEIGHT)
-                context = (net, address, gradient, how, numbers, fused, scratch)
-                if kind == P.PRODUCT:
-                    form(
-                        window, at, odd, context, arena, parameters, lo, hi, rows, own, owns, shared
-                    )
-                elif kind == P.DIRECT:
-                    direct(window, at, odd, context, arena, parameters, lo, hi, shared)
-                else:
-                    add_up(window, at, context, scratch, lo, hi, own, owns)
+                products(kind, window, at, odd, context, lo, hi, rows, own, owns, shared)
             elif kind == P.BIASES:
-                sum_columns(window, at, arena, gradient, scratch, rows, part, parts, shared)
-                if fused and peek(window, at + P.PARTS) == 1:
-                    learn_biases(window, at, gradient, how, numbers, part, parts)
+                biases(window, at, context, arena, rows, part, parts, shared)
             elif kind == P.NORM:
                 if fused:
-                    learn_norm(plan, layer, gradient, how, numbers, part, parts)
+                    learn_norm(plan, layer, gradient, how, (parameters, state), part, parts)
             elif kind == P.AFTER:
                 after_product(
                     net, layer, lo, hi, rows, address, training, pair, alone, own, owns, shared
@@ -202,18 +241,18 @@ def step_of(real: Any) -> Any:
                     settings, factors, plan, arena, s, rows, losses, lo, hi, own, owns, shared,
                     doubles, loss_rows,
                 )  # fmt: skip
-                if shared_l2 > 0:
+                if launch[SHARED_L2] > 0:
                     chunks = square_weights(
                         settings, plan, parameters, partial, part, parts, doubles
                     )
-            elif kind == P.JUDGE:  # all blocks' losses are there
-                squares = total_squares(settings, partial, chunks, doubles)
-                loss = total_loss(settings, losses, bad, s, rows, doubles)
-                if heeds and not finite(loss):
+            elif kind == P.JUDGE:
+                loss, squares, going = judge(
+                    settings, launch, net, partial, chunks, losses, bad, s, rows, part, parts,
+                    doubles,
+                )  # fmt: skip
+                if not going:
                     return False, fetched, loss, total, scale, squares
-                l2 = plain_l2 + shared_l2 * scale
-                if follows:
-                    follow_statistics(net, rows, part, parts)
+                l2 = launch[L2] + launch[SHARED_L2] * scale
             elif kind == P.GATHER:
                 fetched = True
                 if idle >= 0 and s + 1 < steps:
