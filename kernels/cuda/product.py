@@ -37,15 +37,19 @@ LAYOUTS: Final = ((True, False), (True, True), (False, False))
 """By product: whether terms are neighbours in memory, of the first factor and of the second one."""
 
 
-def _bringing(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, Any]:
-    """`place(vectors)` and `bring(...)` of one factor: 16 bytes at a time, or an element.
+def _factor_of(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, Any, Any]:
+    """`start(...)` and `fetch(...)` of a factor of `side` rows (or columns), and its strides.
 
-    A thread has `first` on the index whose elements are neighbours, `second` and every `gap`-th
-    from there on the other.
+    The strides are those in shared memory, of rows and of terms. A thread brings 16 bytes at a
+    time, or an element: `first` on the index whose elements are neighbours, `second` and every
+    `gap`-th from there on the other. Its `at` is where its next stage begins, and what is left from
+    there on either index.
     """
     row, term = tile.held(side, along)
-    line, lines, step = (tile.depth, side, row) if along else (side, tile.depth, term)
-    size, parts = 16 // itemsize, line * lines
+    line, lines, near, step = (
+        (tile.depth, side, term, row) if along else (side, tile.depth, row, term)
+    )
+    size, parts, depth = 16 // itemsize, line * lines, tile.depth
     gap, of_vectors = THREADS * size // line, parts // size
     few, slow = of_vectors < THREADS, parts < THREADS
     by_vector = bringing(size, -(-of_vectors // THREADS), gap, step)
@@ -53,23 +57,33 @@ def _bringing(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, A
     bits, bits_of_vector = line.bit_length() - 1, size.bit_length() - 1
 
     @device
-    def place(vectors: bool) -> tuple[int, int]:
-        """first and second of this thread; second beyond the factor where it has nothing."""
+    def start(begin: int, ld: int, vectors: bool, count: int, length: int) -> Any:
+        """Where this thread's part of a stage goes, and its first `at`, of `count` rows.
+
+        `at` is beyond the factor where it has nothing to bring.
+        """
         skipped = bits_of_vector if vectors else 0
-        at = thread() << skipped
-        return at & line - 1, at >> bits
+        place = thread() << skipped
+        first, second = place & line - 1, place >> bits
+        left, across = (
+            (length - first, count - second) if along else (count - first, length - second)
+        )
+        return first * near + second * step, (begin + first + second * ld, left, across)
 
     @device
-    def bring(
-        shared: Any, to: int, A: Any, source: int, ld: int, vectors: bool, first: int, second: int
-    ) -> None:
+    def fetch(shared: Any, to: int, A: Any, ld: int, vectors: bool, at: Any) -> Any:
+        """Send off the next stage; the `at` of the one after it."""
+        source, left, across = at
         if vectors:
             if not few or thread() < of_vectors:
-                by_vector(shared, to, A, source, ld, first, second)
+                by_vector(shared, to, A, source, ld, left, across)
         elif not slow or thread() < parts:
-            by_one(shared, to, A, source, ld, first, second)
+            by_one(shared, to, A, source, ld, left, across)
+        if along:
+            return source + depth, left - depth, across
+        return source + depth * ld, left, across - depth
 
-    return place, bring
+    return start, fetch, (row, term)
 
 
 def _sums_of(tile: Tile, real: Any, which: int) -> Any:
@@ -78,34 +92,13 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
     of_a, of_b = LAYOUTS[which]
     stages, stage, half = tile.stages(itemsize), tile.stage, tile.kept(tile.rows)
     depth, warps, terms = tile.depth, tile.down * tile.across, tile.terms
-    (a_row, a_term), (b_row, b_term) = tile.held(tile.rows, of_a), tile.held(tile.columns, of_b)
-    a_place, bring_a = _bringing(tile, tile.rows, of_a, itemsize)
-    b_place, bring_b = _bringing(tile, tile.columns, of_b, itemsize)
-    accumulate = accumulation(tile, (a_row, a_term), (b_row, b_term))
+    start_a, fetch_a, a_strides = _factor_of(tile, tile.rows, of_a, itemsize)
+    start_b, fetch_b, b_strides = _factor_of(tile, tile.columns, of_b, itemsize)
+    (a_row, a_term), (b_row, b_term) = a_strides, b_strides
+    accumulate = accumulation(tile, a_strides, b_strides)
     blank, landed, all_landed = blanking(tile.results), landing(stages - 2), landing(0)
     across, tall, broad = tile.across, tile.rows // tile.down, tile.columns // tile.across
     lay, height, pitch = laying(tile), tile.rows, tile.pitch
-    a_first, a_second = (a_term, a_row) if of_a else (a_row, a_term)
-    b_first, b_second = (b_term, b_row) if of_b else (b_row, b_term)
-
-    @device
-    def fetch(
-        shared: Any, to_a: int, to_b: int, A: Any, lda: int, a_vectors: bool, B: Any, ldb: int,
-        b_vectors: bool, at: Any,
-    ) -> Any:  # fmt: skip
-        """Send off the next stage; where the one after it begins, and what is left from there."""
-        a, b, a_left, a_across, b_left, b_across = at
-        bring_a(shared, to_a, A, a, lda, a_vectors, a_left, a_across)
-        bring_b(shared, to_b, B, b, ldb, b_vectors, b_left, b_across)
-        if of_a:
-            a, a_left = a + depth, a_left - depth
-        else:
-            a, a_across = a + depth * lda, a_across - depth
-        if of_b:
-            b, b_left = b + depth, b_left - depth
-        else:
-            b, b_across = b + depth * ldb, b_across - depth
-        return a, b, a_left, a_across, b_left, b_across
 
     @device
     def lay_sums(
@@ -118,24 +111,15 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
         s, w = warp // warps, warp % warps
         i, j, k = w // across * tall + lane // 4, w % across * broad, s * terms + lane % 4
         y, x = i * a_row + k * a_term, (j + lane // 4) * b_row + k * b_term + half
-        first, second = a_place(a_vectors)
-        to_a, a = first * a_first + second * a_second, a0 + first + second * lda
-        a_left, a_across = (
-            (length - first, rows - second) if of_a else (rows - first, length - second)
-        )
-        first, second = b_place(b_vectors)
-        to_b, b = first * b_first + second * b_second + half, b0 + first + second * ldb
-        b_left, b_across = (
-            (length - first, columns - second) if of_b else (columns - first, length - second)
-        )
-        at, sums = (a, b, a_left, a_across, b_left, b_across), blank(A)
+        to_a, at_a = start_a(a0, lda, a_vectors, rows, length)
+        to_b, at_b = start_b(b0, ldb, b_vectors, columns, length)
+        to_b, sums = to_b + half, blank(A)
         meet()  # whoever used the memory before is done
         ahead, there = 0, 0
         for _ in range(stages - 1):
             if ahead < length:
-                at = fetch(
-                    shared, there + to_a, there + to_b, A, lda, a_vectors, B, ldb, b_vectors, at
-                )  # fmt: skip
+                at_a = fetch_a(shared, there + to_a, A, lda, a_vectors, at_a)
+                at_b = fetch_b(shared, there + to_b, B, ldb, b_vectors, at_b)
             seal()
             ahead, there = ahead + depth, there + stage
         here, done = 0, 0
@@ -143,9 +127,8 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
             landed()
             meet()  # for everybody's part, and for the stage that is overwritten next
             if ahead < length:
-                at = fetch(
-                    shared, there + to_a, there + to_b, A, lda, a_vectors, B, ldb, b_vectors, at
-                )  # fmt: skip
+                at_a = fetch_a(shared, there + to_a, A, lda, a_vectors, at_a)
+                at_b = fetch_b(shared, there + to_b, B, ldb, b_vectors, at_b)
             seal()
             sums = accumulate(shared, here + y, here + x, sums)
             ahead, done, there = ahead + depth, done + depth, here
