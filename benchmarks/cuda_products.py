@@ -25,10 +25,10 @@ from fastbp.kernels.cuda.linear import stored
 from fastbp.kernels.cuda.machine import (
     block,
     blocks,
+    cooperative,
     kernel,
-    meet_all,
     shared_reals,
-    together,
+    sync_grid,
 )
 from fastbp.kernels.cuda.product import LAYOUTS, tile_of
 from fastbp.kernels.cuda.shim import SIMULATED, cuda
@@ -58,7 +58,7 @@ def _again(which: int) -> Any:
         terms: int, columns: int, times: int,
     ) -> None:  # fmt: skip
         """The same product so many times, all blocks meeting in between."""
-        together()
+        cooperative()
         shared = shared_reals(A)
         across = (columns + broad - 1) // broad
         for _ in range(times):
@@ -69,7 +69,7 @@ def _again(which: int) -> Any:
                     B, j0 * ldb if of_b else j0, ldb, ldb % 4 == 0, i0, j0, rows, columns, terms,
                     shared,
                 )  # fmt: skip
-            meet_all()
+            sync_grid()
 
     return again
 

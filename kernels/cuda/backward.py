@@ -28,7 +28,7 @@ from ..layout import (
 from .activation import IDENTITY, SOFTMAX, needs_input, slope, softmax_slope_rows
 from .batchnorm import pulled_back, ratio_of, scale_of, sums_columns
 from .machine import device, like
-from .team import U, first_of, four_at, gather_team, pick
+from .team import U, first_of, four_at, pick, sync_team
 from .tiles import THREADS
 
 
@@ -79,12 +79,12 @@ def normalize_backward(
     plan, reals, parameters, running, arena, masks = net
     n, ld, delta, h = plan[layer, N], plan[layer, LD], plan[layer, D], plan[layer, H]
     gamma, beta, variance = plan[layer, GAMMA], plan[layer, BETA], plan[layer, STATS] + VARIANCE * n
-    gather_team(alone)
+    sync_team(alone)
     sums_columns(
         arena, delta, ld, arena, h, ld, gradient, gamma, gradient, beta, rows, n, part, parts,
         shared,
     )  # fmt: skip
-    gather_team(alone)
+    sync_team(alone)
     for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
         j = e % n
         at = (lo + e // n) * ld + j
@@ -117,14 +117,14 @@ def settle(
         if not (pair or by_row):
             element_wise(net, layer, lo, hi, False, True, training, part, parts)
     if by_row:
-        gather_team(alone)
+        sync_team(alone)
         softmax_slope_rows(
             arena, delta, ld, arena, plan[layer, F], ld, arena, delta, ld, lo, hi, n, part, parts,
             shared,
         )  # fmt: skip
     if plan[layer, BN] == BN_BEFORE:
         normalize_backward(net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared)
-    gather_team(alone)
+    sync_team(alone)
 
 
 @device

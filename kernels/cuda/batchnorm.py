@@ -15,7 +15,7 @@ from ..values import epsilon, form_code
 from . import memory
 from .arith import root
 from .doors import Door, grid_for
-from .linear import TEAM, WIDE
+from .linear import COLUMNS_AT_ONCE, TEAM
 from .machine import (
     block,
     blocks,
@@ -23,26 +23,26 @@ from .machine import (
     fma,
     kernel,
     like,
-    meet,
-    peek,
-    poke,
+    shared_load,
     shared_reals,
+    shared_store,
+    sync_block,
     thread,
 )
 from .tiles import THREADS
 
 
 @device
-def gathered(value: Any, shared: Any) -> Any:
+def column_total(value: Any, shared: Any) -> Any:
     """The sum over the threads of a column, in order, for each of them."""
     t = thread()
-    meet()
-    poke(shared, t, value)
-    meet()
-    j = t % WIDE
-    total = peek(shared, j)
+    sync_block()
+    shared_store(shared, t, value)
+    sync_block()
+    j = t % COLUMNS_AT_ONCE
+    total = shared_load(shared, j)
     for other in range(1, TEAM):
-        total += peek(shared, other * WIDE + j)
+        total += shared_load(shared, other * COLUMNS_AT_ONCE + j)
     return total
 
 
@@ -59,20 +59,20 @@ def statistics_columns(
 ) -> None:  # fmt: skip
     """Mean and population variance of every column of `rows` samples, in two passes."""
     t = thread()
-    for start in range(part * WIDE, n, parts * WIDE):
-        j = column(start + t % WIDE, n)
+    for start in range(part * COLUMNS_AT_ONCE, n, parts * COLUMNS_AT_ONCE):
+        j = column(start + t % COLUMNS_AT_ONCE, n)
         at = z0 + j
         k = Z[at]
         total = k - k
-        for i in range(t // WIDE, rows, TEAM):
+        for i in range(t // COLUMNS_AT_ONCE, rows, TEAM):
             total += Z[at + i * ldz] - k
-        shift = gathered(total, shared) / like(k, rows)
+        shift = column_total(total, shared) / like(k, rows)
         total = k - k
-        for i in range(t // WIDE, rows, TEAM):
+        for i in range(t // COLUMNS_AT_ONCE, rows, TEAM):
             d = (Z[at + i * ldz] - k) - shift
             total = fma(d, d, total)
-        spread = gathered(total, shared) / like(k, rows)
-        if t < WIDE and start + t < n:
+        spread = column_total(total, shared) / like(k, rows)
+        if t < COLUMNS_AT_ONCE and start + t < n:
             mean[m0 + j] = shift + k
             variance[v0 + j] = spread
 
@@ -104,18 +104,18 @@ def sums_columns(
 ) -> None:  # fmt: skip
     """dgamma = the sum over the rows of dU H, dbeta = that of dU, for every column."""
     t = thread()
-    for start in range(part * WIDE, n, parts * WIDE):
-        j = column(start + t % WIDE, n)
+    for start in range(part * COLUMNS_AT_ONCE, n, parts * COLUMNS_AT_ONCE):
+        j = column(start + t % COLUMNS_AT_ONCE, n)
         first = dU[u0 + j]
         beta = first - first
         gamma = beta
-        for i in range(t // WIDE, rows, TEAM):
+        for i in range(t // COLUMNS_AT_ONCE, rows, TEAM):
             u = dU[u0 + i * ldu + j]
             beta += u
             gamma = fma(u, H[h0 + i * ldh + j], gamma)
-        beta = gathered(beta, shared)
-        gamma = gathered(gamma, shared)
-        if t < WIDE and start + t < n:
+        beta = column_total(beta, shared)
+        gamma = column_total(gamma, shared)
+        if t < COLUMNS_AT_ONCE and start + t < n:
             dgamma[g0 + j] = gamma
             dbeta[b0 + j] = beta
 
@@ -179,7 +179,7 @@ def batch_statistics(Z: Any, *, mean: Any = None, variance: Any = None) -> tuple
     rows, n = door.shape("Z")
     m = door.give("mean", mean, (n,))
     v = door.give("variance", variance, (n,))
-    _statistics.launch(-(-n // WIDE), z, m, v, rows, n)
+    _statistics.launch(-(-n // COLUMNS_AT_ONCE), z, m, v, rows, n)
     return door.close("mean", "variance")
 
 
@@ -233,7 +233,7 @@ def batchnorm_backward(
     z = door.give("out", out, (rows, n), in_place=("dU",))
     dgamma = door.give("gamma_out", gamma_out, (n,))
     dbeta = door.give("beta_out", beta_out, (n,))
-    _sums.launch(-(-n // WIDE), u, h, dgamma, dbeta, rows, n)
+    _sums.launch(-(-n // COLUMNS_AT_ONCE), u, h, dgamma, dbeta, rows, n)
     rest = (small, code, 1.0 / rows, z, rows, n)
     _backward.launch(grid_for(rows * n), u, h, v, g, dgamma, dbeta, *rest)
     return door.close("out", "gamma_out", "beta_out")

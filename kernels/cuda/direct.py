@@ -13,7 +13,17 @@ from typing import Any, Final
 import numpy as np
 
 from . import phases as P
-from .machine import bringing, device, fma, landing, like, meet, peek, seal, thread
+from .machine import (
+    async_copy,
+    commit_group,
+    device,
+    fma,
+    like,
+    shared_load,
+    sync_block,
+    thread,
+    wait_group,
+)
 from .product import BACKWARD
 from .reduce import lanes_total
 from .team import divided
@@ -27,17 +37,17 @@ BANKS: Final = 32
 @device
 def along_columns(shared: Any, x: int, w: int, ldw: int, length: int, lane: int, lanes: int) -> Any:
     """The sum of a lane's terms of an element of A W."""
-    total, count = like(peek(shared, x), 0.0), length - lane
+    total, count = like(shared_load(shared, x), 0.0), length - lane
     x, w, step = x + lane, w + lane * ldw, lanes * ldw
     while count > 3 * lanes:  # eight loads at once
-        a, b = peek(shared, x), peek(shared, x + lanes)
-        c, d = peek(shared, x + 2 * lanes), peek(shared, x + 3 * lanes)
-        e, f = peek(shared, w), peek(shared, w + step)
-        g, h = peek(shared, w + 2 * step), peek(shared, w + 3 * step)
+        a, b = shared_load(shared, x), shared_load(shared, x + lanes)
+        c, d = shared_load(shared, x + 2 * lanes), shared_load(shared, x + 3 * lanes)
+        e, f = shared_load(shared, w), shared_load(shared, w + step)
+        g, h = shared_load(shared, w + 2 * step), shared_load(shared, w + 3 * step)
         total = fma(d, h, fma(c, g, fma(b, f, fma(a, e, total))))
         x, w, count = x + 4 * lanes, w + 4 * step, count - 4 * lanes
     while count > 0:
-        total = fma(peek(shared, x), peek(shared, w), total)
+        total = fma(shared_load(shared, x), shared_load(shared, w), total)
         x, w, count = x + lanes, w + step, count - lanes
     return total
 
@@ -45,22 +55,20 @@ def along_columns(shared: Any, x: int, w: int, ldw: int, length: int, lane: int,
 @device
 def along_rows(shared: Any, x: int, w: int, length: int, lane: int, lanes: int, turned: int) -> Any:
     """The same of dZ W^T: neighbours' terms lie in other banks, being in another order."""
-    total, k = like(peek(shared, x), 0.0), lane
+    total, k = like(shared_load(shared, x), 0.0), lane
     while k + 3 * lanes < length:
         i, j, n, o = (
             k ^ turned, k + lanes ^ turned, k + 2 * lanes ^ turned, k + 3 * lanes ^ turned,
         )  # fmt: skip
-        a, b, c, d = (
-            peek(shared, x + i), peek(shared, x + j), peek(shared, x + n), peek(shared, x + o),
-        )  # fmt: skip
-        e, f, g, h = (
-            peek(shared, w + i), peek(shared, w + j), peek(shared, w + n), peek(shared, w + o),
-        )  # fmt: skip
+        a, b = shared_load(shared, x + i), shared_load(shared, x + j)
+        c, d = shared_load(shared, x + n), shared_load(shared, x + o)
+        e, f = shared_load(shared, w + i), shared_load(shared, w + j)
+        g, h = shared_load(shared, w + n), shared_load(shared, w + o)
         total = fma(d, h, fma(c, g, fma(b, f, fma(a, e, total))))
         k += 4 * lanes
     while k < length:
         i = k ^ turned
-        total = fma(peek(shared, x + i), peek(shared, w + i), total)
+        total = fma(shared_load(shared, x + i), shared_load(shared, w + i), total)
         k += lanes
     return total
 
@@ -68,7 +76,11 @@ def along_rows(shared: Any, x: int, w: int, length: int, lane: int, lanes: int, 
 def direct_of(real: Any, finish: Any) -> Any:
     """`direct(...)` of one dtype; `finish(job, i, j, count, sums)` has the results."""
     size = 16 // np.dtype(real).itemsize
-    bring, bring_vector, landed = bringing(1, 1, 1, 1), bringing(size, 1, 1, 1), landing(0)
+    copy_element, copy_vector, wait = (
+        async_copy(1, 1, 1, 1),
+        async_copy(size, 1, 1, 1),
+        wait_group(0),
+    )
 
     @device
     def copy(shared: Any, x: Any, source: int, count: int) -> None:
@@ -76,12 +88,12 @@ def direct_of(real: Any, finish: Any) -> Any:
         if source & size - 1 == 0:
             e = thread() * size
             while e < count:
-                bring_vector(shared, e, x, source + e, 0, count - e, 1)
+                copy_vector(shared, e, x, source + e, 0, count - e, 1)
                 e += THREADS * size
         else:
             e = thread()
             while e < count:
-                bring(shared, e, x, source + e, 0, 1, 1)
+                copy_element(shared, e, x, source + e, 0, 1, 1)
                 e += THREADS
 
     @device
@@ -90,30 +102,27 @@ def direct_of(real: Any, finish: Any) -> Any:
         hi: int, shared: Any,
     ) -> None:  # fmt: skip
         """Rows [lo, hi) of a phase's product."""
-        which, width, length = (
-            peek(window, at + P.WHICH), peek(window, at + P.WIDTH), peek(window, at + P.LENGTH),
-        )  # fmt: skip
-        bits, lda, ldb = (
-            peek(window, at + P.LANES), peek(window, at + P.LDA), peek(window, at + P.LDB),
-        )  # fmt: skip
+        which, bits = shared_load(window, at + P.WHICH), shared_load(window, at + P.LANES)
+        width, length = shared_load(window, at + P.WIDTH), shared_load(window, at + P.LENGTH)
+        lda, ldb = shared_load(window, at + P.LDA), shared_load(window, at + P.LDB)
         lanes = 1 << bits
         place, lane = thread() >> bits, thread() & lanes - 1
         line, mine = length + size - 1 & -size, thread() >> OF_ROW
         beside, odds = width * length + size - 1 & -size, length & -length
         odds = (odds if odds < BANKS else BANKS) - 1
         if lo < hi:
-            copy(shared, parameters, peek(window, at + P.B0), width * length)
-        a0 = peek(window, at + (P.A0_ODD if odd else P.A0))
+            copy(shared, parameters, shared_load(window, at + P.B0), width * length)
+        a0 = shared_load(window, at + (P.A0_ODD if odd else P.A0))
         first = lo
         while first < hi:
             count = hi - first if hi - first < P.GRAIN else P.GRAIN
             k, to = thread() & (1 << OF_ROW) - 1, beside + mine * line
             while k < length and mine < count:
-                bring(shared, to + k, arena, a0 + (first + mine) * lda + k, 0, 1, 1)
+                copy_element(shared, to + k, arena, a0 + (first + mine) * lda + k, 0, 1, 1)
                 k += 1 << OF_ROW
-            seal()
-            landed()
-            meet()
+            commit_group()
+            wait()
+            sync_block()
             e = 0
             while e < count * width:
                 inside = e + place < count * width
@@ -130,6 +139,6 @@ def direct_of(real: Any, finish: Any) -> Any:
                 e += THREADS >> bits
             first += P.GRAIN
             if first < hi:
-                meet()
+                sync_block()
 
     return direct

@@ -38,7 +38,7 @@ from .batchnorm import scale_of, statistics_columns
 from .machine import device, fma, like
 from .places import LIMIT
 from .random import kept
-from .team import U, first_of, four_at, gather_team, pick
+from .team import U, first_of, four_at, pick, sync_team
 from .tiles import THREADS
 
 
@@ -148,20 +148,20 @@ def after_product(
     plan, reals, parameters, running, arena, masks = net
     n, ld, z, f = plan[layer, N], plan[layer, LD], plan[layer, Z], plan[layer, F]
     if plan[layer, BN] == BN_BEFORE:
-        gather_team(alone)
+        sync_team(alone)
         take_statistics(net, layer, z, rows, training, part, parts, shared)
-        gather_team(alone)
+        sync_team(alone)
         normalize(net, layer, z, z, lo, hi, address, training, pair, part, parts)
     if plan[layer, ACT] == SOFTMAX and not pair:
-        gather_team(alone)
+        sync_team(alone)
         softmax_rows(arena, z, ld, arena, f, ld, lo, hi, n, part, parts, shared)
         if plan[layer, BN] != BN_AFTER:
-            gather_team(alone)
+            sync_team(alone)
             emit_rows(net, layer, lo, hi, address, training, part, parts)
     if plan[layer, BN] == BN_AFTER:
-        gather_team(alone)
+        sync_team(alone)
         take_statistics(net, layer, f, rows, training, part, parts, shared)
-        gather_team(alone)
+        sync_team(alone)
         normalize(net, layer, f, f, lo, hi, address, training, pair, part, parts)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import slots as S
-from .machine import device, like, meet, thread
+from .machine import device, like, sync_block, thread
 from .random import normal
 from .team import U, first_of, lanes_of, pick
 from .tiles import THREADS
@@ -93,13 +93,13 @@ def gather_sparse(
         row = at + i * ld
         for j in range(t, m, THREADS):
             arena[row + j] = X.dtype.type(0)
-        meet()
+        sync_block()
         if t == 0:
             for k in range(starts[sample], starts[sample + 1]):
                 if not finite(X[k]):
                     bad[notes + i] = stamp
                 arena[row + columns[k]] += X[k]
-        meet()
+        sync_block()
         for j in range(t, m, THREADS):
             arena[row + j] = noisy(arena[row + j], i, j, m, sigma, step, epoch, seed)
 

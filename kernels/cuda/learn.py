@@ -17,7 +17,7 @@ from . import phases as P
 from .activation import RELU
 from .arith import root
 from .linear import COLUMNS, column_sums
-from .machine import device, like, peek, thread
+from .machine import device, like, shared_load, thread
 from .reduce import block_total
 from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
@@ -49,23 +49,23 @@ def sum_columns(
 ) -> None:  # fmt: skip
     """dL/db of a layer, or parts of its sums: COLUMNS of them are an item of work."""
     n, count, span = (
-        peek(window, at + P.WIDTH),
-        peek(window, at + P.PARTS),
-        peek(window, at + P.SPAN),
+        shared_load(window, at + P.WIDTH),
+        shared_load(window, at + P.PARTS),
+        shared_load(window, at + P.SPAN),
     )
     groups = (n + COLUMNS - 1) // COLUMNS
-    item = turn(part, parts, peek(window, at + P.TURN))
+    item = turn(part, parts, shared_load(window, at + P.TURN))
     while item < groups * count:
         k, group = divided(item, groups)
         lo, hi = k * span, (k + 1) * span
         lo, hi = lo if lo < rows else rows, hi if hi < rows else rows
-        delta, ld = peek(window, at + P.A0), peek(window, at + P.LDA)
+        delta, ld = shared_load(window, at + P.A0), shared_load(window, at + P.LDA)
         first = group * COLUMNS
         if count > 1:
-            to = peek(window, at + P.PART0) + k * n
+            to = shared_load(window, at + P.PART0) + k * n
             column_sums(arena, delta, ld, scratch, to, lo, hi, first, n, shared)
         else:
-            bias = peek(window, at + P.RESULT)
+            bias = shared_load(window, at + P.RESULT)
             column_sums(arena, delta, ld, gradient, bias, 0, rows, first, n, shared)
         item += parts
 
@@ -75,9 +75,9 @@ def learn_biases(
     window: Any, at: int, gradient: Any, how: Any, numbers: Any, part: int, parts: int
 ) -> None:
     """Update the biases whose gradients the same threads have just summed."""
-    n, bias = peek(window, at + P.WIDTH), peek(window, at + P.RESULT)
+    n, bias = shared_load(window, at + P.WIDTH), shared_load(window, at + P.RESULT)
     groups = (n + COLUMNS - 1) // COLUMNS
-    group = turn(part, parts, peek(window, at + P.TURN))
+    group = turn(part, parts, shared_load(window, at + P.TURN))
     while group < groups:
         first = group * COLUMNS
         last = first + COLUMNS if first + COLUMNS < n else n

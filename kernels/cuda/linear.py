@@ -11,16 +11,26 @@ from ..tables import ACTIVATIONS
 from .activation import SOFTMAX, softmax_rows, value
 from .cut import cut
 from .doors import Door, address_of, check_precision, grid_for
-from .machine import block, blocks, device, kernel, meet, peek, poke, shared_reals, thread
+from .machine import (
+    block,
+    blocks,
+    device,
+    kernel,
+    shared_load,
+    shared_reals,
+    shared_store,
+    sync_block,
+    thread,
+)
 from .product import BACKWARD, FORWARD, UPDATE, tile_of
 from .team import pick, put_four
 from .tiles import THREADS, TILES
 
 COLUMNS = 32
 """Columns of an item of work: a line of memory."""
-WIDE = min(COLUMNS, THREADS)
+COLUMNS_AT_ONCE = min(COLUMNS, THREADS)
 """Columns that a block sums at a time, and how many threads each column has."""
-TEAM = THREADS // WIDE
+TEAM = THREADS // COLUMNS_AT_ONCE
 
 
 @device
@@ -33,11 +43,11 @@ def column_sums(
     """
     t = thread()
     last = first + COLUMNS if first + COLUMNS < n else n
-    for start in range(first, last, WIDE):
-        j = start + t % WIDE
+    for start in range(first, last, COLUMNS_AT_ONCE):
+        j = start + t % COLUMNS_AT_ONCE
         total = D.dtype.type(0)
         if j < n:
-            i, step = lo + t // WIDE, TEAM * ldd
+            i, step = lo + t // COLUMNS_AT_ONCE, TEAM * ldd
             at = d0 + i * ldd + j
             while i + 3 * TEAM < hi:  # four loads at once
                 a, b, c, d = D[at], D[at + step], D[at + 2 * step], D[at + 3 * step]
@@ -46,13 +56,13 @@ def column_sums(
             while i < hi:
                 total += D[at]
                 i, at = i + TEAM, at + step
-        meet()
-        poke(shared, t, total)
-        meet()
-        if t < WIDE and j < n:
-            total = peek(shared, t)
+        sync_block()
+        shared_store(shared, t, total)
+        sync_block()
+        if t < COLUMNS_AT_ONCE and j < n:
+            total = shared_load(shared, t)
             for other in range(1, TEAM):
-                total += peek(shared, other * WIDE + t)
+                total += shared_load(shared, other * COLUMNS_AT_ONCE + t)
             out[o0 + j] = total
 
 

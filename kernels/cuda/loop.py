@@ -22,13 +22,13 @@ from .learn import CHUNK, apply_whole
 from .machine import (
     block,
     blocks,
+    cooperative,
     device,
     kernel,
     shared_doubles,
     shared_integers,
     shared_reals,
     thread,
-    together,
 )
 from .phases import ENTRIES, GRAIN, WINDOW
 from .step import launch_facts, open_window, step_of
@@ -77,7 +77,7 @@ def make(real: Any) -> Any:
         out: Any, columns: Any, starts: Any,
     ) -> None:  # fmt: skip
         """Steps 0.. of `bounds`; `results` counts those done and sums what they met."""
-        together()
+        cooperative()
         shared, doubles = shared_reals(arena), shared_doubles()
         window = shared_integers(ROOM_FOR_PHASES)
         open_window(table, 0, settings[S.PHASES], window)

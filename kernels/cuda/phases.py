@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .machine import device, peek
+from .machine import device, shared_load
 from .shim import SIMULATED
 
 (PRODUCT, DIRECT, SUM, AFTER, MEASURE, OUTPUTS, SETTLE, JUDGE, BIASES, NORM, GATHER) = range(11)
@@ -45,7 +45,9 @@ WINDOW: Final = 2 if SIMULATED else 16
 def facts_of(window: Any, at: int) -> Any:
     """What becomes of a phase's results, in registers: `RESULT` to `PLAIN`, and the layer."""
     return (
-        peek(window, at + RESULT), peek(window, at + RESULT_LD), peek(window, at + OTHER),
-        peek(window, at + THIRD), peek(window, at + BIAS), peek(window, at + CODE),
-        peek(window, at + DROPS), peek(window, at + PLAIN), peek(window, at + LAYER),
+        shared_load(window, at + RESULT), shared_load(window, at + RESULT_LD),
+        shared_load(window, at + OTHER), shared_load(window, at + THIRD),
+        shared_load(window, at + BIAS), shared_load(window, at + CODE),
+        shared_load(window, at + DROPS), shared_load(window, at + PLAIN),
+        shared_load(window, at + LAYER),
     )  # fmt: skip

@@ -18,16 +18,16 @@ import numpy as np
 
 from .machine import (
     accumulation,
-    apart,
+    async_copy,
     blanking,
-    bringing,
+    commit_group,
     device,
-    landing,
-    laying,
-    meet,
-    peek,
-    seal,
+    noinline,
+    shared_load,
+    store_fragments,
+    sync_block,
     thread,
+    wait_group,
 )
 from .tiles import SMALL, THREADS, TILES, WARP, WIDE, Tile
 
@@ -52,8 +52,8 @@ def _factor_of(tile: Tile, side: int, along: bool, itemsize: int) -> tuple[Any, 
     size, parts, depth = 16 // itemsize, line * lines, tile.depth
     gap, of_vectors = THREADS * size // line, parts // size
     few, slow = of_vectors < THREADS, parts < THREADS
-    by_vector = bringing(size, -(-of_vectors // THREADS), gap, step)
-    by_one = bringing(1, -(-parts // THREADS), THREADS // line, step)
+    by_vector = async_copy(size, -(-of_vectors // THREADS), gap, step)
+    by_one = async_copy(1, -(-parts // THREADS), THREADS // line, step)
     bits, bits_of_vector = line.bit_length() - 1, size.bit_length() - 1
 
     @device
@@ -96,9 +96,9 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
     start_b, fetch_b, b_strides = _factor_of(tile, tile.columns, of_b, itemsize)
     (a_row, a_term), (b_row, b_term) = a_strides, b_strides
     accumulate = accumulation(tile, a_strides, b_strides)
-    blank, landed, all_landed = blanking(tile.results), landing(stages - 2), landing(0)
+    blank, wait_stage, wait_all = blanking(tile.results), wait_group(stages - 2), wait_group(0)
     across, tall, broad = tile.across, tile.rows // tile.down, tile.columns // tile.across
-    lay, height, pitch = laying(tile), tile.rows, tile.pitch
+    store, height, pitch = store_fragments(tile), tile.rows, tile.pitch
 
     @device
     def lay_sums(
@@ -106,7 +106,7 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
         rows: int, columns: int, length: int, shared: Any,
     ) -> None:  # fmt: skip
         """Out of line, where it has the registers to itself."""
-        apart()
+        noinline()
         warp, lane = thread() // WARP, thread() & WARP - 1
         s, w = warp // warps, warp % warps
         i, j, k = w // across * tall + lane // 4, w % across * broad, s * terms + lane % 4
@@ -114,29 +114,29 @@ def _sums_of(tile: Tile, real: Any, which: int) -> Any:
         to_a, at_a = start_a(a0, lda, a_vectors, rows, length)
         to_b, at_b = start_b(b0, ldb, b_vectors, columns, length)
         to_b, sums = to_b + half, blank(A)
-        meet()  # whoever used the memory before is done
+        sync_block()  # whoever used the memory before is done
         ahead, there = 0, 0
         for _ in range(stages - 1):
             if ahead < length:
                 at_a = fetch_a(shared, there + to_a, A, lda, a_vectors, at_a)
                 at_b = fetch_b(shared, there + to_b, B, ldb, b_vectors, at_b)
-            seal()
+            commit_group()
             ahead, there = ahead + depth, there + stage
         here, done = 0, 0
         while done < length:
-            landed()
-            meet()  # for everybody's part, and for the stage that is overwritten next
+            wait_stage()
+            sync_block()  # for everybody's part, and for the stage that is overwritten next
             if ahead < length:
                 at_a = fetch_a(shared, there + to_a, A, lda, a_vectors, at_a)
                 at_b = fetch_b(shared, there + to_b, B, ldb, b_vectors, at_b)
-            seal()
+            commit_group()
             sums = accumulate(shared, here + y, here + x, sums)
             ahead, done, there = ahead + depth, done + depth, here
             here = here + stage if here + stage < stages * stage else 0
-        all_landed()
-        meet()
-        lay(sums, shared, (s * height + i) * pitch + j + lane % 4 * 2)
-        meet()
+        wait_all()
+        sync_block()
+        store(sums, shared, (s * height + i) * pitch + j + lane % 4 * 2)
+        sync_block()
 
     return lay_sums
 
@@ -205,13 +205,13 @@ def collection(finish: Any) -> Any:
             e += THREADS
             if i < rows and j < columns:
                 at, left = i * pitch + j, columns - j
-                a, b = peek(shared, at), peek(shared, at + 1)
-                c, d = peek(shared, at + 2), peek(shared, at + 3)
+                a, b = shared_load(shared, at), shared_load(shared, at + 1)
+                c, d = shared_load(shared, at + 2), shared_load(shared, at + 3)
                 end = at + (slices - 1) * area
                 while at < end:
                     at += area
-                    a, b = a + peek(shared, at), b + peek(shared, at + 1)
-                    c, d = c + peek(shared, at + 2), d + peek(shared, at + 3)
+                    a, b = a + shared_load(shared, at), b + shared_load(shared, at + 1)
+                    c, d = c + shared_load(shared, at + 2), d + shared_load(shared, at + 3)
                 finish(job, i0 + i, j0 + j, left if left < 4 else 4, (a, b, c, d))
 
     return collect

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .machine import apart, device, exchanged, meet, peek, poke, thread
+from .machine import device, noinline, shared_load, shared_store, shuffle_xor, sync_block, thread
 from .tiles import THREADS, WARP
 
 ROUNDS: Final = WARP.bit_length() - 1
@@ -26,7 +26,7 @@ def lanes_total(value: Any, lanes: int) -> Any:
     """The sum over so many neighbours (a power of two, at most a warp), for each of them."""
     for k in range(ROUNDS):
         if lanes > 1 << k:
-            value += exchanged(value, 1 << k)
+            value += shuffle_xor(value, 1 << k)
     return value
 
 
@@ -35,33 +35,33 @@ def lanes_maximum(value: Any, lanes: int) -> Any:
     """The largest of so many neighbours, for each of them."""
     for k in range(ROUNDS):
         if lanes > 1 << k:
-            value = larger(value, exchanged(value, 1 << k))
+            value = larger(value, shuffle_xor(value, 1 << k))
     return value
 
 
 @device
 def block_total(value: Any, shared: Any) -> Any:
     """The sum of every thread's value, for every thread; `shared` holds THREADS elements."""
-    apart()
+    noinline()
     value = lanes_total(value, WARP)
-    meet()
-    poke(shared, thread() // WARP, value)
-    meet()
-    total = peek(shared, 0)
+    sync_block()
+    shared_store(shared, thread() // WARP, value)
+    sync_block()
+    total = shared_load(shared, 0)
     for warp in range(1, THREADS // WARP):
-        total += peek(shared, warp)
+        total += shared_load(shared, warp)
     return total
 
 
 @device
 def block_maximum(value: Any, shared: Any) -> Any:
     """The largest of every thread's value."""
-    apart()
+    noinline()
     value = lanes_maximum(value, WARP)
-    meet()
-    poke(shared, thread() // WARP, value)
-    meet()
-    most = peek(shared, 0)
+    sync_block()
+    shared_store(shared, thread() // WARP, value)
+    sync_block()
+    most = shared_load(shared, 0)
     for warp in range(1, THREADS // WARP):
-        most = larger(most, peek(shared, warp))
+        most = larger(most, shared_load(shared, warp))
     return most

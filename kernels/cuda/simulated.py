@@ -133,31 +133,31 @@ def blocks() -> int:
     return len(_place.grid.blocks)
 
 
-def meet() -> None:
+def sync_block() -> None:
     """All threads of the block wait for each other."""
     _place.block.barrier.wait()
 
 
-def meet_all() -> None:
+def sync_grid() -> None:
     """All threads of all blocks wait for each other."""
     _place.grid.barrier.wait()
 
 
-def exchanged(value: Any, offset: int) -> Any:
+def shuffle_xor(value: Any, offset: int) -> Any:
     """The value of the thread whose number in the warp differs in that bit. All threads call it."""
     slots = _place.block.shared("lanes", THREADS, object)
     slots[_place.index] = value
-    meet()
+    sync_block()
     other = slots[_place.index ^ offset]
-    meet()
+    sync_block()
     return other
 
 
-def together() -> None:
+def cooperative() -> None:
     """Blocks are threads here: they always run at once."""
 
 
-def apart() -> None:
+def noinline() -> None:
     """Nothing is compiled here that could be in or out of line."""
 
 
@@ -186,12 +186,12 @@ def fma(a: Any, b: Any, c: Any) -> Any:
     return a * b + c
 
 
-def peek(shared: Any, index: int) -> Any:
+def shared_load(shared: Any, index: int) -> Any:
     """shared[index]."""
     return shared[index]
 
 
-def poke(shared: Any, index: int, value: Any) -> None:
+def shared_store(shared: Any, index: int, value: Any) -> None:
     """shared[index] = value."""
     shared[index] = value
 
@@ -201,10 +201,10 @@ def blanking(count: int) -> Any:
     return lambda real: np.zeros(count, real.dtype)
 
 
-def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
-    """`bring(...)`: what a card copies meanwhile is there at once; outside of the array, 0."""
+def async_copy(size: int, rounds: int, gap: int, step: int) -> Any:
+    """`copy(...)`: what a card copies meanwhile is there at once; outside of the array, 0."""
 
-    def bring(
+    def copy(
         shared: Any, to: int, array: Any, source: int, ld: int, first: int, second: int
     ) -> None:
         for u in range(rounds):
@@ -215,16 +215,16 @@ def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
             shared[at : at + size] = 0
             shared[at : at + count] = array[index : index + count]
 
-    return bring
+    return copy
 
 
-def seal() -> None:
+def commit_group() -> None:
     """Nothing is under way that a group of copies could be."""
 
 
-def landing(pending: int) -> Any:
-    """`landed()`: nothing to wait for, what is brought is there at once."""
-    return seal
+def wait_group(pending: int) -> Any:
+    """`wait()`: nothing to wait for, what is copied is there at once."""
+    return commit_group
 
 
 def _places(tile: Tile) -> tuple[Any, Any]:
@@ -252,11 +252,11 @@ def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, i
     return accumulate
 
 
-def laying(tile: Tile) -> Any:
-    """`lay(sums, shared, base)`: a thread's results to shared memory, the first two at `base`."""
+def store_fragments(tile: Tile) -> Any:
+    """`store(sums, shared, base)`: a thread's results to shared memory, the first two at `base`."""
     rows, columns = _places(tile)
 
-    def lay(sums: Any, shared: Any, base: int) -> None:
+    def store(sums: Any, shared: Any, base: int) -> None:
         shared[base + rows * tile.pitch + columns] = sums
 
-    return lay
+    return store

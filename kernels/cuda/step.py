@@ -17,7 +17,7 @@ from .forward import after_product, follow_statistics, forward_finish
 from .gather import finite
 from .learn import learn_biases, learn_four, learn_norm, sum_columns, weight_finish
 from .loss import families
-from .machine import block, blocks, device, meet, peek, thread
+from .machine import block, blocks, device, shared_load, sync_block, thread
 from .product import BACKWARD, FORWARD, UPDATE, all_tiles_of
 from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
@@ -45,12 +45,12 @@ def finish(job: Any, i: int, j: int, count: int, sums: Any) -> None:
 @device
 def open_window(table: Any, first: int, phases: int, window: Any) -> None:
     """The phases from `first` on into shared memory."""
-    meet()
+    sync_block()
     left = (phases - first) * P.ENTRIES
     for e in range(thread(), P.WINDOW * P.ENTRIES, THREADS):
         if e < left:
             window[e] = table[first * P.ENTRIES + e]
-    meet()
+    sync_block()
 
 
 def form_of(real: Any) -> Any:
@@ -63,31 +63,31 @@ def form_of(real: Any) -> Any:
         hi: int, rows: int, own: int, owns: int, shared: Any,
     ) -> None:  # fmt: skip
         """Those of rows [lo, hi) that are the own-th's of owns, each with all terms of its part."""
-        across, parts = peek(window, at + P.ACROSS), peek(window, at + P.PARTS)
-        tall, broad = peek(window, at + P.TALL), peek(window, at + P.BROAD)
+        across, parts = shared_load(window, at + P.ACROSS), shared_load(window, at + P.PARTS)
+        tall, broad = shared_load(window, at + P.TALL), shared_load(window, at + P.BROAD)
         tiles = (hi - lo + (1 << tall) - 1 >> tall) * across
-        item = turn(own, owns, peek(window, at + P.TURN))
+        item = turn(own, owns, shared_load(window, at + P.TURN))
         while item < tiles * parts:
             part, rest = divided(item, tiles) if parts > 1 else (0, item)
             y, x = divided(rest, across) if across > 1 else (rest, 0)
-            i0, j0, span = lo + (y << tall), x << broad, peek(window, at + P.SPAN)
-            k0, terms = part * span, peek(window, at + P.LENGTH)
+            i0, j0, span = lo + (y << tall), x << broad, shared_load(window, at + P.SPAN)
+            k0, terms = part * span, shared_load(window, at + P.LENGTH)
             terms = (rows if terms == P.OF_BATCH else terms) - k0
             terms = terms if terms < span else span
-            which, width = peek(window, at + P.WHICH), peek(window, at + P.WIDTH)
+            which, width = shared_load(window, at + P.WHICH), shared_load(window, at + P.WIDTH)
             # Along the terms neighbours lie beside each other (1) or rows apart.
-            lda, ldb = peek(window, at + P.LDA), peek(window, at + P.LDB)
+            lda, ldb = shared_load(window, at + P.LDA), shared_load(window, at + P.LDB)
             a_row, a_term = (1, lda) if which == UPDATE else (lda, 1)
             b_column, b_term = (ldb, 1) if which == BACKWARD else (1, ldb)
-            a0 = peek(window, at + (P.A0_ODD if odd else P.A0)) + i0 * a_row + k0 * a_term
-            b0 = peek(window, at + P.B0) + j0 * b_column + k0 * b_term
-            aside = peek(window, at + P.PART0) + part * peek(window, at + P.STRIDE)
+            a0 = shared_load(window, at + (P.A0_ODD if odd else P.A0)) + i0 * a_row + k0 * a_term
+            b0 = shared_load(window, at + P.B0) + j0 * b_column + k0 * b_term
+            aside = shared_load(window, at + P.PART0) + part * shared_load(window, at + P.STRIDE)
             tile(
-                which, peek(window, at + P.SIZE),
+                which, shared_load(window, at + P.SIZE),
                 (P.PARTIAL if parts > 1 else which, P.facts_of(window, at), context, aside),
-                arena, a0, lda, peek(window, at + P.A_VECTORS) != 0,
+                arena, a0, lda, shared_load(window, at + P.A_VECTORS) != 0,
                 arena if which == UPDATE else parameters, b0, ldb,
-                peek(window, at + P.B_VECTORS) != 0, i0, j0, hi, width, terms, shared,
+                shared_load(window, at + P.B_VECTORS) != 0, i0, j0, hi, width, terms, shared,
             )  # fmt: skip
             item += owns
 
@@ -113,14 +113,14 @@ def add_up(
     window: Any, at: int, context: Any, scratch: Any, lo: int, hi: int, part: int, parts: int
 ) -> None:
     """The sums of a product's parts, and what becomes of them, of rows [lo, hi)."""
-    width, ld = peek(window, at + P.WIDTH), peek(window, at + P.RESULT_LD)
-    first, stride = peek(window, at + P.PART0), peek(window, at + P.STRIDE)
-    e, end = first_of(turn(part, parts, peek(window, at + P.TURN))), (hi - lo) * width
+    width, ld = shared_load(window, at + P.WIDTH), shared_load(window, at + P.RESULT_LD)
+    first, stride = shared_load(window, at + P.PART0), shared_load(window, at + P.STRIDE)
+    e, end = first_of(turn(part, parts, shared_load(window, at + P.TURN))), (hi - lo) * width
     while e < end:
         y, j = divided(e, width)
         i = lo + y
-        total = part_sum(scratch, first + i * ld + j, stride, peek(window, at + P.PARTS))
-        job = (peek(window, at + P.WHICH), P.facts_of(window, at), context, 0)
+        total = part_sum(scratch, first + i * ld + j, stride, shared_load(window, at + P.PARTS))
+        job = (shared_load(window, at + P.WHICH), P.facts_of(window, at), context, 0)
         finish(job, i, j, 1, (total, total, total, total))
         e += parts * THREADS
 
@@ -153,8 +153,8 @@ def products_of(real: Any) -> Any:
         """By tiles, by rows, or added up from parts; of rows [lo, hi), or of all that it has."""
         net, _, _, _, _, _, scratch = context
         _, _, parameters, _, arena, _ = net
-        if peek(window, at + P.HEIGHT) != P.OF_BATCH:
-            hi = peek(window, at + P.HEIGHT)
+        if shared_load(window, at + P.HEIGHT) != P.OF_BATCH:
+            hi = shared_load(window, at + P.HEIGHT)
         if kind == P.PRODUCT:
             form(window, at, odd, context, arena, parameters, lo, hi, rows, own, owns, shared)
         elif kind == P.DIRECT:
@@ -172,7 +172,7 @@ def biases(
     """dL/db of a layer, and the step of b where it is there as a whole."""
     _, _, gradient, how, numbers, fused, scratch = context
     sum_columns(window, at, arena, gradient, scratch, rows, part, parts, shared)
-    if fused and peek(window, at + P.PARTS) == 1:
+    if fused and shared_load(window, at + P.PARTS) == 1:
         learn_biases(window, at, gradient, how, numbers, part, parts)
 
 
@@ -215,9 +215,12 @@ def step_of(real: Any) -> Any:
             if p & P.WINDOW - 1 == 0 and launch[PHASES] > P.WINDOW:
                 open_window(table, p, launch[PHASES], window)
             at = (p & P.WINDOW - 1) * P.ENTRIES
-            kind, layer = peek(window, at + P.KIND), peek(window, at + P.LAYER)
-            meeting = peek(window, at + P.MEET)
-            alone, pair = peek(window, at + P.ALONE) != 0, peek(window, at + P.PAIR) != 0
+            kind, layer = shared_load(window, at + P.KIND), shared_load(window, at + P.LAYER)
+            meeting = shared_load(window, at + P.MEET)
+            alone, pair = (
+                shared_load(window, at + P.ALONE) != 0,
+                shared_load(window, at + P.PAIR) != 0,
+            )
             lo, hi, own, owns = 0, rows, part, parts
             if alone:
                 lo, hi, own, owns = own_lo, own_hi, 0, 1
@@ -262,7 +265,7 @@ def step_of(real: Any) -> Any:
             if meeting == P.ALL:
                 everyone()
             elif meeting == P.OWN:
-                meet()
+                sync_block()
         return True, fetched, loss, total, scale, squares
 
     return step

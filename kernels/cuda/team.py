@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .machine import apart, blocks, device, meet, meet_all, thread
+from .machine import blocks, device, noinline, sync_block, sync_grid, thread
 from .tiles import THREADS
 
 BITS = THREADS.bit_length() - 1
@@ -17,18 +17,18 @@ U = np.uint64
 @device
 def everyone() -> None:
     """All threads of all blocks meet; what was written before is seen after."""
-    apart()
+    noinline()
     if blocks() > 1:
-        meet_all()
+        sync_grid()
     else:
-        meet()
+        sync_block()
 
 
 @device
-def gather_team(alone: bool) -> None:
+def sync_team(alone: bool) -> None:
     """Those meet who share the rows: a block that works alone on its own, else everyone."""
     if alone:
-        meet()
+        sync_block()
     else:
         everyone()
 

@@ -20,8 +20,8 @@ F32, F64 = ir.FloatType(), ir.DoubleType()
 Rows = list[list[Any]]
 
 
-def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
-    """`bring(shared, to, array, source, ld, first, second)`: a thread's part of a stage sets off.
+def async_copy(size: int, rounds: int, gap: int, step: int) -> Any:
+    """`copy(shared, to, array, source, ld, first, second)`: a thread's part of a stage sets off.
 
     In round u so many elements from array[source + u gap ld] go to shared[to + u gap step], of
     which `first` are inside of the factor, and none where u gap >= `second`; the rest becomes 0.
@@ -30,7 +30,7 @@ def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
     """
 
     @intrinsic
-    def bring(
+    def copy(
         typingctx: Any, shared: Any, to: Any, array: Any, source: Any, ld: Any, first: Any,
         second: Any,
     ) -> Any:  # fmt: skip
@@ -57,12 +57,12 @@ def bringing(size: int, rounds: int, gap: int, step: int) -> Any:
         integers = [types.int64] * 4
         return types.void(shared, types.int64, array, *integers), codegen
 
-    return bring
+    return copy
 
 
 @intrinsic
-def seal(typingctx: Any) -> Any:
-    """What was brought since the last time is a parcel."""
+def commit_group(typingctx: Any) -> Any:
+    """What was sent off since the last time is a group of copies."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         builder.call(assembly(ir.VoidType(), [], "cp.async.commit_group;", ""), [])
@@ -71,11 +71,11 @@ def seal(typingctx: Any) -> Any:
     return types.void(), codegen
 
 
-def landing(pending: int) -> Any:
-    """`landed()`: wait until all of this thread's parcels but the last `pending` are there."""
+def wait_group(pending: int) -> Any:
+    """`wait()`: until all of this thread's groups of copies but the last `pending` are there."""
 
     @intrinsic
-    def landed(typingctx: Any) -> Any:
+    def wait(typingctx: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             text = f"cp.async.wait_group {pending};"
             builder.call(assembly(ir.VoidType(), [], text, ""), [])
@@ -83,7 +83,7 @@ def landing(pending: int) -> Any:
 
         return types.void(), codegen
 
-    return landed
+    return wait
 
 
 def blanking(count: int) -> Any:
@@ -204,12 +204,12 @@ def accumulation(tile: Tile, a_strides: tuple[int, int], b_strides: tuple[int, i
     return accumulate
 
 
-def laying(tile: Tile) -> Any:
-    """`lay(sums, shared, base)`: a thread's results to shared memory, the first two at `base`."""
+def store_fragments(tile: Tile) -> Any:
+    """`store(sums, shared, base)`: a thread's results to shared memory, the first two at `base`."""
     down, across = tile.fragments
 
     @intrinsic
-    def lay(typingctx: Any, sums: Any, shared: Any, base: Any) -> Any:
+    def store(typingctx: Any, sums: Any, shared: Any, base: Any) -> Any:
         def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
             place = place_of(context, builder, sig.args[1], args[1], args[2], SHARED)
             pair = ir.VectorType(place.type.pointee, 2)
@@ -227,4 +227,4 @@ def laying(tile: Tile) -> Any:
 
         return types.void(sums, shared, types.int64), codegen
 
-    return lay
+    return store
