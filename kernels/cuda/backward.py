@@ -4,27 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..layout import (
-    ACT,
-    BETA,
-    BN,
-    BN_AFTER,
-    BN_BEFORE,
-    DROP,
-    EPS,
-    FORM,
-    GAMMA,
-    LD,
-    MASK,
-    P_DROP,
-    STATS,
-    VARIANCE,
-    D,
-    F,
-    H,
-    N,
-    Z,
-)
+from .. import layout as L
 from .activation import IDENTITY, SOFTMAX, needs_input, slope, softmax_slope_rows
 from .batchnorm import pulled_back, ratio_of, scale_of, sums_columns
 from .machine import device, like
@@ -36,9 +16,9 @@ from .tiles import THREADS
 def undropped(net: Any, layer: int, at: int, d: Any, training: bool) -> Any:
     """dL/dA before dropout; a dropped NaN stays visible."""
     plan, reals, parameters, running, arena, masks = net
-    if training and plan[layer, DROP] != 0:
-        keep = masks[plan[layer, MASK] + at] != 0
-        d *= like(d, 1.0 / (1.0 - reals[layer, P_DROP]) if keep else 0.0)
+    if training and plan[layer, L.DROP] != 0:
+        keep = masks[plan[layer, L.MASK] + at] != 0
+        d *= like(d, 1.0 / (1.0 - reals[layer, L.P_DROP]) if keep else 0.0)
     return d
 
 
@@ -46,10 +26,10 @@ def undropped(net: Any, layer: int, at: int, d: Any, training: bool) -> Any:
 def sloped(net: Any, layer: int, at: int, d: Any) -> Any:
     """dL/dZ from dL/dA of an element-wise activation."""
     plan, reals, parameters, running, arena, masks = net
-    code = plan[layer, ACT]
+    code = plan[layer, L.ACT]
     if code == IDENTITY:
         return d
-    return d * slope(code, arena[plan[layer, Z if needs_input(code) else F] + at])
+    return d * slope(code, arena[plan[layer, L.Z if needs_input(code) else L.F] + at])
 
 
 @device
@@ -59,15 +39,15 @@ def element_wise(
 ) -> None:  # fmt: skip
     """Rows [lo, hi) of D before dropout and times f', as asked."""
     plan, reals, parameters, running, arena, masks = net
-    n, ld = plan[layer, N], plan[layer, LD]
+    n, ld = plan[layer, L.N], plan[layer, L.LD]
     for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
         at = (lo + e // n) * ld + e % n
-        d = arena[plan[layer, D] + at]
+        d = arena[plan[layer, L.D] + at]
         if dropout:
             d = undropped(net, layer, at, d, training)
         if derivative:
             d = sloped(net, layer, at, d)
-        arena[plan[layer, D] + at] = d
+        arena[plan[layer, L.D] + at] = d
 
 
 @device
@@ -77,8 +57,12 @@ def normalize_backward(
 ) -> None:  # fmt: skip
     """Batch norm's backward pass in place: dgamma and dbeta by columns, then D by elements."""
     plan, reals, parameters, running, arena, masks = net
-    n, ld, delta, h = plan[layer, N], plan[layer, LD], plan[layer, D], plan[layer, H]
-    gamma, beta, variance = plan[layer, GAMMA], plan[layer, BETA], plan[layer, STATS] + VARIANCE * n
+    n, ld, delta, h = plan[layer, L.N], plan[layer, L.LD], plan[layer, L.D], plan[layer, L.H]
+    gamma, beta, variance = (
+        plan[layer, L.GAMMA],
+        plan[layer, L.BETA],
+        plan[layer, L.STATS] + L.VARIANCE * n,
+    )
     sync_team(alone)
     sums_columns(
         arena, delta, ld, arena, h, ld, gradient, gamma, gradient, beta, rows, n, part, parts,
@@ -89,8 +73,8 @@ def normalize_backward(
         j = e % n
         at = (lo + e // n) * ld + j
         u, v = arena[delta + at], arena[variance + j]
-        scale = scale_of(v, reals[layer, EPS], plan[layer, FORM])
-        ratio = ratio_of(v, reals[layer, EPS], plan[layer, FORM])
+        scale = scale_of(v, reals[layer, L.EPS], plan[layer, L.FORM])
+        ratio = ratio_of(v, reals[layer, L.EPS], plan[layer, L.FORM])
         dgamma, dbeta = gradient[gamma + j], gradient[beta + j]
         if not training:  # constant statistics: nothing flows back through them
             dgamma, dbeta = like(u, 0.0), like(u, 0.0)
@@ -107,22 +91,22 @@ def settle(
 ) -> None:  # fmt: skip
     """D of a layer from dL/d(output), or dL/dU where `pair`, to dL/dZ."""
     plan, reals, parameters, running, arena, masks = net
-    n, ld, delta = plan[layer, N], plan[layer, LD], plan[layer, D]
-    by_row = plan[layer, ACT] == SOFTMAX and not pair
-    plain = plan[layer, BN] != BN_AFTER and not by_row
+    n, ld, delta = plan[layer, L.N], plan[layer, L.LD], plan[layer, L.D]
+    by_row = plan[layer, L.ACT] == SOFTMAX and not pair
+    plain = plan[layer, L.BN] != L.BN_AFTER and not by_row
     if not pair:
         element_wise(net, layer, lo, hi, True, plain, training, part, parts)
-    if plan[layer, BN] == BN_AFTER:
+    if plan[layer, L.BN] == L.BN_AFTER:
         normalize_backward(net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared)
         if not (pair or by_row):
             element_wise(net, layer, lo, hi, False, True, training, part, parts)
     if by_row:
         sync_team(alone)
         softmax_slope_rows(
-            arena, delta, ld, arena, plan[layer, F], ld, arena, delta, ld, lo, hi, n, part, parts,
+            arena, delta, ld, arena, plan[layer, L.F], ld, arena, delta, ld, lo, hi, n, part, parts,
             shared,
         )  # fmt: skip
-    if plan[layer, BN] == BN_BEFORE:
+    if plan[layer, L.BN] == L.BN_BEFORE:
         normalize_backward(net, gradient, layer, lo, hi, rows, training, alone, part, parts, shared)
     sync_team(alone)
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import layout as L
 from ..cpu.slots import LOSS
-from ..layout import IN_LD, LD, D, M, N, O, W, Z
 from . import slots as S
 from .gather import gather_dense, gather_sparse, gather_targets, gather_weights
 from .learn import square_chunks, sum_of
@@ -35,7 +35,7 @@ def gather(
     inputs = settings[S.OTHER_INPUTS if odd else S.INPUTS]
     wanted = settings[S.OTHER_TARGETS if odd else S.TARGETS]
     step, epoch, seed = settings[S.FIRST_STEP] + s, settings[S.EPOCH], settings[S.SEED]
-    m, ld, in_order = plan[0, M], plan[0, IN_LD], settings[S.ORDERED]
+    m, ld, in_order = plan[0, L.M], plan[0, L.IN_LD], settings[S.ORDERED]
     sigma, stamp, notes = factors[S.NOISE], settings[S.STAMP] + s, notes_of(settings, s)
     if settings[S.SPARSE] != 0:
         gather_sparse(
@@ -79,7 +79,7 @@ def measure(
     Returns the whole batch's weight, and what losses are multiplied by.
     """
     last, odd = plan.shape[0] - 1, s & 1 == 1
-    n, ld = plan[last, N], plan[last, LD]
+    n, ld = plan[last, L.N], plan[last, L.LD]
     wanted = settings[S.OTHER_TARGETS if odd else S.TARGETS]
     place = settings[S.OTHER_WEIGHTS if odd else S.WEIGHTS]
     slopes = 0 if settings[S.MODE] == LOSS else 1
@@ -87,10 +87,10 @@ def measure(
     if settings[S.MEAN] != 0:
         scale = 1.0 / total if total > 0 else 0.0
     loss_rows(
-        settings[S.LOSS_CODE], settings[S.FROM_LOGITS], slopes, arena, plan[last, Z], ld, arena,
-        wanted, settings[S.TARGETS_LD], arena, plan[last, O], ld, arena, plan[last, D], ld, arena,
-        place, settings[S.WEIGHTED], scale, factors[S.LEAST], factors[S.MOST], losses, lo, hi, n,
-        own, owns, shared,
+        settings[S.LOSS_CODE], settings[S.FROM_LOGITS], slopes, arena, plan[last, L.Z], ld, arena,
+        wanted, settings[S.TARGETS_LD], arena, plan[last, L.O], ld, arena, plan[last, L.D], ld,
+        arena, place, settings[S.WEIGHTED], scale, factors[S.LEAST], factors[S.MOST], losses, lo,
+        hi, n, own, owns, shared,
     )  # fmt: skip
     return total, scale
 
@@ -112,8 +112,8 @@ def square_weights(
     """Squares of every W in chunks; how many chunks."""
     count = 0
     for layer in range(plan.shape[0]):
-        lo = plan[layer, W]
-        hi = lo + plan[layer, M] * plan[layer, N]
+        lo = plan[layer, L.W]
+        hi = lo + plan[layer, L.M] * plan[layer, L.N]
         at = settings[S.SQUARES] + count
         count += square_chunks(parameters, lo, hi, partial, at, part, parts, doubles)
     return count
@@ -132,8 +132,8 @@ def write_outputs(
 ) -> None:  # fmt: skip
     """The outputs (or logits) of rows [lo, hi) into `out`, and whether a row was not finite."""
     last = plan.shape[0] - 1
-    n, ld = plan[last, N], plan[last, LD]
-    final = plan[last, Z if settings[S.LOGITS] != 0 else O]
+    n, ld = plan[last, L.N], plan[last, L.LD]
+    final = plan[last, L.Z if settings[S.LOGITS] != 0 else L.O]
     notes = notes_of(settings, s)
     for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
         i, j = lo + e // n, e % n

@@ -8,31 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..layout import (
-    ACT,
-    BETA,
-    BN,
-    BN_AFTER,
-    BN_BEFORE,
-    BN_NONE,
-    DROP,
-    EPS,
-    FORM,
-    GAMMA,
-    LD,
-    MASK,
-    MEAN,
-    MOMENTUM,
-    P_DROP,
-    RUNNING,
-    STATS,
-    VARIANCE,
-    F,
-    H,
-    N,
-    O,
-    Z,
-)
+from .. import layout as L
 from .activation import SOFTMAX, softmax_rows, value
 from .batchnorm import scale_of, statistics_columns
 from .machine import device, fma, like
@@ -46,13 +22,13 @@ from .tiles import THREADS
 def emit(net: Any, layer: int, i: int, j: int, a: Any, address: Any, training: bool) -> None:
     """The layer's output at (i, j), dropped or scaled in training."""
     plan, reals, parameters, running, arena, masks = net
-    at = i * plan[layer, LD] + j
-    if training and plan[layer, DROP] != 0:
+    at = i * plan[layer, L.LD] + j
+    if training and plan[layer, L.DROP] != 0:
         seed, epoch, step = address
-        keep = kept(i, j, plan[layer, N], plan[layer, LIMIT], step, epoch, layer, seed)
-        masks[plan[layer, MASK] + at] = 1 if keep else 0
-        a *= like(a, 1.0 / (1.0 - reals[layer, P_DROP]) if keep else 0.0)
-    arena[plan[layer, O] + at] = a
+        keep = kept(i, j, plan[layer, L.N], plan[layer, LIMIT], step, epoch, layer, seed)
+        masks[plan[layer, L.MASK] + at] = 1 if keep else 0
+        a *= like(a, 1.0 / (1.0 - reals[layer, L.P_DROP]) if keep else 0.0)
+    arena[plan[layer, L.O] + at] = a
 
 
 @device
@@ -87,17 +63,17 @@ def take_statistics(
 ) -> None:  # fmt: skip
     """Mean and variance of the columns at `source`: the batch's, or the running ones."""
     plan, reals, parameters, running, arena, masks = net
-    n = plan[layer, N]
-    mean, variance = plan[layer, STATS] + MEAN * n, plan[layer, STATS] + VARIANCE * n
+    n = plan[layer, L.N]
+    mean, variance = plan[layer, L.STATS] + L.MEAN * n, plan[layer, L.STATS] + L.VARIANCE * n
     if training:
         statistics_columns(
-            arena, source, plan[layer, LD], arena, mean, arena, variance, rows, n, part, parts,
+            arena, source, plan[layer, L.LD], arena, mean, arena, variance, rows, n, part, parts,
             shared,
         )  # fmt: skip
         return
     for j in range(first_of(part), n, parts * THREADS):
-        arena[mean + j] = running[plan[layer, RUNNING] + j]
-        arena[variance + j] = running[plan[layer, RUNNING] + n + j]
+        arena[mean + j] = running[plan[layer, L.RUNNING] + j]
+        arena[variance + j] = running[plan[layer, L.RUNNING] + n + j]
 
 
 @device
@@ -107,23 +83,23 @@ def normalize(
 ) -> None:  # fmt: skip
     """Batch norm of rows [lo, hi), and what follows it element by element."""
     plan, reals, parameters, running, arena, masks = net
-    n, ld = plan[layer, N], plan[layer, LD]
-    before = plan[layer, BN] == BN_BEFORE
-    mean, variance = plan[layer, STATS] + MEAN * n, plan[layer, STATS] + VARIANCE * n
+    n, ld = plan[layer, L.N], plan[layer, L.LD]
+    before = plan[layer, L.BN] == L.BN_BEFORE
+    mean, variance = plan[layer, L.STATS] + L.MEAN * n, plan[layer, L.STATS] + L.VARIANCE * n
     for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
         i, j = lo + e // n, e % n
         at = i * ld + j
-        scale = scale_of(arena[variance + j], reals[layer, EPS], plan[layer, FORM])
+        scale = scale_of(arena[variance + j], reals[layer, L.EPS], plan[layer, L.FORM])
         h = (arena[source + at] - arena[mean + j]) * scale
-        arena[plan[layer, H] + at] = h
-        u = fma(parameters[plan[layer, GAMMA] + j], h, parameters[plan[layer, BETA] + j])
+        arena[plan[layer, L.H] + at] = h
+        u = fma(parameters[plan[layer, L.GAMMA] + j], h, parameters[plan[layer, L.BETA] + j])
         if not before:
             emit(net, layer, i, j, u, address, training)
             continue
         arena[target + at] = u
-        if not (pair or plan[layer, ACT] == SOFTMAX):
-            a = value(plan[layer, ACT], u)
-            arena[plan[layer, F] + at] = a
+        if not (pair or plan[layer, L.ACT] == SOFTMAX):
+            a = value(plan[layer, L.ACT], u)
+            arena[plan[layer, L.F] + at] = a
             emit(net, layer, i, j, a, address, training)
 
 
@@ -133,10 +109,10 @@ def emit_rows(
 ) -> None:
     """The outputs of rows [lo, hi) from f(Z)."""
     plan, reals, parameters, running, arena, masks = net
-    n, ld = plan[layer, N], plan[layer, LD]
+    n, ld = plan[layer, L.N], plan[layer, L.LD]
     for e in range(first_of(part), (hi - lo) * n, parts * THREADS):
         i, j = lo + e // n, e % n
-        emit(net, layer, i, j, arena[plan[layer, F] + i * ld + j], address, training)
+        emit(net, layer, i, j, arena[plan[layer, L.F] + i * ld + j], address, training)
 
 
 @device
@@ -146,19 +122,19 @@ def after_product(
 ) -> None:  # fmt: skip
     """Batch norm and softmax of a layer, which need whole columns or rows."""
     plan, reals, parameters, running, arena, masks = net
-    n, ld, z, f = plan[layer, N], plan[layer, LD], plan[layer, Z], plan[layer, F]
-    if plan[layer, BN] == BN_BEFORE:
+    n, ld, z, f = plan[layer, L.N], plan[layer, L.LD], plan[layer, L.Z], plan[layer, L.F]
+    if plan[layer, L.BN] == L.BN_BEFORE:
         sync_team(alone)
         take_statistics(net, layer, z, rows, training, part, parts, shared)
         sync_team(alone)
         normalize(net, layer, z, z, lo, hi, address, training, pair, part, parts)
-    if plan[layer, ACT] == SOFTMAX and not pair:
+    if plan[layer, L.ACT] == SOFTMAX and not pair:
         sync_team(alone)
         softmax_rows(arena, z, ld, arena, f, ld, lo, hi, n, part, parts, shared)
-        if plan[layer, BN] != BN_AFTER:
+        if plan[layer, L.BN] != L.BN_AFTER:
             sync_team(alone)
             emit_rows(net, layer, lo, hi, address, training, part, parts)
-    if plan[layer, BN] == BN_AFTER:
+    if plan[layer, L.BN] == L.BN_AFTER:
         sync_team(alone)
         take_statistics(net, layer, f, rows, training, part, parts, shared)
         sync_team(alone)
@@ -170,15 +146,15 @@ def follow_statistics(net: Any, rows: int, part: int, parts: int) -> None:
     """The running statistics follow the batch's: once its loss is known to be finite."""
     plan, reals, parameters, running, arena, masks = net
     for layer in range(plan.shape[0]):
-        if plan[layer, BN] == BN_NONE:
+        if plan[layer, L.BN] == L.BN_NONE:
             continue
-        n, at, to = plan[layer, N], plan[layer, STATS], plan[layer, RUNNING]
-        weight = reals[layer, MOMENTUM]
+        n, at, to = plan[layer, L.N], plan[layer, L.STATS], plan[layer, L.RUNNING]
+        weight = reals[layer, L.MOMENTUM]
         unbiased = weight * rows / (rows - 1 if rows > 1 else 1)
         for j in range(first_of(part), n, parts * THREADS):
             old = running[to + j]
             keep = like(old, 1.0 - weight)
-            running[to + j] = fma(like(old, weight), arena[at + MEAN * n + j], keep * old)
+            running[to + j] = fma(like(old, weight), arena[at + L.MEAN * n + j], keep * old)
             old = running[to + n + j]
-            new = arena[at + VARIANCE * n + j]
+            new = arena[at + L.VARIANCE * n + j]
             running[to + n + j] = fma(like(old, unbiased), new, keep * old)

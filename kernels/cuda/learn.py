@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from .. import layout as L
 from ..cpu.figures import DEAD, DELTA_RMS, GRADIENT_NORM, SHIFT_NORM, UPDATE_NORM, WEIGHT_NORM
-from ..layout import ACT, BETA, DROP, GAMMA, LD, MASK, D, F, M, N, O, W
 from . import phases as P
 from .activation import RELU
 from .arith import root
@@ -91,10 +91,10 @@ def learn_norm(
     plan: Any, layer: int, gradient: Any, how: Any, numbers: Any, part: int, parts: int
 ) -> None:
     """Update gamma and beta, whose gradients the backward pass has left."""
-    if plan[layer, GAMMA] < 0:
+    if plan[layer, L.GAMMA] < 0:
         return
-    for j in range(first_of(part), plan[layer, N], parts * THREADS):
-        for at in (plan[layer, GAMMA], plan[layer, BETA]):
+    for j in range(first_of(part), plan[layer, L.N], parts * THREADS):
+        for at in (plan[layer, L.GAMMA], plan[layer, L.BETA]):
             learn(how, numbers, at + j, gradient[at + j], False)
 
 
@@ -185,7 +185,7 @@ def apply_chunk(
 @device
 def end_of(plan: Any, layer: int, size: int) -> int:
     """Where the layer's parameters end in the flat vector."""
-    return plan[layer + 1, W] if layer + 1 < plan.shape[0] else size
+    return plan[layer + 1, L.W] if layer + 1 < plan.shape[0] else size
 
 
 @device
@@ -196,28 +196,28 @@ def activity(
 
     Of those that dropout has kept for one sample at least, as on the CPU.
     """
-    n, ld = plan[layer, N], plan[layer, LD]
+    n, ld = plan[layer, L.N], plan[layer, L.LD]
     total = 0.0
     for e in range(thread(), rows * n, THREADS):
-        d = np.float64(arena[plan[layer, D] + e // n * ld + e % n])
+        d = np.float64(arena[plan[layer, L.D] + e // n * ld + e % n])
         total += d * d
     total = block_total(total, doubles)
-    dropped = plan[layer, DROP] != 0 and plan[layer, O] == plan[layer, F]
+    dropped = plan[layer, L.DROP] != 0 and plan[layer, L.O] == plan[layer, L.F]
     known, dead = 0.0, 0.0
     for j in range(thread(), n, THREADS):
         awake, kept = False, not dropped
         for i in range(rows):
             at = i * ld + j
-            if arena[plan[layer, F] + at] > 0:
+            if arena[plan[layer, L.F] + at] > 0:
                 awake = True
                 break
-            kept = kept or masks[plan[layer, MASK] + at] != 0
+            kept = kept or masks[plan[layer, L.MASK] + at] != 0
         known += 1.0 if awake or kept else 0.0
         dead += 1.0 if kept and not awake else 0.0
     known, dead = block_total(known, doubles), block_total(dead, doubles)
     if thread() == 0:
         figures[layer, DELTA_RMS] = root(total / (rows * n))
-        told = plan[layer, ACT] == RELU and known > 0
+        told = plan[layer, L.ACT] == RELU and known > 0
         figures[layer, DEAD] = dead / known if told else np.nan
 
 
@@ -231,8 +231,8 @@ def apply_whole(
     factor = clip_factor(gradient, size, clip_norm, partial, part, parts, doubles)
     before = 0
     for layer in range(plan.shape[0]):
-        first = plan[layer, W]
-        rest = first + plan[layer, M] * plan[layer, N]
+        first = plan[layer, L.W]
+        rest = first + plan[layer, L.M] * plan[layer, L.N]
         chunks = (rest - first + CHUNK - 1) // CHUNK
         for k in range(turn(part, parts, before % parts), chunks, parts):
             lo = first + k * CHUNK
@@ -265,7 +265,7 @@ def write_norms(plan: Any, partial: Any, figures: Any, doubles: Any) -> None:
     """Norms of gradient, step and weights by layer, from the chunks' squares; one block's work."""
     before = 0
     for layer in range(plan.shape[0]):
-        chunks = (plan[layer, M] * plan[layer, N] + CHUNK - 1) // CHUNK
+        chunks = (plan[layer, L.M] * plan[layer, L.N] + CHUNK - 1) // CHUNK
         of_gradient = sum_of(partial, 3 * before, chunks, 3, doubles)
         of_step = sum_of(partial, 3 * before + 1, chunks, 3, doubles)
         of_weights = sum_of(partial, 3 * before + 2, chunks, 3, doubles)

@@ -14,26 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import layout as L
 from ..cpu.slots import GRADIENT, TRAIN
-from ..layout import (
-    ACT,
-    BN,
-    BN_BEFORE,
-    BN_NONE,
-    DROP,
-    GAMMA,
-    IN,
-    IN_LD,
-    LD,
-    B,
-    D,
-    F,
-    M,
-    N,
-    O,
-    W,
-    Z,
-)  # fmt: skip
 from . import phases as P
 from .activation import IDENTITY, NEED_INPUT, SOFTMAX
 from .cut import cut
@@ -46,32 +28,32 @@ from .tiles import PROCESSORS, SMALL, THREADS, TILES, WARP, WIDE, room
 def _forward(plan: Any, layer: int, training: bool, pair: bool) -> dict[int, int]:
     """A W + b and f: RESULT is Z, OTHER f(Z), THIRD the output."""
     row = plan[layer]
-    norm, by_row = row[BN], row[ACT] == SOFTMAX and not pair
+    norm, by_row = row[L.BN], row[L.ACT] == SOFTMAX and not pair
     return {
-        P.WHICH: FORWARD, P.A0: row[IN], P.LDA: row[IN_LD], P.B0: row[W], P.LDB: row[N],
-        P.HEIGHT: P.OF_BATCH, P.WIDTH: row[N], P.LENGTH: row[M],
-        P.RESULT: row[Z], P.RESULT_LD: row[LD], P.OTHER: row[F],
-        P.THIRD: row[O] if norm == BN_NONE else row[F], P.BIAS: row[B], P.CODE: row[ACT],
-        P.DROPS: training and row[DROP] != 0 and norm == BN_NONE,
-        P.PLAIN: not (pair or by_row or norm == BN_BEFORE),
+        P.WHICH: FORWARD, P.A0: row[L.IN], P.LDA: row[L.IN_LD], P.B0: row[L.W], P.LDB: row[L.N],
+        P.HEIGHT: P.OF_BATCH, P.WIDTH: row[L.N], P.LENGTH: row[L.M],
+        P.RESULT: row[L.Z], P.RESULT_LD: row[L.LD], P.OTHER: row[L.F],
+        P.THIRD: row[L.O] if norm == L.BN_NONE else row[L.F], P.BIAS: row[L.B], P.CODE: row[L.ACT],
+        P.DROPS: training and row[L.DROP] != 0 and norm == L.BN_NONE,
+        P.PLAIN: not (pair or by_row or norm == L.BN_BEFORE),
     }  # fmt: skip
 
 
 def _is_simple(row: Any) -> bool:
     """Each element's dL/dZ follows from its dL/dA alone."""
-    return bool(row[BN] == BN_NONE and row[ACT] != SOFTMAX)
+    return bool(row[L.BN] == L.BN_NONE and row[L.ACT] != SOFTMAX)
 
 
 def _backward(plan: Any, layer: int, training: bool) -> dict[int, int]:
     """dZ W^T and the derivative of the layer below: RESULT is its D, OTHER what f' is made of."""
     row, below = plan[layer], plan[layer - 1]
-    code = int(below[ACT])
+    code = int(below[L.ACT])
     return {
-        P.WHICH: BACKWARD, P.A0: row[D], P.LDA: row[LD], P.B0: row[W], P.LDB: row[N],
-        P.HEIGHT: P.OF_BATCH, P.WIDTH: row[M], P.LENGTH: row[N],
-        P.RESULT: below[D], P.RESULT_LD: below[LD],
-        P.OTHER: below[Z if code in NEED_INPUT else F], P.CODE: code,
-        P.DROPS: training and below[DROP] != 0 and _is_simple(below),
+        P.WHICH: BACKWARD, P.A0: row[L.D], P.LDA: row[L.LD], P.B0: row[L.W], P.LDB: row[L.N],
+        P.HEIGHT: P.OF_BATCH, P.WIDTH: row[L.M], P.LENGTH: row[L.N],
+        P.RESULT: below[L.D], P.RESULT_LD: below[L.LD],
+        P.OTHER: below[L.Z if code in NEED_INPUT else L.F], P.CODE: code,
+        P.DROPS: training and below[L.DROP] != 0 and _is_simple(below),
         P.PLAIN: _is_simple(below) and code != IDENTITY,
     }  # fmt: skip
 
@@ -80,9 +62,9 @@ def _update(plan: Any, layer: int) -> dict[int, int]:
     """A^T dZ: RESULT is W."""
     row = plan[layer]
     return {
-        P.WHICH: UPDATE, P.A0: row[IN], P.LDA: row[IN_LD], P.B0: row[D], P.LDB: row[LD],
-        P.HEIGHT: row[M], P.WIDTH: row[N], P.LENGTH: P.OF_BATCH,
-        P.RESULT: row[W], P.RESULT_LD: row[N],
+        P.WHICH: UPDATE, P.A0: row[L.IN], P.LDA: row[L.IN_LD], P.B0: row[L.D], P.LDB: row[L.LD],
+        P.HEIGHT: row[L.M], P.WIDTH: row[L.N], P.LENGTH: P.OF_BATCH,
+        P.RESULT: row[L.W], P.RESULT_LD: row[L.N],
     }  # fmt: skip
 
 
@@ -186,13 +168,13 @@ class Program:
         last, alone, pair = layer == len(self.plan) - 1, layer >= self.tail, self._pair(layer)
         facts = _forward(self.plan, layer, self.training, pair)
         facts |= {P.LAYER: layer, P.ALONE: alone}
-        norm = self.plan[layer, BN] != BN_NONE
+        norm = self.plan[layer, L.BN] != L.BN_NONE
         to_rows = last or layer + 1 >= self.tail  # the next phase can be alone
         if self._of_rows(facts, alone) > 1:
             self.phases[-1][P.MEET] = P.ALL
             alone = to_rows and not norm
             self._add(facts | {P.KIND: P.SUM, P.ALONE: alone})
-        if norm or (self.plan[layer, ACT] == SOFTMAX and not pair):
+        if norm or (self.plan[layer, L.ACT] == SOFTMAX and not pair):
             self._add({P.KIND: P.AFTER, P.LAYER: layer, P.ALONE: alone, P.PAIR: pair})
         self.phases[-1][P.MEET] = P.OWN if alone and to_rows else P.ALL
         return alone and to_rows
@@ -201,7 +183,7 @@ class Program:
         """dL/dZ of a layer, and of the one below; whether blocks have rows of it of their own."""
         pair, last = self._pair(layer), layer == len(self.plan) - 1
         row = self.plan[layer]
-        settles = not ((pair and row[BN] == BN_NONE) or (not last and _is_simple(row)))
+        settles = not ((pair and row[L.BN] == L.BN_NONE) or (not last and _is_simple(row)))
         if settles:  # its last act is to meet, by all blocks where they share the rows
             self._add({P.KIND: P.SETTLE, P.LAYER: layer, P.ALONE: by_rows, P.PAIR: pair})
         alone = layer >= self.tail
@@ -219,23 +201,24 @@ class Program:
 
     def _updates(self) -> None:
         """All layers' gradients, and the step they make."""
-        made = cut([(int(row[M]), int(row[N])) for row in self.plan], self.rows, self.real)
+        made = cut([(int(row[L.M]), int(row[L.N])) for row in self.plan], self.rows, self.real)
         sums, at = list[dict[int, Any]](), 0
         for layer, row in enumerate(self.plan):
             facts = _update(self.plan, layer) | {P.LAYER: layer}
             self._product(facts, made.size, made.parts, made.span, at)
             sums.append(facts | {P.KIND: P.SUM})
             at += made.parts * int(facts[P.STRIDE])
-            if row[B] >= 0:
+            if row[L.B] >= 0:
                 facts = {
-                    P.KIND: P.BIASES, P.LAYER: layer, P.A0: row[D], P.LDA: row[LD], P.WIDTH: row[N],
-                    P.RESULT: row[B], P.RESULT_LD: row[N], P.PARTS: made.parts, P.SPAN: made.span,
-                    P.PART0: at, P.STRIDE: row[N], P.HEIGHT: 1, P.WHICH: P.BIAS_SUM,
+                    P.KIND: P.BIASES, P.LAYER: layer, P.A0: row[L.D], P.LDA: row[L.LD],
+                    P.WIDTH: row[L.N], P.RESULT: row[L.B], P.RESULT_LD: row[L.N],
+                    P.PARTS: made.parts, P.SPAN: made.span, P.PART0: at, P.STRIDE: row[L.N],
+                    P.HEIGHT: 1, P.WHICH: P.BIAS_SUM,
                 }  # fmt: skip
                 self._add(facts)
                 sums.append(facts | {P.KIND: P.SUM})
-                at += made.parts * int(row[N])
-            if row[GAMMA] >= 0:
+                at += made.parts * int(row[L.N])
+            if row[L.GAMMA] >= 0:
                 self._add({P.KIND: P.NORM, P.LAYER: layer})
         if made.parts > 1:
             self.scratch = max(self.scratch, at)
