@@ -56,7 +56,7 @@ def normal_cdf(z: Any) -> Any:
 
 
 @device
-def clip(x: Any, low: float, high: float) -> Any:
+def bounded(x: Any, low: float, high: float) -> Any:
     """x held in [low, high]; NaN stays NaN."""
     if x < low:
         return like(x, low)
@@ -136,7 +136,7 @@ def slope(code: int, x: Any) -> Any:
         return -expm1(-x)
     if code == EXP:
         return x
-    z = clip(x, -FAR, FAR)
+    z = bounded(x, -FAR, FAR)
     if code == SILU:
         s = sigmoid(z)
         return s * fma(z, one - s, one)

@@ -21,7 +21,7 @@ from .machine import device, like, shared_load, thread
 from .reduce import block_total
 from .team import divided, everyone, first_of, put_four, turn
 from .tiles import THREADS
-from .update import SHRINK, clipped, update_four
+from .update import SHRINK, clip_by_value, update_four
 
 CHUNK: Final = 4096
 """Parameters whose squares a block sums at a time."""
@@ -137,7 +137,7 @@ def sum_of(partial: Any, at: int, count: int, step: int, doubles: Any) -> float:
 
 
 @device
-def clip_factor(
+def norm_factor(
     gradient: Any, size: int, clip_norm: float, partial: Any, part: int, parts: int, doubles: Any
 ) -> float:
     """What the gradient is multiplied by so that its norm is at most clip_norm."""
@@ -165,7 +165,7 @@ def apply_chunk(
     for e in range(lo + thread(), hi, THREADS):
         g = gradient[e]
         of_gradient += np.float64(g) * np.float64(g)
-        g = clipped(g * like(g, factor), clip_value)
+        g = clip_by_value(g * like(g, factor), clip_value)
         gradient[e] = g
         old = parameters[e]
         learn(how, numbers, e, g, weight)
@@ -228,7 +228,7 @@ def apply_whole(
 ) -> None:  # fmt: skip
     """The completed gradient clipped and applied; recorded, with figures by layer."""
     size = how[2]
-    factor = clip_factor(gradient, size, clip_norm, partial, part, parts, doubles)
+    factor = norm_factor(gradient, size, clip_norm, partial, part, parts, doubles)
     before = 0
     for layer in range(plan.shape[0]):
         first = plan[layer, L.W]

@@ -108,10 +108,10 @@ def updated(
 
 
 @device
-def clipped(g: Any, limit: float) -> Any:
-    """g held in [-limit, limit]; NaN stays NaN. 0: no limit."""
-    if limit > 0:
-        high = like(g, limit)
+def clip_by_value(g: Any, clip_value: float) -> Any:
+    """g held in [-clip_value, clip_value]; NaN stays NaN. 0: not held."""
+    if clip_value > 0:
+        high = like(g, clip_value)
         if g > high:
             return high
         return -high if g < -high else g
@@ -121,9 +121,9 @@ def clipped(g: Any, limit: float) -> Any:
 @device
 def update_four(
     code: int, parameters: Any, state: Any, at: int, size: int, count: int, g: Any, r: Any,
-    l2: float, shrink: Any, limit: float,
+    l2: float, shrink: Any, clip_value: float,
 ) -> None:  # fmt: skip
-    """One step of up to four neighbours by their gradients, held in [-limit, limit] (0: not held).
+    """One step of up to four neighbours by their gradients, which are clipped by value first.
 
     Row k of the state lies at k size. All is loaded before anything is stored.
     """
@@ -133,10 +133,10 @@ def update_four(
         s = four_at(state, at, count)
     if rows > 1:
         x = four_at(state, size + at, count)
-    a = updated(code, w[0], clipped(g[0], limit), s[0], x[0], r, l2, shrink)
-    b = updated(code, w[1], clipped(g[1], limit), s[1], x[1], r, l2, shrink)
-    c = updated(code, w[2], clipped(g[2], limit), s[2], x[2], r, l2, shrink)
-    d = updated(code, w[3], clipped(g[3], limit), s[3], x[3], r, l2, shrink)
+    a = updated(code, w[0], clip_by_value(g[0], clip_value), s[0], x[0], r, l2, shrink)
+    b = updated(code, w[1], clip_by_value(g[1], clip_value), s[1], x[1], r, l2, shrink)
+    c = updated(code, w[2], clip_by_value(g[2], clip_value), s[2], x[2], r, l2, shrink)
+    d = updated(code, w[3], clip_by_value(g[3], clip_value), s[3], x[3], r, l2, shrink)
     put_four(parameters, at, count, (a[0], b[0], c[0], d[0]))
     if rows > 0:
         put_four(state, at, count, (a[1], b[1], c[1], d[1]))
