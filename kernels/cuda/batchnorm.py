@@ -1,7 +1,7 @@
 """Batch norm: statistics by columns, the rest by elements, and the public doors.
 
-A block has COLUMNS columns at a time; the threads of a column each take every TEAM-th row, and
-what they have is added in order: the bits depend on the shape alone. Both passes are about the
+A block has COLUMNS_AT_ONCE columns at a time; the threads of a column each take every TEAM-th row,
+and what they have is added in order: the bits depend on the shape alone. Both passes are about the
 first row, so nothing cancels where mean >> sigma.
 """
 
