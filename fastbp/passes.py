@@ -92,18 +92,19 @@ class Passes:
         most = INFERENCE_ROWS if self.device == "cpu" else self._rows_at_once()
         kept = self._workspaces
         work = self._take(kept, min(rows, most))  # one row is microseconds: no `with` here
-        numbers = self._parameters, self._running
+        # No name for the parameters: a card counts who else holds them.
         if rows <= most or rows <= (piece := self._piece()):
             bad = work.infer(
-                X, out, *numbers, logits=logits, n_threads=threads, columns=columns, starts=starts
-            )
+                X, out, self._parameters, self._running, logits=logits, n_threads=threads,
+                columns=columns, starts=starts,
+            )  # fmt: skip
         else:
             bad = 0
             for i in range(0, rows, piece):
                 some = X if starts.size else X[i : i + piece]
                 bad += work.infer(
-                    some, out[i : i + piece], *numbers, logits=logits, n_threads=threads,
-                    columns=columns, starts=starts[i : i + piece + 1],
+                    some, out[i : i + piece], self._parameters, self._running, logits=logits,
+                    n_threads=threads, columns=columns, starts=starts[i : i + piece + 1],
                 )  # fmt: skip
         self._give_back(kept, work)
         return out, bad
