@@ -1,7 +1,7 @@
 """Tests that run again for machines that are not at hand, in processes of their own.
 
-A CUDA card: its tests in the simulator, and compiled, in a PTX interpreter written in NumPy (`ptx_run.py`). A
-processor with AVX2 alone: exact products on thousands of shapes, with every edge.
+A CUDA card: its tests in the simulator, and compiled, in a PTX interpreter written in NumPy
+(`ptx_run.py`). A processor with AVX2 alone: exact products on thousands of shapes, with every edge.
 """
 
 from __future__ import annotations
