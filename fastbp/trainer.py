@@ -206,7 +206,7 @@ class Trainer(Fitting):
         Raises:
             ValueError, TypeError: bad data. What is wrong with an item is said, by its number,
                 when its turn comes: the steps before it are made, and stay.
-            DivergenceError: as for `fit`.
+            DivergenceError, RuntimeError: as for `fit`.
 
         >>> import numpy as np
         >>> net = Network(1, [Dense(1)], seed=1)

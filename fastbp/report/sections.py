@@ -39,9 +39,9 @@ def tiles(history: History) -> str:
     found = [("epochs", f"{len(history):,}")]
     words = {"loss": "loss", "validation_loss": "held-out loss"}
     words |= {name: word(name, history) for name in history.metrics}
-    for name, words_of_it in words.items():
+    for name, title in words.items():
         if name in history:
-            found.append((words_of_it, label(history[name][place])))
+            found.append((title, label(history[name][place])))
     if "seconds" in history:
         seconds = sum(s for s in history.seconds if math.isfinite(s))
         found.append(("training time", f"{seconds:.3g} s"))
