@@ -49,9 +49,8 @@ class Placement:
         Raises:
             ValueError, TypeError: no such device, or not with this precision.
             ImportError, RuntimeError: "cuda", and a package, a driver or a card is missing; the
-                message says which, and how to get it.
+                message says which, and how to get it. Or the network is being trained.
             MemoryError: the card has no room for the network.
-            RuntimeError: the network is being trained.
 
         >>> import fastbp
         >>> fastbp.Network(2, [fastbp.Dense(1)]).to("cpu").device
