@@ -76,6 +76,6 @@ def test_readme_gives_its_two_commands():
     readme = runpy.run_path(str(ROOT / "tools" / "readme.py"))
     text = (ROOT / "README.md").read_text()
     assert readme["command"](text, "demo").endswith("fastbp demo")
-    assert readme["command"](text, "test").endswith("pytest")
+    assert readme["command"](text, "test").endswith("python -m pytest -n 2")
     with pytest.raises(SystemExit, match="exactly one one-line command marked 'other'"):
         readme["command"](text, "other")
