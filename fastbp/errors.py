@@ -76,6 +76,15 @@ def wrong_width(name: str, columns: int, inputs: int) -> str:
     )
 
 
+def too_few_for_norm(way_out: str) -> str:
+    """The words for a batch of one sample under batch norm.
+
+    >>> too_few_for_norm("give more")
+    'batch norm needs at least 2 samples in a batch, and there is 1; give more'
+    """
+    return f"batch norm needs at least 2 samples in a batch, and there is 1; {way_out}"
+
+
 def nearest(value: str, known: Iterable[str]) -> str | None:
     """The known name most like `value`, or None where none is like it.
 

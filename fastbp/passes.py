@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .budget import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 from .canonical import is_memory_map, unfit
 from .engine import NO_COLUMNS, NO_STARTS, Array, Batch, Recipe, Workspace, aligned
-from .errors import check_flag, check_seed
+from .errors import check_flag, check_seed, too_few_for_norm
 from .kernels.cpu import slots
 from .kernels.layout import LayerSpec
 from .samples import Data
@@ -185,10 +185,8 @@ class Passes:
 
     def _check_rows(self, rows: int, training: bool) -> None:
         if check_flag("training", training) and rows == 1 and self._normed:
-            raise ValueError(
-                "X has 1 row, and batch norm in training needs at least 2; give more rows, or "
-                "training=False for the running statistics"
-            )
+            way_out = "give more rows, or training=False for the running statistics"
+            raise ValueError(f"X: {too_few_for_norm(way_out)}")
 
     def _piece(self) -> int:
         """Rows of a pass that go through the network in one compiled call: whole blocks."""

@@ -21,6 +21,7 @@ from .errors import (
     check_positive,
     check_seed,
     shown,
+    too_few_for_norm,
 )
 from .keeper import Every
 from .metrics import check_outputs, higher_is_better, monitored, resolve
@@ -201,10 +202,8 @@ class Settings:
 
     def _check_batch_norm(self, batch: int | None) -> None:
         if batch == 1 and self.network._normed:
-            raise ValueError(
-                "batch norm needs at least 2 samples in a batch, and there is 1; give "
-                "batch_size=2 or more, more samples, or layers without batch_norm"
-            )
+            way_out = "give batch_size=2 or more, more samples, or layers without batch_norm"
+            raise ValueError(too_few_for_norm(way_out))
 
     def _check_monitors(self, held: Data | None) -> None:
         """What rules and schedule watch will be recorded; one rule at most restores weights."""

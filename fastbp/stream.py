@@ -9,7 +9,7 @@ import numpy as np
 
 from .budget import WORK_A_CALL
 from .engine import Workspace
-from .errors import plural, shown
+from .errors import plural, shown, too_few_for_norm
 from .pace import Pace
 from .run import Run
 from .samples import Data
@@ -69,10 +69,8 @@ class Stream(Run):
     def _check_rows(self, rows: int, name: str) -> None:
         """An item is enough for a step."""
         if rows == 1 and self.net._normed:
-            raise ValueError(
-                f"{name}: batch norm needs at least 2 samples in a batch, and there is 1; join it "
-                "with another, or give layers without batch_norm"
-            )
+            way_out = "join it with another, or give layers without batch_norm"
+            raise ValueError(f"{name}: {too_few_for_norm(way_out)}")
 
     def _epoch(self, progress: Any) -> dict[str, Any]:
         """The steps of one epoch, fewer where the batches end; see `Run.epoch`."""

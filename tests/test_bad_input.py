@@ -331,7 +331,7 @@ NET: dict[str, tuple[Door, type[Exception], str]] = {
     "one row with batch norm": (
         lambda net: net.gradients(X[:1], Y[:1]),
         ValueError,
-        "X has 1 row, and batch norm in training",
+        "X: batch norm needs at least 2 samples in a batch, and there is 1; give more rows",
     ),
     "a folder that is not there": (
         lambda net: net.save("/nowhere/net"),

@@ -166,7 +166,7 @@ def test_batch_norm_predicts_by_running_statistics_after_a_pickle_too() -> None:
 
 
 def test_a_batch_of_one_cannot_be_normalised() -> None:
-    with pytest.raises(ValueError, match="batch_norm needs at least 2 samples in a batch"):
+    with pytest.raises(ValueError, match="batch norm needs at least 2 samples in a batch"):
         fit(batch_norm=True, batch_size=1)
 
 

@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
 from ..engine import Array, Recipe, aligned
+from ..errors import too_few_for_norm
 from ..kernels.cpu import slots
 from ..network import Network
 from ..pace import Pace
@@ -40,10 +41,8 @@ class Runner:
         sizes = np.diff(self.bounds)
         rows = int(sizes.max())
         if net._normed and sizes.min() < 2:
-            raise ValueError(
-                "batch_norm needs at least 2 samples in a batch, and there is 1; give "
-                "batch_size=2 or more, more samples, or batch_norm=False"
-            )
+            way_out = "give batch_size=2 or more, more samples, or batch_norm=False"
+            raise ValueError(too_few_for_norm(way_out))
         self.work = net._workspace(rows)
         self.gradient = aligned(net.parameters.size, net.dtype)
         self.pace = Pace(net._work(rows), rows, e.n_threads)
