@@ -23,7 +23,7 @@ from .kernels.layout import BN_AFTER, BN_BEFORE, BN_NONE, FORMS, LayerSpec
 from .kernels.tables import ACTIVATIONS
 
 if TYPE_CHECKING:
-    from .network import Network
+    from .parameters import Parameters
 
 _POSITIONS = {"before": BN_BEFORE, "after": BN_AFTER}
 
@@ -165,7 +165,7 @@ class Layer:
 
     _NUMBERS = ("W", "b", "gamma", "beta", "running_mean", "running_variance")
 
-    def __init__(self, network: Network, index: int, description: Dense, inputs: int) -> None:
+    def __init__(self, network: Parameters, index: int, description: Dense, inputs: int) -> None:
         self._network = network
         self.index = index
         self.description = description

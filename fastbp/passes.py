@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from .architecture import Architecture
 from .budget import ROWS_A_THREAD, WORK_A_CALL, choose_threads
 from .canonical import is_memory_map, unfit
 from .engine import NO_COLUMNS, NO_STARTS, Array, Batch, Recipe, Workspace, aligned
 from .errors import check_flag, check_seed, too_few_for_norm
 from .kernels.cpu import slots
-from .kernels.layout import LayerSpec
 from .samples import Data
 from .sparse import Sparse, parts
 
@@ -24,34 +24,12 @@ KEEP_ELEMENTS = 1 << 24  # larger workspaces are not kept for the next call
 PIECE: Final = 1_000_000_000  # operations of one compiled call: some 50 ms, then Ctrl-C is heard
 
 
-class Passes:
+class Passes(Architecture):
     """What a `Network` does with data, beneath its public methods."""
 
-    inputs: int
-    dtype: np.dtype[Any]
-    seed: int
-    _reduction: str
-    _loss_name: str
-    _precision: str | None
-    _specs: list[LayerSpec]
-    _parameters: Array
-    _running: Array
-    _workspaces: list[Workspace]
-    _work_a_row: int
-    device: str
     _card: Any
     _as_matrix: Callable[..., Any]
     _on_host: Callable[[Any], Any]
-
-    @property
-    def reduction(self) -> str:
-        """What becomes of the samples' losses, "mean" or "sum"; as the network was made."""
-        return self._reduction
-
-    @property
-    def loss_name(self) -> str:
-        """Name of the loss, one of `fastbp.kernels.tables.LOSSES`; as the network was made."""
-        return self._loss_name
 
     def _infer(self, X: Any, *, logits: bool) -> NDArray[Any]:
         """Outputs (or logits, where the loss is computed from them) by running statistics."""
