@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .data import as_labels, as_weights
+from .epochs import BY_LAYER, SCALARS
 from .errors import check_entries, check_name, check_real, shown, unknown_name
-from .history import BY_LAYER, SCALARS
 from .kernels.tables import LOSSES
 from .scores import METRICS, Metric, top
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastbp.history import BY_LAYER, SCALARS, History
+from fastbp.epochs import BY_LAYER, SCALARS
+from fastbp.history import History
 
 
 def _history() -> History:
