@@ -28,6 +28,7 @@ import fastbp
 from fastbp import MLPClassifier, MLPRegressor, engine
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.sklearn_api import inputs, views
+from fastbp.sparse import Sparse
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -310,9 +311,9 @@ def test_coefficients_of_other_shapes_begin_a_new_state() -> None:
 def test_rows_taken_from_a_sparse_matrix() -> None:
     matrix = sp.random_array((30, 7), density=0.3, rng=np.random.default_rng(0), format="csr")
     chosen = np.array([4, 29, 0, 0, 11])
-    part = inputs.Inputs.of(matrix, np.dtype(float)).taken(chosen)
+    part = Sparse.of(matrix, np.dtype(float))[chosen]
     shape = (5, 7)
-    again = sp.csr_array((part.X[0], part.columns, part.starts), shape)
+    again = sp.csr_array((part.values[0], part.columns, part.starts), shape)
     np.testing.assert_array_equal(again.toarray(), matrix.toarray()[chosen])
 
 

@@ -12,10 +12,11 @@ from sklearn.utils.validation import _check_sample_weight
 from ..canonical import as_floats
 from ..engine import Array
 from ..network import Network
+from ..samples import Data
 from .architecture import build, draw, hidden_sizes
 from .constraints import EXTRAS, SCIKIT_LEARNS, STOCHASTIC, check_solver_and_extras
 from .hooks import CallbackSupportMixin, Hooks, with_callbacks
-from .inputs import Data, Inputs
+from .inputs import as_samples
 from .lbfgs import fit_lbfgs
 from .stochastic import fit_stochastic
 from .views import HoldsNetwork, check_width
@@ -177,7 +178,8 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
             weights = as_floats(np.asarray(sample_weight), dtype, "sample_weight")
             if weights.max(initial=0) < np.finfo(dtype).tiny:  # denormals count as 0
                 raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-        return Data(Inputs.of(X, dtype), labels, targets, weights)
+        matrix = as_samples(X, dtype)
+        return Data(matrix, labels, targets, weights, np.arange(len(matrix)), screen=False)
 
     def _network_dtype(self, given: Any) -> np.dtype[Any]:
         """That of X or of a network trained further; or what `dtype` asks for.

@@ -21,8 +21,9 @@ from sklearn.utils.validation import check_is_fitted
 from ..engine import Array
 from ..losses import loss_named
 from ..network import Network
+from ..samples import Data
 from .base import BaseMLP, store
-from .inputs import Data, outputs, validated
+from .inputs import outputs, validated
 
 
 class MLPClassifier(ClassifierMixin, BaseMLP):
@@ -209,7 +210,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return by_class if sample_weight is None else by_class * sample_weight
 
     def _held_out_score(self, net: Network, held: Data) -> float:
-        out, _ = outputs(net, held.inputs, self.n_threads)
+        out, _ = outputs(net, held.X, self.n_threads)
         if held.labels.size:
             right = out.argmax(axis=1) == held.labels
         elif len(self.classes_) == 1:  # `predict` has no other answer

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from sklearn import get_config
@@ -11,82 +10,17 @@ from sklearn.utils.validation import validate_data
 
 from ..budget import at_most
 from ..canonical import as_floats, find_not_finite
-from ..engine import NO_COLUMNS, NO_STARTS, Array, Batch
+from ..engine import Array
 from ..network import Network
 from ..sparse import Sparse, check_given, is_sparse, parts
 
 
-@dataclass(slots=True)  # not frozen: that would cost a prediction of one row a tenth of its time
-class Inputs:
-    """A matrix of samples (rows, inputs), dense or sparse.
+def as_samples(X: Any, dtype: np.dtype[Any]) -> Array | Sparse:
+    """A validated dense array or sparse matrix for the loop; copied only where its form is another.
 
     A sparse one is never made dense as a whole: the loop unpacks the rows of a batch.
-
-    Attributes:
-        X: (rows, inputs), or the values (1, nnz) of a sparse matrix; C-contiguous.
-        columns: (nnz,) int32, empty where X is dense.
-        starts: (rows + 1,) int64: where each row's values begin; empty where X is dense.
-        rows: number of samples.
     """
-
-    X: Array
-    columns: Array
-    starts: Array
-    rows: int
-
-    @classmethod
-    def of(cls, X: Any, dtype: np.dtype[Any]) -> Self:
-        """A validated dense array or sparse matrix; copied only where its form is another."""
-        if not is_sparse(X):
-            dense = as_floats(X, dtype, "X")
-            return cls(dense, NO_COLUMNS, NO_STARTS, len(dense))
-        sparse = Sparse.of(X, dtype)
-        return cls(*parts(sparse), len(sparse))
-
-    def taken(self, indices: Array) -> Inputs:
-        """Copies of some rows alone."""
-        if not self.starts.size:
-            return replace(self, X=self.X[indices], rows=len(indices))
-        sparse = Sparse(self.X, self.columns, self.starts)[indices]
-        return Inputs(*parts(sparse), len(sparse))
-
-
-@dataclass(frozen=True)
-class Data:
-    """Samples with what is wanted of them.
-
-    Attributes:
-        inputs: the samples.
-        labels: (rows,) int64 classes, or empty.
-        targets: (rows, outputs) of the network's dtype; (0, outputs) where there are labels.
-        weights: (rows,) of the network's dtype, or empty for ones.
-    """
-
-    inputs: Inputs
-    labels: Array
-    targets: Array
-    weights: Array
-
-    @property
-    def weights_or_none(self) -> Array | None:
-        """What scikit-learn's scores take."""
-        return self.weights if self.weights.size else None
-
-    def batch(self, order: Array, bounds: Array) -> Batch:
-        """What the engine takes."""
-        given = self.inputs
-        return Batch(
-            given.X, self.labels, self.targets, self.weights, order, bounds, given.columns,
-            given.starts,
-        )  # fmt: skip
-
-    def taken(self, indices: Array) -> Data:
-        """Copies of some samples alone."""
-        labels, targets, weights = (
-            part[indices] if len(part) else part
-            for part in (self.labels, self.targets, self.weights)
-        )
-        return Data(self.inputs.taken(indices), labels, targets, weights)
+    return Sparse.of(X, dtype) if is_sparse(X) else as_floats(X, dtype, "X")
 
 
 def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = False) -> Any:
@@ -113,9 +47,7 @@ def validated(estimator: Any, X: Any, y: Any, *, reset: bool, numeric: bool = Fa
     )  # fmt: skip
 
 
-def outputs(net: Network, inputs: Inputs, n_threads: int | None = None) -> tuple[Array, bool]:
+def outputs(net: Network, X: Array | Sparse, n_threads: int | None = None) -> tuple[Array, bool]:
     """What the network gives for every row, and whether all rows are finite."""
-    out, bad = net._run_inference(
-        inputs.X, inputs.columns, inputs.starts, inputs.rows, n_threads=n_threads
-    )
+    out, bad = net._run_inference(*parts(X), len(X), n_threads=n_threads)
     return out, not bad

@@ -17,8 +17,8 @@ from ..budget import WORK_A_CALL, choose_threads
 from ..engine import Array, Recipe, aligned
 from ..kernels.cpu import slots
 from ..network import Network
+from ..samples import Data
 from .hooks import Hooks
-from .inputs import Data
 
 BLOCK: Final = 2048  # rows whose gradient is formed at once
 
@@ -28,7 +28,7 @@ class Objective:
 
     def __init__(self, estimator: Any, net: Network, data: Data) -> None:
         e, self.net, self.data = estimator, net, data
-        rows = data.inputs.rows
+        rows = data.samples
         self.block = min(rows, BLOCK)
         size = net.parameters.size
         self.work = net._workspace(self.block, "sum")

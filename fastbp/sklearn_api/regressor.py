@@ -14,9 +14,10 @@ from ..canonical import as_floats
 from ..engine import Array
 from ..losses import loss_named
 from ..network import Network
+from ..samples import Data
 from .base import BaseMLP, store
 from .constraints import LOSS
-from .inputs import Data, outputs, validated
+from .inputs import outputs, validated
 
 _LOSS_NAMES = {"squared_error": "half_squared_error", "poisson": "poisson"}
 """What scikit-learn's losses are called here."""
@@ -129,7 +130,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         return int(net.layers[-1].units) if mean else 1
 
     def _held_out_score(self, net: Network, held: Data) -> float:
-        predicted, _ = outputs(net, held.inputs, self.n_threads)
+        predicted, _ = outputs(net, held.X, self.n_threads)
         if not np.isfinite(predicted).all():
             return float("nan")
         return float(r2_score(held.targets, predicted, sample_weight=held.weights_or_none))

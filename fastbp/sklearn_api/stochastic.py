@@ -21,11 +21,11 @@ from ..network import Network
 from ..pace import Pace
 from ..progress import Progress, make_progress
 from ..run import CHUNK_SECONDS
+from ..samples import Data
 from ..sampling import batch_bounds
 from ..snapshot import Snapshot
 from ..warn import warn
 from .hooks import Hooks
-from .inputs import Data
 from .solvers import Solver, make_solver
 
 
@@ -112,7 +112,7 @@ def _batch_size(estimator: Any, samples: int) -> int:
 def _split(estimator: Any, data: Data) -> tuple[Array, Data]:
     """Indices to train on and the held-out part, drawn as scikit-learn draws them."""
     train, held = train_test_split(
-        np.arange(data.inputs.rows),
+        data.indices,
         random_state=estimator._random_state,
         test_size=estimator.validation_fraction,
         stratify=estimator._stratify(data),
@@ -176,7 +176,7 @@ def _prepare(
         e._optimizer = make_solver(e, net.parameters.size, net.dtype)
     if e.early_stopping and incremental:
         raise ValueError("partial_fit does not support early_stopping=True")
-    samples = np.arange(data.inputs.rows)
+    samples = data.indices
     if e.early_stopping and held is None:
         samples, held = _split(e, data)
     if e.early_stopping and e.validation_scores_ is None:  # earlier fits had none
@@ -233,8 +233,8 @@ def _judge(e: Any, net: Network, held: Data | None, values: dict[str, Any]) -> b
 
 def _mean_loss(e: Any, net: Network, held: Data) -> float:
     """The data term on held-out samples, in the units of `loss_`."""
-    rows = np.arange(held.inputs.rows)
-    return float(net._loss(held.batch(rows, rows[:0]), None)) / e._loss_shares(net)
+    batch = held.batch(held.indices, held.indices[:0])
+    return float(net._loss(batch, None)) / e._loss_shares(net)
 
 
 def _stops(e: Any) -> bool:

@@ -9,12 +9,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..engine import NO_COLUMNS, NO_STARTS, Array
+from ..engine import Array
 from ..kernels.checks import writable_type
 from ..network import Network
 from ..sparse import check_given, is_sparse
 from .architecture import build, coefficients, units_of
-from .inputs import Inputs, outputs
+from .inputs import as_samples, outputs
 
 
 class HoldsNetwork(BaseEstimator):
@@ -83,8 +83,7 @@ class HoldsNetwork(BaseEstimator):
             net = self._ready()
             check_width(X.shape[1], net)
             matrix = X if X.dtype == net.dtype and X.flags.carray else _matrix(X, net.dtype)
-            plain = Inputs(matrix, NO_COLUMNS, NO_STARTS, len(matrix))
-            out, finite = outputs(net, plain, self.n_threads)
+            out, finite = outputs(net, matrix, self.n_threads)
             if finite:
                 return out if out.dtype >= X.dtype else out.astype(X.dtype)
         check_is_fitted(self)
@@ -93,7 +92,7 @@ class HoldsNetwork(BaseEstimator):
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         net = self._ready()
         check_width(X.shape[1], net)
-        out, _ = outputs(net, Inputs.of(X, net.dtype), self.n_threads)
+        out, _ = outputs(net, as_samples(X, net.dtype), self.n_threads)
         return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
 
 
