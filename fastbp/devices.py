@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from .errors import check_name, shown
+from .errors import check_name
+from .kernels.values import check_card_precision
 
 DEVICES: Final = ("cpu", "cuda")
 
@@ -41,11 +42,8 @@ def check_place(device: str, precision: Any) -> None:
 
     >>> check_place("cpu", "bfloat16")
     """
-    if device != "cpu" and precision is not None:
-        raise ValueError(
-            f"precision={shown(precision)} is of device='cpu'; on device={device!r} give "
-            "precision=None."
-        )
+    if device != "cpu":
+        check_card_precision(precision)
 
 
 def cuda_problem() -> str:

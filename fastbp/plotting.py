@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .atomic import replacing
 from .extras import require
 from .panels import Panel, logarithmic, panels
 
@@ -91,10 +92,11 @@ def _figure(width: float, height: float, asker: str) -> Any:
 
 
 def _save(figure: Any, path: Path) -> None:
-    formats = figure.canvas.get_supported_filetypes()
-    if path.suffix.lower().lstrip(".") not in formats:
+    formats, ending = figure.canvas.get_supported_filetypes(), path.suffix.lower().lstrip(".")
+    if ending not in formats:
         raise ValueError(
             f"path={str(path)!r} has no ending that says how to draw; "
             f"allowed: {', '.join('.' + name for name in sorted(formats))}."
         )
-    figure.savefig(path, dpi=150)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=ending, dpi=150)

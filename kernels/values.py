@@ -31,6 +31,15 @@ def epsilon(eps: Any) -> float:
     return float(eps)
 
 
+def check_card_precision(precision: Any) -> None:
+    """Refuse what only the CPU's products have: a card's are of the arrays' dtype."""
+    if precision is not None:
+        raise ValueError(
+            f"precision={str(precision)[:60]!r} is of device='cpu'; on device='cuda' give "
+            "precision=None."
+        )
+
+
 def whole(argument: str, value: Any, limit: int) -> int:
     """An integer from 0 on, below `limit`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):

@@ -128,6 +128,17 @@ def test_a_peer_that_computes_something_else_is_left_out(monkeypatch):
     }
 
 
+def test_a_row_says_over_how_many_steps_its_loss_was_compared(monkeypatch):
+    """With two classes scikit-learn trains one sigmoid, and only the first loss is the same."""
+    replies = {"losses": {"loss": 0.5}, "time": {"us": 1.0}, "roof": {"gflops": 100.0}}
+    monkeypatch.setattr(runner.Remote, "ask", lambda self, do, **_: replies.get(do, {}))
+    monkeypatch.setattr(runner.Remote, "__init__", fake_remote)
+    monkeypatch.setattr(runner.Remote, "__exit__", lambda *_: None)
+    (entry,) = runner.run([parse("20-64-2:32")], ["fastbp", "sklearn"], [1], repeats=1)["shapes"]
+    steps = {row["peer"]: row["loss_steps"] for row in entry["rows"]}
+    assert steps == {"numpy": 20, "fastbp": 20, "sklearn": 1}
+
+
 def fake_remote(self, peer, threads, device="cpu"):
     self.peer, self.threads, self.device = peer, threads, device
 

@@ -155,6 +155,24 @@ def test_plot(tmp_path: Path, suffix: str) -> None:
     assert lines["training"].get_xdata().tolist() == [1, 2, 3]
 
 
+def test_a_picture_appears_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+
+    def fail(self: object, path: Path, **_: object) -> None:
+        Path(path).write_text("half of a picture")
+        raise OSError("No space left on device")
+
+    path = tmp_path / "run.png"
+    path.write_text("the one before")
+    monkeypatch.setattr(figure, "savefig", fail)
+    with pytest.raises(OSError, match="No space left"):
+        _history().plot(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["run.png"]
+    assert path.read_text() == "the one before"
+
+
 @pytest.mark.parametrize("rates", [[1.0, np.nan, 0.01], [np.nan, 1.0, 0.01]])
 def test_an_axis_is_logarithmic_by_what_is_finite(rates: list[float]) -> None:
     pytest.importorskip("matplotlib")

@@ -102,7 +102,8 @@ def run(
         What `fastbp bench --json` stores: {"date", "threads", "repeats", "roof": {threads:
         GFLOP/s}, "shapes": [{"name", "shape", "flops", "expected", "rows": [...], "left_out":
         [...]}]}; "expected" is the NumPy loop's loss. A row has peer, threads, us (median), low,
-        high, loss. "roof" is empty where nobody could tell.
+        high, loss and loss_steps: the number of first steps that it is the mean of. "roof" is empty
+        where nobody could tell.
     """
     asked = [*dict.fromkeys(peers)]
     names = [*dict.fromkeys([*asked, "numpy"])]
@@ -135,11 +136,11 @@ def _measure(
 ) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
-    ready: list[tuple[Remote, float, list[float]]] = []
+    ready: list[tuple[Remote, dict[str, Any], list[float]]] = []
     expected = math.nan
     for worker, loss, problem in _checked(shape, workers, say):
-        if worker.peer == "numpy":
-            expected = loss
+        if worker.peer == "numpy" and loss:
+            expected = loss["loss"]
         if problem:
             left_out.append({"peer": worker.peer, "threads": worker.threads, "why": problem})
         elif worker.peer in timed:
@@ -160,7 +161,7 @@ def _measure(
                 "us": median(times),
                 "low": min(times),
                 "high": max(times),
-                "loss": loss,
+                **loss,
             }
         )
     return {
@@ -175,13 +176,13 @@ def _measure(
 
 def _checked(
     shape: Shape, workers: Sequence[Remote], say: Callable[[str], None]
-) -> list[tuple[Remote, float, str]]:
-    """Each worker with its loss, and why it is left out, if it is.
+) -> list[tuple[Remote, dict[str, Any], str]]:
+    """Each worker with the row's "loss" and "loss_steps", and why it is left out, if it is.
 
     Same start weights, same batches: the mean loss of the first steps, and that of the very first
     batch, must be those of the NumPy loop.
     """
-    found: list[tuple[Remote, float, str]] = []
+    found: list[tuple[Remote, dict[str, Any], str]] = []
     expected: dict[int, float] = {}
     for worker in sorted(workers, key=lambda one: one.peer != "numpy"):
         spec = PEERS[worker.peer]
@@ -194,12 +195,13 @@ def _checked(
                 for steps in sorted({1, min(same, shape.steps)})
             }
         except Failure as failure:
-            found.append((worker, math.nan, str(failure)[:200]))
+            found.append((worker, {}, str(failure)[:200]))
             continue
         if worker.peer == "numpy":
             expected = expected or losses
         problem = disagreement(losses, expected, spec.tolerance)
-        found.append((worker, losses[max(losses)], problem))
+        most = max(losses)
+        found.append((worker, {"loss": losses[most], "loss_steps": most}, problem))
     return found
 
 

@@ -22,15 +22,6 @@ def grid_for(work: int) -> int:
     return min(-(-int(work) // THREADS), MOST_BLOCKS)
 
 
-def check_precision(precision: Any) -> None:
-    """Refuse what the CPU's products have besides: here they are of the arrays' dtype."""
-    if precision is not None:
-        raise ValueError(
-            f"precision={str(precision)[:60]!r} is of device='cpu'; on device='cuda' give "
-            "precision=None."
-        )
-
-
 class Door:
     """The arguments of one call: checked, on the card, and what is to be copied back."""
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..checks import code_of
 from ..tables import ACTIVATIONS
+from ..values import check_card_precision
 from .activation import SOFTMAX, softmax_rows, value
 from .cut import cut
-from .doors import Door, address_of, check_precision, grid_for
+from .doors import Door, address_of, grid_for
 from .machine import (
     block,
     blocks,
@@ -175,7 +176,7 @@ def linear_forward(
     Arrays are NumPy's or a card's (`__cuda_array_interface__`); results come back where A lies.
     """
     code = code_of("activation", activation, ACTIVATIONS)
-    check_precision(precision)
+    check_card_precision(precision)
     door = Door()
     a = door.take("A", A, (None, None))
     rows, m = door.shape("A")
@@ -199,7 +200,7 @@ def weight_gradient(
     A: Any, dZ: Any, *, out: Any = None, bias_out: Any = None, precision: str | None = None
 ) -> Any:
     """(A^T dZ, column sums of dZ). As `fastbp.kernels.weight_gradient`."""
-    check_precision(precision)
+    check_card_precision(precision)
     door = Door()
     a = door.take("A", A, (None, None))
     rows, m = door.shape("A")
@@ -216,7 +217,7 @@ def weight_gradient(
 
 def input_gradient(dZ: Any, W: Any, *, out: Any = None, precision: str | None = None) -> Any:
     """dZ W^T. As `fastbp.kernels.input_gradient`."""
-    check_precision(precision)
+    check_card_precision(precision)
     door = Door()
     d = door.take("dZ", dZ, (None, None))
     rows, n = door.shape("dZ")
