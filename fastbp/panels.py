@@ -32,8 +32,8 @@ class Panel(NamedTuple):
 
 def panels(history: History) -> list[Panel]:
     """The panels that there is something to show in."""
-    names = {"loss": "training", "validation_loss": "held out"}
-    loss = {word: history[name] for name, word in names.items() if name in history}
+    labels = {"loss": "training", "validation_loss": "held out"}
+    loss = {label: history[name] for name, label in labels.items() if name in history}
     metrics = {word(name, history): values for name, values in history.metrics.items()}
     rate = {"rate": history.lr} if "lr" in history else {}
     by_layer = zip(*history.gradient_norm, strict=True)
