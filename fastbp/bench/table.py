@@ -90,7 +90,7 @@ def render(result: dict[str, Any]) -> Iterator[Table | str]:
 
 def roof(result: dict[str, Any]) -> str:
     """What the shares of the roof are shares of, by threads."""
-    roofs = ", ".join(f"{gflops:.0f} GFLOP/s on {n}" for n, gflops in result["roof"].items())
+    roofs = ", ".join(f"{speed:.0f} GFLOP/s on {n}" for n, speed in result["roof"].items())
     library = "OpenBLAS" if result["device"] == "cpu" else "cuBLAS"
     return f"roof ({library}, 2048 x 2048 x 2048, float32; threads): {roofs or 'not measured'}"
 

@@ -19,7 +19,9 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Final
 
@@ -113,18 +115,34 @@ def source_stamp() -> str:
 
     Without the settings, code compiled with NUMBA_BOUNDSCHECK=1 would be run later without it, and
     a check for bounds would run code that has none.
+
+    Raises:
+        FileNotFoundError: nothing can be read that tells these kernels from another version's.
     """
     digest = hashlib.sha256()
     settings = [f"{name}={getattr(config, name, None)}" for name in _SETTINGS]
     for part in (numba.__version__, llvmlite.__version__, sys.version, *settings):
         digest.update(part.encode())
-    root = Path(__file__).resolve().parent.parent
-    for path in sorted(root.rglob("*.py")):
-        if path.parent.name == "cuda":  # Numba's cache for a card is apart
-            continue
-        digest.update(path.relative_to(root).as_posix().encode())
-        digest.update(path.read_bytes())
+    root = files(__package__.rpartition(".")[0])
+    found = [*sources_of(root)]
+    if not found:
+        raise FileNotFoundError("the sources of its kernels are not to be read")
+    for name, content in found:
+        digest.update(name.encode())
+        digest.update(content)
     return digest.hexdigest()[:16]
+
+
+def sources_of(folder: Traversable, above: str = "") -> Iterator[tuple[str, bytes]]:
+    """Names and contents of the kernels' files, in a zip as well, or compiled ones alone."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        name = f"{above}{entry.name}"
+        if entry.is_dir():
+            # Numba's cache for a card is apart, and a file's bytecode beside it says nothing more.
+            if entry.name not in {"cuda", "__pycache__"}:
+                yield from sources_of(entry, f"{name}/")
+        elif name.endswith((".py", ".pyc")):
+            yield name, entry.read_bytes()
 
 
 def _base() -> Path:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 from numba.cuda.dispatcher import CUDACacheImpl
 
 from ..cpu.entries import EntriesCache
-from ..cpu.jit import Locator, cache_directory, source_stamp
+from ..cpu.jit import Locator, cache_directory, source_stamp, sources_of
 from .shim import version
 
 
@@ -22,9 +22,9 @@ from .shim import version
 def card_stamp() -> str:
     """Hash of all kernels' sources, the compiler's versions and its settings."""
     digest = hashlib.sha256(f"{source_stamp()} {version()}".encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode())
-        digest.update(path.read_bytes())
+    for name, content in sources_of(files(__package__)):
+        digest.update(name.encode())
+        digest.update(content)
     return digest.hexdigest()[:16]
 
 

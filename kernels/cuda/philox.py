@@ -8,8 +8,8 @@ from ..cpu.philox import BITS, LOW, MULTIPLY, ROUNDS, WEYL, U
 from .machine import device
 
 HIGH: Final = U(16)
-_M0, _M1 = (U(word) for word in MULTIPLY)
-_W0, _W1 = (U(word) for word in WEYL)
+_M0, _M1 = (U(part) for part in MULTIPLY)
+_W0, _W1 = (U(part) for part in WEYL)
 
 
 @device
