@@ -256,7 +256,7 @@ def _span(name: str, steps: int | None, total: int | None) -> float:
     if steps is None and total is None:
         raise ValueError(
             f"{name}(steps=None) spans the training, whose length is not known here: "
-            f"give {name}(..., steps=...) or fit(..., epochs=...)."
+            f"give {name}(..., steps=...), or epochs=... where there is such an argument."
         )
     return float(steps if steps is not None else max(total or 1, 1))
 

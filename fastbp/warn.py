@@ -6,16 +6,25 @@ import sys
 import warnings
 from typing import Final
 
-_OURS: Final = {"fastbp", "sklearn"}
-"""Packages whose lines are not to blame: scikit-learn wraps the estimators' `fit`."""
+_OURS: Final = {"fastbp", "sklearn", "joblib"}
+"""Packages whose lines are not to blame: scikit-learn wraps the estimators' `fit`, and joblib."""
 
 
-def warn(message: str, category: type[Warning]) -> None:
+def warn(message: str, category: type[Warning], module: str | None = None) -> None:
     """Warn at the line that called into the package: the first one outside it.
 
     `skip_file_prefixes`, which would do this, is new in Python 3.12.
+
+    Args:
+        message, category: as of `warnings.warn`.
+        module: whose warning it is to users' filters; None: the module of that line, as ever.
     """
-    frame, level = sys._getframe(1), 2  # the caller of this function
+    frame = sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _OURS:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
+        frame = frame.f_back
+    where = frame.f_globals
+    warnings.warn_explicit(
+        message, category, frame.f_code.co_filename, frame.f_lineno,
+        module=where.get("__name__", "<unknown>") if module is None else module,
+        registry=where.setdefault("__warningregistry__", {}),
+    )  # fmt: skip

@@ -108,6 +108,16 @@ def coefficients(net: Network) -> tuple[list[Array], list[Array]]:
     return [layer.W for layer in net.layers], biases
 
 
+def dtype_of(coefs: list[Any]) -> np.dtype[Any]:
+    """float32 if no weight matrix is of more than that, else float64: what can hold them all.
+
+    >>> dtype_of([np.zeros((2, 1), np.float32), np.zeros((1, 1), np.int64)])
+    dtype('float64')
+    """
+    common = np.result_type(*(np.asarray(W).dtype for W in coefs), np.float32)
+    return common if common == np.float32 else np.dtype(np.float64)
+
+
 def units_of(coefs: list[Any]) -> list[int]:
     """Inputs, hidden widths and outputs of weight matrices in turn.
 

@@ -73,6 +73,10 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         """The samples' weights, those of their classes included."""
         return sample_weight
 
+    def _held_weights(self, y: Any, held: Any) -> Any:
+        """Weights of held-out samples, by their classes and those of y."""
+        return None
+
     def _check_held(self, y: Any) -> None:
         """Refuse held-out targets that no score can be had of."""
 
@@ -123,12 +127,15 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
             check_width(X.shape[1], known)
         dtype = self._network_dtype(X) if known is None else known.dtype
         data = self._data(X, y, sample_weight, dtype)
-        held = self._held_out(held_out, dtype)
+        held = self._held_out(held_out, y, dtype)
         units = [X.shape[1], *sizes, data.targets.shape[1]]
-        _check_outputs(units[-1], known, held)
+        _check_units(units, known, held)
         self.n_outputs_ = units[-1]
         self._random_state = check_random_state(self.random_state)
         net = self._initialize(units, dtype) if known is None else known
+        if net.seed == 0 and (np.any(self.dropout) or self.perturbation):
+            # Only then: other draws stay where scikit-learn's are.
+            net.seed = int(self._random_state.randint(2**31 - 1))
         self._adopt(net)
         self._built_by = self._settings()
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
@@ -190,8 +197,10 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
             return np.dtype(self.dtype)
         return np.dtype(np.float64) if self.solver == "lbfgs" else np.dtype(given.dtype)
 
-    def _held_out(self, given: tuple[Any, Any], dtype: np.dtype[Any]) -> Data | None:
-        """The held-out X and y that the caller gave."""
+    def _held_out(
+        self, given: tuple[Any, Any], trained_on: Any, dtype: np.dtype[Any]
+    ) -> Data | None:
+        """The held-out X and y that the caller gave; `trained_on` are the other targets."""
         X, y = given
         if self.validation_curve and X is None and not self.early_stopping:
             raise ValueError(
@@ -202,6 +211,10 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
             return None
         if X is None or y is None:
             raise ValueError("X_val and y_val go together; give both or neither")
+        if self.solver not in STOCHASTIC:
+            raise ValueError(
+                f"X_val and y_val are of no use to solver={self.solver!r}, which never stops early"
+            )
         if not (self.early_stopping or self.validation_curve):
             raise ValueError(
                 "X_val and y_val are used by early_stopping=True and validation_curve=True; both "
@@ -209,7 +222,7 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
             )
         X, y = self._samples(X, y, reset=False)
         self._check_held(y)
-        return self._data(X, y, None, dtype)
+        return self._data(X, y, self._held_weights(trained_on, y), dtype)
 
     def _initialize(self, units: list[int], dtype: np.dtype[Any]) -> Network:
         """A new network with drawn numbers, and counters at 0."""
@@ -219,9 +232,6 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         self.out_activation_ = self._output_activation()
         net = build(self, units, dtype)
         draw(net, self.activation, self._random_state)
-        if np.any(self.dropout) or self.perturbation:
-            # Only then: other draws stay where scikit-learn's are.
-            net.seed = int(self._random_state.randint(2**31 - 1))
         if self.solver in STOCHASTIC:
             self._begin_record()
         return net
@@ -251,15 +261,23 @@ class BaseMLP(CallbackSupportMixin, HoldsNetwork):
         return tags
 
 
-def _check_outputs(units: int, known: Network | None, held: Data | None) -> None:
-    """All that the loop reads and writes must be as wide as the network's last layer."""
-    if known is not None and known.layers[-1].units != units:
-        raise ValueError(
-            f"y has {units} outputs, and the network that is trained further has "
-            f"{known.layers[-1].units}; give y as before, or warm_start=False"
-        )
-    if held is not None and held.targets.shape[1] != units:
-        raise ValueError(f"y_val has {held.targets.shape[1]} outputs, and y has {units}")
+def _check_units(units: list[int], known: Network | None, held: Data | None) -> None:
+    """A network that is trained further keeps its layers; held-out targets are as wide as y."""
+    _, *hidden, outputs = units
+    if known is not None:
+        *own, last = (layer.units for layer in known.layers)
+        if last != outputs:
+            raise ValueError(
+                f"y has {outputs} outputs, and the network that is trained further has {last}; "
+                "give y as before, or warm_start=False"
+            )
+        if own != hidden:
+            raise ValueError(
+                f"hidden_layer_sizes={tuple(hidden)}, and the network that is trained further has "
+                f"{tuple(own)}; give them as before, or warm_start=False"
+            )
+    if held is not None and held.targets.shape[1] != outputs:
+        raise ValueError(f"y_val has {held.targets.shape[1]} outputs, and y has {outputs}")
 
 
 def store(given: dict[str, Any]) -> None:

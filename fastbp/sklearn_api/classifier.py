@@ -57,7 +57,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         device: "cpu", or "cuda" for an NVIDIA card.
         precision: "bfloat16" rounds the operands of products to bfloat16, as for `Network`; it goes
             with float32 and a processor that has the instruction. None: products in `dtype`.
-        progress: show a progress bar.
+        progress: show a progress bar (lbfgs has none).
 
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
@@ -181,9 +181,17 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         return "softmax" if self._kind == "multiclass" else "logistic"
 
     def _loss_name(self) -> str:
-        if self.objective is not None:
-            return loss_named("objective", self.objective)
-        return "cross_entropy" if self.out_activation_ == "softmax" else "binary_cross_entropy"
+        softmax = self.out_activation_ == "softmax"
+        if self.objective is None:
+            return "cross_entropy" if softmax else "binary_cross_entropy"
+        name = loss_named("objective", self.objective)
+        if name == "cross_entropy" and not softmax:
+            raise ValueError(
+                f"objective={self.objective!r} is for three classes or more, whose outputs sum to "
+                "1; two classes and several labels have an output each, which it would drive to "
+                "1: give objective='binary_cross_entropy', or None"
+            )
+        return name
 
     def _loss_bounds(self, dtype: np.dtype[Any]) -> tuple[float, float]:
         """scikit-learn clips probabilities to [eps, 1 - eps] in the loss it reports."""
@@ -208,6 +216,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         else:
             by_class = compute_sample_weight(self.class_weight, y)
         return by_class if sample_weight is None else by_class * sample_weight
+
+    def _held_weights(self, y: Any, held: Any) -> Any:
+        if self.class_weight is None:
+            return None
+        if self.class_weight != "balanced":
+            return compute_sample_weight(self.class_weight, held)
+        both = np.concatenate([y, held])  # the weights of classes are those of y alone
+        return compute_sample_weight("balanced", both, indices=np.arange(len(y)))[len(y) :]
 
     def _held_out_score(self, net: Network, held: Data) -> float:
         out, _ = outputs(net, held.X, self.n_threads)

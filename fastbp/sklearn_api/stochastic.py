@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -27,6 +27,9 @@ from ..snapshot import Snapshot
 from ..warn import warn
 from .hooks import Hooks
 from .solvers import Solver, make_solver
+
+WARNS: Final = "sklearn.neural_network._multilayer_perceptron"
+"""Whose warnings these are: a filter with module="sklearn" holds for them, as it did before."""
 
 
 class Runner:
@@ -105,6 +108,7 @@ def _batch_size(estimator: Any, samples: int) -> int:
         warn(
             "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped",
             UserWarning,
+            WARNS,
         )
     return int(np.clip(estimator.batch_size, 1, samples))
 
@@ -136,10 +140,8 @@ def fit_stochastic(
     order = samples
     try:
         e.n_iter_ = 0
-        with (
-            net._data_kept(),
-            make_progress(bool(e.progress), e.max_iter, runner.steps) as progress,
-        ):
+        epochs = 1 if incremental else e.max_iter
+        with net._data_kept(), make_progress(bool(e.progress), epochs, runner.steps) as progress:
             net._keep(data, held)
             for number in range(e.max_iter):
                 began = time.perf_counter()
@@ -161,7 +163,7 @@ def fit_stochastic(
                 if e.n_iter_ == e.max_iter:
                     _warn_unfinished(e)
     except KeyboardInterrupt:
-        warn("Training interrupted by user.", UserWarning)
+        warn("Training interrupted by user.", UserWarning, WARNS)
     if e.early_stopping:
         best.restore(net)
 
@@ -200,9 +202,10 @@ def _epoch(runner: Runner, order: Array, number: int, progress: Progress) -> dic
 
 def _warn_unfinished(e: Any) -> None:
     warn(
-        f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the "
+        f"Stochastic Optimizer: Maximum iterations ({e.max_iter:d}) reached and the "
         "optimization hasn't converged yet.",
         ConvergenceWarning,
+        WARNS,
     )
 
 

@@ -13,7 +13,7 @@ from ..engine import Array
 from ..kernels.checks import writable_type
 from ..network import Network
 from ..sparse import check_given, is_sparse
-from .architecture import build, coefficients, units_of
+from .architecture import build, coefficients, dtype_of, units_of
 from .inputs import as_samples, outputs
 
 
@@ -38,8 +38,8 @@ class HoldsNetwork(BaseEstimator):
         present = [*self.coefs_, *self.intercepts_]
         if net is not None and _same(present, self._bound):
             return net
-        if net is None or [np.shape(a) for a in present] != [b.shape for b in self._bound]:
-            dtype = np.result_type(*(np.asarray(W).dtype for W in self.coefs_), np.float32)
+        shapes, dtype = [np.shape(a) for a in present], dtype_of(self.coefs_)
+        if net is None or shapes != [b.shape for b in self._bound] or dtype != net.dtype:
             net = build(self, units_of(self.coefs_), dtype)
         coefs, intercepts = coefficients(net)
         for view, value in zip([*coefs, *intercepts], present, strict=True):
@@ -85,7 +85,7 @@ class HoldsNetwork(BaseEstimator):
             matrix = X if X.dtype == net.dtype and X.flags.carray else _matrix(X, net.dtype)
             out, finite = outputs(net, matrix, self.n_threads)
             if finite:
-                return out if out.dtype >= X.dtype else out.astype(X.dtype)
+                return out.astype(np.result_type(X.dtype, out.dtype), copy=False)
         check_is_fitted(self)
         if is_sparse(X):
             check_given(X, "X")
