@@ -85,6 +85,12 @@ class Architecture(Parameters):
                 raise TypeError(f"layers[{index}]={shown(layer)} must be a fastbp.Dense(...)")
             if index == MOST_LAYERS:
                 raise ValueError(f"layers has more than {MOST_LAYERS} entries")
+            least, norm = float(np.finfo(self.dtype).tiny), layer.batch_norm
+            if norm and norm.eps < least:  # it would count as 0, and a constant column as 0 / 0
+                raise ValueError(
+                    f"layers[{index}].batch_norm.eps={norm.eps:g} must be at least {least:.3g}, "
+                    f"the least normal number of {self.dtype}; 1e-5 is usual"
+                )
             bound.append(Layer(self, index, layer, width))
             width = layer.units
         if not bound:

@@ -65,9 +65,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             yield temporary
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.filename is None:  # a write names no file
+            error.filename = str(target)
         raise
     if os.name != "nt":  # Windows cannot open a directory
         descriptor = os.open(target.parent, os.O_RDONLY)

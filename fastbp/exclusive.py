@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -24,9 +25,9 @@ def exclusively(network: Network) -> Iterator[None]:
     """
     if not hasattr(network, "_parameters"):
         raise TypeError(f"trainer.network={shown(network)} must be a fastbp.Network")
-    token, mark = object(), vars(network)
+    token, marks, name = object(), vars(network), _mark()
     try:
-        if mark.setdefault(_MARK, token) is not token:  # one step, so safe between threads
+        if marks.setdefault(name, token) is not token:  # one step, so safe between threads
             raise RuntimeError(
                 "this network is being trained already, by another thread or by the fit that "
                 "called back; wait for its end, or train a copy (copy.deepcopy)."
@@ -34,11 +35,17 @@ def exclusively(network: Network) -> Iterator[None]:
         with network._data_kept():
             yield
     finally:
-        if mark.get(_MARK) is token:
-            del mark[_MARK]
+        if marks.get(name) is token:
+            del marks[name]
 
 
-_RULES_IN_USE: Final[dict[int, object]] = {}
+def _mark() -> str:
+    """The name of this process' mark: one that a fork has copied says nothing in the child."""
+    return f"{_MARK}_{os.getpid()}"
+
+
+_RULES_IN_USE: Final[dict[tuple[int, int], object]] = {}
+"""By process and id."""
 
 
 @contextmanager
@@ -48,7 +55,7 @@ def rules_apart(rules: Iterable[Any]) -> Iterator[None]:
     Raises:
         RuntimeError: one does.
     """
-    token, held = object(), [id(rule) for rule in rules]
+    token, held = object(), [(os.getpid(), id(rule)) for rule in rules]
     try:
         for rule in held:
             if _RULES_IN_USE.setdefault(rule, token) is not token:  # one step, as above
@@ -65,9 +72,9 @@ def rules_apart(rules: Iterable[Any]) -> Iterator[None]:
 
 def is_training(network: Any) -> bool:
     """Somebody trains it now."""
-    return _MARK in vars(network)
+    return _mark() in vars(network)
 
 
 def unmarked(state: dict[str, Any]) -> dict[str, Any]:
     """The state of a copy, which whoever trains this network does not train."""
-    return {name: value for name, value in state.items() if name != _MARK}
+    return {name: value for name, value in state.items() if not name.startswith(_MARK)}

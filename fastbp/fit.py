@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .callbacks import State, run_callbacks
 from .diagnose import layer_facts, starting_figures
@@ -19,6 +19,9 @@ from .snapshot import Snapshot
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+_LAID_OUT_BY: Final = ("batch_size", "stopping", "early_stopping")
+"""Settings that a fit looks at once; it looks at the others before each epoch."""
 
 
 class Fit:
@@ -37,6 +40,7 @@ class Fit:
         self.bar = bar or make_progress(run.progress, epochs, run.steps)
         self.history = History()
         self.best: Snapshot | None = None
+        self.laid_out_by = {name: getattr(trainer, name) for name in _LAID_OUT_BY}
         self.first = len(trainer.history)
         if at is not None:
             self._go_on(at)
@@ -162,7 +166,7 @@ class Fit:
         """What callbacks have left of the trainer's settings can be trained with.
 
         Raises:
-            RuntimeError: they have put another network into it.
+            RuntimeError: they have put another network into it, or set what a fit is laid out by.
             ValueError, TypeError: a setting that is no good.
         """
         if self.trainer.network is not self.run.net:
@@ -171,6 +175,12 @@ class Fit:
                 "between two fits"
             )
         self.trainer._check_settings()
+        for name, before in self.laid_out_by.items():
+            if getattr(self.trainer, name) != before:
+                raise RuntimeError(
+                    f"trainer.{name} was set by a callback, and this fit goes by what it was; set "
+                    "it between two fits"
+                )
 
     def state(self) -> FitState | None:
         """Where this fit is, between two of its steps; None where it cannot be gone on with."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# Root mean square of f' under inputs of variance 1, where it is not about 1.
+# Root mean square of f' under inputs of variance 1, as the limits of a diagnosis count it: of tanh
+# (0.68), silu (0.62), elu (0.82) and the others they take 1.
 _SLOPE: Final = {"sigmoid": 0.22, "relu": 0.7, "leaky_relu": 0.7, "softplus": 0.6, "gelu": 0.7}
 
 

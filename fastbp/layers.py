@@ -178,6 +178,10 @@ class Layer:
             return self._network._view(self.index, name)
         return getattr(self.description, name)
 
+    def __dir__(self) -> list[str]:
+        described = [field.name for field in fields(self.description)]
+        return sorted({*super().__dir__(), *self._NUMBERS, *described})
+
     def __setattr__(self, name: str, value: Any) -> None:
         if name in {"_network", "index", "description", "inputs"} and name not in vars(self):
             super().__setattr__(name, value)

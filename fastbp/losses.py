@@ -39,13 +39,20 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
     if low < domain.low or high > domain.high:
         raise ValueError(
             f"loss={loss!r} needs outputs in [{domain.low:g}, {domain.high:g}], but the last "
-            f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in {_ends(domain.high)} "
+            f"layer ({last.activation}) gives [{low:g}, {high:g}]; end in {domain.pairs[0]!r} "
             "without dropout or batch norm after it, or use 'squared_error'"
         )
     if last.activation == "softmax" and last.units == 1:
         warn(
             f"layer {index}, the last, is a softmax over one output, which is always 1: every "
-            "gradient is 0 and no weight can be learned; use 'sigmoid', or more outputs",
+            "gradient is 0 and no weight can be learned; use 'sigmoid' with "
+            "loss='binary_cross_entropy', or more outputs",
+            UserWarning,
+        )
+    elif loss == "cross_entropy" and last.units == 1:
+        warn(
+            f"layer {index}, the last, has one output, and loss='cross_entropy' has no term for "
+            "what is not of its class: the output goes to 1 for all; use 'binary_cross_entropy'",
             UserWarning,
         )
     if last.activation == "step":
@@ -55,10 +62,6 @@ def choose_loss(loss: str | None, last: Dense, index: int) -> str:
             UserWarning,
         )
     return loss
-
-
-def _ends(high: float) -> str:
-    return "'sigmoid' or 'softmax'" if high == 1.0 else "'exp' or 'softplus'"
 
 
 def output_range(last: Dense) -> tuple[float, float]:

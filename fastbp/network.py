@@ -219,7 +219,8 @@ class Network(Passes, Placement, Bridges):
             training: as for `loss`, but True unless told otherwise: what a step of training takes.
 
         Returns:
-            (P,) of the network's dtype, laid out as `parameters`.
+            (P,) of the network's dtype, laid out as `parameters`. Each element is one sum over the
+            samples: of a million in one batch, float32 keeps four digits; use float64.
 
         Raises:
             ValueError, TypeError: bad data.

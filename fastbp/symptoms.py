@@ -21,6 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from .kernels.tables import ACTIVATIONS
 from .layer_figures import Figures
 
 # Each limit stands apart from the healthy range by a factor of 3 or more.
@@ -96,7 +97,7 @@ def _small_weights(figures: Figures) -> Iterable[Finding]:
             below = tuple(range(layer))
             words = f"{figures.name(layer)} vanishes: its weights are {share:.1g} of the usual size"
             words += f"; gradients below it ({_list(below)}) vanish." if below else "."
-            init = "he_normal" if facts.activation in {"relu", "leaky_relu"} else "glorot_uniform"
+            init = ACTIVATIONS[facts.activation].init
             advice = f"a larger init_scale (or init={init!r}), less weight_decay, batch_norm=True."
             yield Finding(layer, "vanishing", words, advice, below)
 

@@ -23,7 +23,8 @@ def flatten(value: Any, name: str, tensors: dict[str, Array]) -> Any:
     """`value` as JSON types; its arrays go into `tensors`, named by where they stand.
 
     Raises:
-        TypeError: something that JSON cannot hold; the message says where.
+        TypeError: something that JSON cannot hold, or two arrays of one name; the message says
+            where.
 
     >>> tensors = {}
     >>> flatten({"step": 3, "rows": np.zeros(2), "best": float("inf")}, "now", tensors)
@@ -34,6 +35,8 @@ def flatten(value: Any, name: str, tensors: dict[str, Array]) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, np.ndarray):
+        if name in tensors:
+            raise TypeError(f"{name} is the name of two arrays: one of its keys has a dot in it.")
         tensors[name] = value
         return {_TENSOR: name}
     if isinstance(value, dict):

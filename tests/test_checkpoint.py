@@ -15,7 +15,7 @@ import pytest
 from checkpoint_support import WEIGHTS, X, Y, network, standing
 
 import fastbp
-from fastbp import Network, Trainer, atomic, checkpoint
+from fastbp import Network, Trainer, atomic, checkpoint, tree
 from fastbp.keeper import Every, Keeper
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 
@@ -276,6 +276,12 @@ def test_a_rule_that_cannot_be_kept_is_named(tmp_path: Path) -> None:
     trainer = Trainer(network(), stopping=Mine(), checkpoint=tmp_path / "run")
     with pytest.raises(TypeError, match=r"rules\.0\.seen\.seen=\{1, 2\} is of type set"):
         trainer.fit(X, Y, epochs=2)
+
+
+def test_two_arrays_of_one_name_are_refused() -> None:
+    """A state of a schedule's own: {"m.x": ..., "m": {"x": ...}} kept one of them, twice."""
+    with pytest.raises(TypeError, match=r"s\.m\.x is the name of two arrays"):
+        tree.flatten({"m.x": np.zeros(2), "m": {"x": np.ones(2)}}, "s", {})
 
 
 # --- writing is all or nothing -------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 
 import fastbp
 from fastbp import Dense, Network, Trainer
+from fastbp.kernels.tables import ACTIVATIONS
 
 SIZES = (20, 48, 32, 24, 5)
 
@@ -143,3 +144,14 @@ def test_a_linear_model_may_have_any_weights() -> None:
         trainer = fastbp.Trainer(fastbp.Network(5, [layer], seed=0), fastbp.Adam(0.01))
         history = trainer.fit(inputs, y, epochs=60)
         assert str(history.diagnose()) == "No layer vanishes, explodes or is dead."
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "elu", "softplus", "tanh"])
+def test_advised_is_the_start_that_the_activation_has(activation: str) -> None:
+    """gelu, silu, elu and softplus were told glorot_uniform, which is less than they start from."""
+    data, y = _data()
+    middle = fastbp.Dense(32, activation, init_scale=1e-3)
+    layers = [fastbp.Dense(32, activation), middle, fastbp.Dense(5, "softmax")]
+    trainer = fastbp.Trainer(fastbp.Network(20, layers, seed=1), "sgd", 32, progress=False)
+    advice = str(trainer.fit(data, y, epochs=2).diagnose())
+    assert f"init={ACTIVATIONS[activation].init!r}" in advice

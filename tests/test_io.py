@@ -139,8 +139,9 @@ def test_a_failed_save_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="No space left") as refused:
         io.save(filled(), path)
+    assert refused.value.filename == str(path)
     assert path.read_text() == "what was there"
     assert list(tmp_path.iterdir()) == [path]
 

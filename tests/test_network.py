@@ -237,3 +237,30 @@ def test_a_softmax_over_one_output_is_warned_of() -> None:
     with pytest.warns(UserWarning, match="a softmax over one output, which is always 1") as caught:
         Network(2, [Dense(1, "softmax")])
     assert caught[0].filename == __file__
+
+
+def test_cross_entropy_of_one_output_is_warned_of() -> None:
+    """It asks only that the output be 1, whatever the class."""
+    with pytest.warns(UserWarning, match="goes to 1 for all; use 'binary_cross_entropy'") as caught:
+        Network(2, [Dense(1, "sigmoid")], loss="cross_entropy")
+    assert caught[0].filename == __file__
+    with pytest.raises(ValueError, match="end in 'softmax' without"):
+        Network(2, [Dense(2, "relu")], loss="cross_entropy")
+
+
+def test_a_layer_lists_what_it_has() -> None:
+    assert {"W", "b", "gamma", "running_mean", "units", "activation", "inputs"} <= set(
+        dir(Network(2, [Dense(3, "relu")]).layers[0])
+    )
+
+
+@pytest.mark.parametrize(("dtype", "eps"), [("float32", 1e-40), ("float64", 1e-320)])
+def test_an_eps_that_counts_as_0_is_refused(dtype: str, eps: float) -> None:
+    layer = Dense(2, batch_norm=fastbp.BatchNorm(eps=eps))
+    with pytest.raises(
+        ValueError, match=rf"layers\[0\].batch_norm.eps=.* normal number of {dtype}"
+    ):
+        Network(3, [layer], dtype=dtype)
+    Network(
+        3, [Dense(2, batch_norm=fastbp.BatchNorm(eps=float(np.finfo(dtype).tiny)))], dtype=dtype
+    )
