@@ -51,6 +51,11 @@ _ESTIMATORS = ("MLPClassifier", "MLPRegressor")
 _WHEN_ASKED_FOR = ("bench", "datasets", "distributed", "notes", "trace")
 
 if TYPE_CHECKING:
+    from . import bench as bench
+    from . import datasets as datasets
+    from . import distributed as distributed
+    from . import notes as notes
+    from . import trace as trace
     from .sklearn_api import MLPClassifier as MLPClassifier
     from .sklearn_api import MLPRegressor as MLPRegressor
 else:
