@@ -6,7 +6,7 @@ returns stops the training if it is true; a string is the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
@@ -44,6 +44,7 @@ class Callback(Protocol):
 
 
 Hook = Callable[[State], object]
+Callbacks = Hook | Callback | Iterable[Any] | None
 
 
 class Named(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from .budget import at_most
-from .callbacks import as_callbacks
+from .callbacks import Callbacks, as_callbacks
 from .checkpoint import as_path
 from .errors import check_integer, shown
 from .exclusive import exclusively, rules_apart
@@ -92,7 +92,7 @@ class Trainer(Fitting):
         early_stopping: EarlyStopping | bool | None = None,
         stopping: Stopping | Iterable[Stopping] = (),
         metrics: Any = (),
-        callbacks: Iterable[Any] = (),
+        callbacks: Callbacks = (),
         restarts: int = 1,
         on_divergence: str = "raise",
         seed: int | None = None,
@@ -133,7 +133,7 @@ class Trainer(Fitting):
         *,
         validation: Any = None,
         sample_weight: ArrayLike | None = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Callbacks = (),
     ) -> History:
         """Train for up to `epochs` epochs and return their history.
 
@@ -184,7 +184,7 @@ class Trainer(Fitting):
         *,
         steps_per_epoch: int = 100,
         validation: Any = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Callbacks = (),
     ) -> History:
         """Train on an iterator of batches, one step each, as they come: for data without an end.
 
