@@ -14,6 +14,7 @@ from .errors import check_entries, shown
 
 if TYPE_CHECKING:
     from .history import History
+    from .network import Network
 
 
 @dataclass
@@ -24,14 +25,14 @@ class State:
         epoch: place of the finished epoch in the history, from 0; it counts on over fits.
         history: the `History` so far, this epoch included.
         network: the `Network`; its parameters may be read and written.
-        trainer: the `Trainer`.
+        trainer: the `Trainer`, or the estimator that trains.
         metrics: the epoch's values by name: loss, validation_loss, lr, accuracy, ...
     """
 
     epoch: int
     history: History
-    network: Any
-    trainer: Any
+    network: Network
+    trainer: Any  # Trainer and estimators share next to nothing: a union would refuse honest code
     metrics: dict[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from collections.abc import (
     Mapping,
     ValuesView,
 )
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,18 @@ class Epochs:
     Raises:
         ValueError: the lists are not equally long.
     """
+
+    # For checkers of types and editors: without values, so that names reach __getattr__.
+    loss: list[float]
+    validation_loss: list[float]
+    lr: list[float]
+    seconds: list[float]
+    gradient_norm: list[list[float]]
+    shift_norm: list[list[float]]
+    weight_norm: list[list[float]]
+    update_norm: list[list[float]]
+    delta_rms: list[list[float]]
+    dead_relu: list[list[float]]
 
     def __init__(self, columns: Mapping[str, Iterable[Any]] | None = None) -> None:
         self._columns: dict[str, list[Any]] = {}
@@ -106,15 +118,17 @@ class Epochs:
             return []
         raise KeyError(str(unknown_name("history", name, self._columns)))
 
-    def __getattr__(self, name: str) -> list[Any]:
-        # Reached only for names that are no attributes: the columns, and while unpickling.
-        if not name.startswith("_"):
-            if name in SCALARS or name in BY_LAYER or name in self._columns:
-                return self[name]
-            guess = nearest(name, [*self._columns, *SCALARS, *BY_LAYER])
-            hint = f"; did you mean {guess!r}?" if guess else "."
-            raise AttributeError(f"the history has no {name!r}{hint}")
-        raise AttributeError(name)
+    if not TYPE_CHECKING:  # a checker that saw it would take any name
+
+        def __getattr__(self, name: str) -> list[Any]:
+            # Reached only for names that are no attributes: the columns, and while unpickling.
+            if not name.startswith("_"):
+                if name in SCALARS or name in BY_LAYER or name in self._columns:
+                    return self[name]
+                guess = nearest(name, [*self._columns, *SCALARS, *BY_LAYER])
+                hint = f"; did you mean {guess!r}?" if guess else "."
+                raise AttributeError(f"the history has no {name!r}{hint}")
+            raise AttributeError(name)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._columns, *SCALARS, *BY_LAYER})

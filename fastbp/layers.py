@@ -165,18 +165,36 @@ class Layer:
 
     _NUMBERS = ("W", "b", "gamma", "beta", "running_mean", "running_variance")
 
+    # For checkers of types and editors: without values, so that names reach __getattr__. Numbers
+    # read as an array or None, and take whatever broadcasts to their shape.
+    W: Any
+    b: Any
+    gamma: Any
+    beta: Any
+    running_mean: Any
+    running_variance: Any
+    units: int
+    activation: str
+    batch_norm: Any
+    dropout: float
+    init: str | None
+    init_scale: float | None
+    bias_init: str
+
     def __init__(self, network: Parameters, index: int, description: Dense, inputs: int) -> None:
         self._network = network
         self.index = index
         self.description = description
         self.inputs = inputs
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "description":
-            raise AttributeError(name)
-        if name in self._NUMBERS:
-            return self._network._view(self.index, name)
-        return getattr(self.description, name)
+    if not TYPE_CHECKING:  # a checker that saw it would take any name
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_") or name == "description":
+                raise AttributeError(name)
+            if name in self._NUMBERS:
+                return self._network._view(self.index, name)
+            return getattr(self.description, name)
 
     def __dir__(self) -> list[str]:
         described = [field.name for field in fields(self.description)]
