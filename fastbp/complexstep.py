@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .errors import entry_for
 from .kernels.reference.activation import normal_cdf
 from .kernels.reference.random import dropout
 from .kernels.tables import ACTIVATIONS as TABLE
@@ -75,6 +76,11 @@ ACTIVATIONS: Final[dict[str, Callable[[Array], Array]]] = {
     "softmax": _softmax,
     "exp": np.exp,
 }
+
+
+def _activate(layer: Any, z: Array) -> Array:
+    return entry_for(ACTIVATIONS, layer.activation, "form for complex numbers")(z)
+
 
 KINKED: Final = frozenset(name for name, f in TABLE.items() if not f.smooth)
 
@@ -176,7 +182,7 @@ class Replay:
     def _normed(self, layer: Any, parameters: Array, A: Array) -> Array:
         """What batch norm normalises."""
         Z = self._linear(layer, parameters, A)
-        return Z if layer.batch_norm.position == "before" else ACTIVATIONS[layer.activation](Z)
+        return Z if layer.batch_norm.position == "before" else _activate(layer, Z)
 
     def _part(self, layer: Any, name: str, parameters: Array) -> Array | None:
         view = getattr(layer, name)
@@ -196,7 +202,7 @@ class Replay:
         norm = layer.batch_norm
         if norm and norm.position == "before":
             U = self._normalize(layer, parameters, U)
-        A = ACTIVATIONS[layer.activation](U)
+        A = _activate(layer, U)
         if norm and norm.position == "after":
             A = self._normalize(layer, parameters, A)
         keep = self.keep[layer.index]

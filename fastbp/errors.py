@@ -11,11 +11,12 @@ import math
 import numbers
 import operator
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+T = TypeVar("T")
 _LONGEST = 60
 LARGEST_SEED: Final = 2**63 - 1
 """The largest seed."""
@@ -121,6 +122,27 @@ def unknown_name(argument: str, value: object, known: Iterable[str]) -> ValueErr
     guess = nearest(value, names)
     hint = f"; did you mean {guess!r}?" if guess else "."
     return ValueError(f"{argument}={shown(value)} is not known{hint} Allowed: {allowed}.")
+
+
+def entry_for(table: Mapping[str, T], activation: str, what: str) -> T:
+    """A table's entry for an activation that is known, but perhaps not yet to this table.
+
+    Args:
+        table: by the activations' names.
+        activation: one of them.
+        what: what the table holds, for the message.
+
+    Raises:
+        NotImplementedError: the table lacks it.
+
+    >>> entry_for({"relu": "Relu"}, "relu", "ONNX operator")
+    'Relu'
+    """
+    if activation not in table:
+        raise NotImplementedError(
+            f"activation={activation!r} has no {what} yet; those that have: {', '.join(table)}"
+        )
+    return table[activation]
 
 
 def check_name(argument: str, value: object, known: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ import pytest
 
 from fastbp import kernels
 from fastbp.kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
+from fastbp.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "docs").is_dir():
@@ -38,7 +39,7 @@ def test_guides(page, needs, least, tmp_path, monkeypatch):
 
 def test_mathematics_names_every_kernel_and_entry_of_the_tables():
     text = (ROOT / "docs" / "mathematics.md").read_text()
-    optimizers = ["SGD", "Adagrad", "Adadelta", "RMSprop", "Adam", "AdamW"]
+    optimizers = {type(make()).__name__ for make in OPTIMIZERS.values()}
     names = [*kernels.__all__, *ACTIVATIONS, *LOSSES, *LOSS_ALIASES, *optimizers]
     assert [name for name in names if f"`{name}" not in text] == []
 

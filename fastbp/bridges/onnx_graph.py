@@ -22,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..atomic import replacing
 from ..engine import Array
+from ..errors import entry_for
 from ..kernels.tables import ELU_ALPHA, LEAKY_SLOPE
 from .folding import divisor, folded
 
@@ -132,6 +133,10 @@ ACTIVATIONS: Final[dict[str, Callable[[Graph, str], str]]] = {
 }
 
 
+def _activate(graph: Graph, activation: str, z: str) -> str:
+    return entry_for(ACTIVATIONS, activation, "ONNX operators")(graph, z)
+
+
 def _batch_norm(graph: Graph, x: str, layer: Any) -> str:
     """The node; the divisor's square for its variance and 0 for eps, but in the plain case.
 
@@ -159,7 +164,7 @@ def add_network(graph: Graph, net: Network, x: str, fold_batch_norm: bool) -> st
         layers, behind = folded(net)
         for index, (W, b, activation) in enumerate(layers):
             graph.prefix = f"layers.{index}"
-            x = ACTIVATIONS[activation](graph, _linear(graph, x, W, b))
+            x = _activate(graph, activation, _linear(graph, x, W, b))
         if behind is not None:
             x = graph.add("Mul", x, graph.number(f"{graph.prefix}.scale", behind.scale))
             x = graph.add("Add", x, graph.number(f"{graph.prefix}.shift", behind.shift))
@@ -170,7 +175,7 @@ def add_network(graph: Graph, net: Network, x: str, fold_batch_norm: bool) -> st
         x = _linear(graph, x, layer.W, layer.b)
         if position == "before":
             x = _batch_norm(graph, x, layer)
-        x = ACTIVATIONS[layer.activation](graph, x)
+        x = _activate(graph, layer.activation, x)
         if position == "after":
             x = _batch_norm(graph, x, layer)
     return x

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import entry_for
 from .torch_modules import MODULES, SigmaBatchNorm1d
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def export(net: Network, logits: bool) -> nn.Sequential:
         if logits and layer is last:
             pass
         elif layer.activation != "identity":
-            modules.append(MODULES[layer.activation]())
+            modules.append(entry_for(MODULES, layer.activation, "PyTorch module")())
         elif position == "after":  # it tells on which side the batch norm is
             modules.append(nn.Identity())
         if position == "after":
