@@ -70,7 +70,7 @@ def activate_rows(code: int, Z: Any, A: Any, lo: int, hi: int, n: int) -> None:
 def derivative_rows(code: int, dA: Any, A: Any, Z: Any, dZ: Any, lo: int, hi: int, n: int) -> None:
     """dZ = dA f'(z) for rows lo to hi and the first n columns; dZ may be dA.
 
-    A = f(Z) is read, or Z where the table says that A is not enough (silu, gelu); else Z may be any
+    A = f(Z) is read, or Z where the table says from_output=False; where Z is not read it may be any
     window.
     """
     if code == SOFTMAX:
@@ -154,7 +154,7 @@ def apply_derivative(
         activation: a name of `tables.ACTIVATIONS` or its code.
         dA: dL/dA (n, k), C-contiguous float32 or float64.
         A: the outputs f(Z), like dA.
-        Z: the pre-activations, like dA; needed for silu and gelu alone.
+        Z: the pre-activations, like dA; needed where the table says from_output=False.
         out: array for dL/dZ, like dA; may be dA itself. Default: a new one.
 
     Returns:

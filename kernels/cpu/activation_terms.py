@@ -137,7 +137,7 @@ FORMULAS: Final[dict[str, tuple[Formula, Formula]]] = {
     "gelu": (_gelu, _gelu_slope),
     "exp": (exp, _exp_slope),
 }
-"""f(z), and g f'(z) from g and a = f(z); from g and z for silu and gelu."""
+"""f(z), and g f'(z) from g and a = f(z); from g and z where the table says from_output=False."""
 
 
 # --- softmax: a row's largest, its exponentials, their shares; then the product with its Jacobian

@@ -116,7 +116,7 @@ def kinked(a: Any, below: Any) -> Any:
 
 @device
 def slope(code: int, x: Any) -> Any:
-    """f'(z) from x = f(z); from x = z for silu and gelu."""
+    """f'(z) from x = f(z); from x = z where the table says from_output=False."""
     one = like(x, 1.0)
     if code == IDENTITY:
         return one
