@@ -1,8 +1,8 @@
 """The tables that every backend, test and document reads: activations, losses, optimizers.
 
 An entry is a name, the integer code that the compiled loop switches on, and the facts that the
-Python side needs to know. Adding one is a line here, a branch in each backend's kernel and a
-function in `reference/`; tests, `check_gradients` and the documents pick it up from the table.
+Python side needs to know. Adding one is a line here, a branch in each backend's kernel, a function
+in `reference/`, and what else README.md beside this file lists.
 """
 
 from __future__ import annotations
