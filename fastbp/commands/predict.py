@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ..files import Table
     from ..network import Network
     from ..preparation import Preparation
-
-ENDINGS = (".csv", ".tsv", ".npz", ".parquet")
 
 
 def predict(
@@ -34,8 +32,8 @@ def predict(
     """Predict a target, row by row: labels and their probabilities, or numbers."""
     if out is not None:
         options.check_replaceable("--out", out, model, data)
-        if out.suffix.lower() not in ENDINGS:
-            raise options.refuse("--out", f"{out.name!r} ends in none of {', '.join(ENDINGS)}.")
+        if out.suffix.lower() not in WRITERS:
+            raise options.refuse("--out", f"{out.name!r} ends in none of {', '.join(WRITERS)}.")
         if out.suffix.lower() == ".parquet":
             options.check_package("--out", "pyarrow", "parquet")
     net, preparation = _stored(model)
@@ -113,22 +111,37 @@ def _columns(outputs: Array, preparation: Preparation) -> dict[str, Array]:
 def _write(out: Path, columns: dict[str, Array], labels: Sequence[str]) -> None:
     from ..atomic import replacing
 
-    suffix = out.suffix.lower()
     with replacing(out) as temporary:
-        if suffix == ".npz":
-            import numpy as np
+        WRITERS[out.suffix.lower()](temporary, columns, labels)
 
-            with temporary.open("wb") as binary:
-                np.savez(binary, **_typed(columns, labels))  # type: ignore[arg-type]
-        elif suffix == ".parquet":
-            from ..extras import require
 
-            pyarrow = require("pyarrow", "parquet", "--out")
-            parquet = require("pyarrow.parquet", "parquet", "--out")
-            parquet.write_table(pyarrow.table(_typed(columns, labels)), temporary)
-        else:
-            with temporary.open("w", encoding="utf-8", newline="") as text:
-                _write_delimited(text, columns, "\t" if suffix == ".tsv" else ",")
+def _write_npz(path: Path, columns: dict[str, Array]) -> None:
+    import numpy as np
+
+    with path.open("wb") as binary:
+        np.savez(binary, **columns)  # type: ignore[arg-type]
+
+
+def _write_parquet(path: Path, columns: dict[str, Array]) -> None:
+    from ..extras import require
+
+    pyarrow = require("pyarrow", "parquet", "--out")
+    parquet = require("pyarrow.parquet", "parquet", "--out")
+    parquet.write_table(pyarrow.table(columns), path)
+
+
+def _write_text(path: Path, columns: dict[str, Array], delimiter: str) -> None:
+    with path.open("w", encoding="utf-8", newline="") as text:
+        _write_delimited(text, columns, delimiter)
+
+
+WRITERS: Final[dict[str, Callable[[Path, dict[str, Array], Sequence[str]], None]]] = {
+    ".csv": lambda path, columns, _: _write_text(path, columns, ","),
+    ".tsv": lambda path, columns, _: _write_text(path, columns, "\t"),
+    ".npz": lambda path, columns, labels: _write_npz(path, _typed(columns, labels)),
+    ".parquet": lambda path, columns, labels: _write_parquet(path, _typed(columns, labels)),
+}
+"""Endings of `--out`, and what writes such a file; labels are the target's, none of numbers."""
 
 
 def _typed(columns: dict[str, Array], labels: Sequence[str]) -> dict[str, Array]:
