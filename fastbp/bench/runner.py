@@ -20,7 +20,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Self
 
-from .peers import PEERS
+from .peers import PEERS, REFERENCE
 from .shapes import Shape
 
 CHECKED_STEPS = 20
@@ -106,7 +106,7 @@ def run(
         where nobody could tell.
     """
     asked = [*dict.fromkeys(peers)]
-    names = [*dict.fromkeys([*asked, "numpy"])]
+    names = [*dict.fromkeys([*asked, REFERENCE])]
     with ExitStack() as stack:
         workers = [
             stack.enter_context(Remote(name, number, device))
@@ -139,7 +139,7 @@ def _measure(
     ready: list[tuple[Remote, dict[str, Any], list[float]]] = []
     expected = math.nan
     for worker, loss, problem in _checked(shape, workers, say):
-        if worker.peer == "numpy" and loss:
+        if worker.peer == REFERENCE and loss:
             expected = loss["loss"]
         if problem:
             left_out.append({"peer": worker.peer, "threads": worker.threads, "why": problem})
@@ -184,7 +184,7 @@ def _checked(
     """
     found: list[tuple[Remote, dict[str, Any], str]] = []
     expected: dict[int, float] = {}
-    for worker in sorted(workers, key=lambda one: one.peer != "numpy"):
+    for worker in sorted(workers, key=lambda one: one.peer != REFERENCE):
         spec = PEERS[worker.peer]
         say(f"{shape.name}: {worker.peer}, {worker.threads} threads: preparing")
         same = 1 if spec.two_classes_differ and shape.widths[-1] == 2 else CHECKED_STEPS
@@ -197,7 +197,7 @@ def _checked(
         except Failure as failure:
             found.append((worker, {}, str(failure)[:200]))
             continue
-        if worker.peer == "numpy":
+        if worker.peer == REFERENCE:
             expected = expected or losses
         problem = disagreement(losses, expected, spec.tolerance)
         most = max(losses)

@@ -8,13 +8,15 @@ from typing import Any
 
 from rich.table import Table
 
+from .peers import OURS, PEERS
+
 Row = dict[str, Any]
 
 
 def best(entry: dict[str, Any]) -> dict[str, Row]:
     """The fastest row of each peer, over the numbers of threads: fastbp first, if it is there."""
     found: dict[str, Row] = {}
-    for row in sorted(entry["rows"], key=lambda row: (row["peer"] != "fastbp", row["us"])):
+    for row in sorted(entry["rows"], key=lambda row: (row["peer"] != OURS, row["us"])):
         found.setdefault(row["peer"], row)
     return found
 
@@ -31,17 +33,15 @@ def share_of_roof(result: dict[str, Any], entry: dict[str, Any], row: Row) -> fl
 
 def ratio(rows: dict[str, Row], peer: str) -> float | None:
     """How many times as long as fastbp the peer takes; None where either is missing."""
-    if peer not in rows or "fastbp" not in rows:
+    if peer not in rows or OURS not in rows:
         return None
-    return float(rows[peer]["us"] / rows["fastbp"]["us"])
+    return float(rows[peer]["us"] / rows[OURS]["us"])
 
 
 def peers_of(result: dict[str, Any]) -> list[str]:
     """Every peer that was measured on any shape, but fastbp, in the order of the table."""
-    from .peers import PEERS
-
     seen = {row["peer"] for entry in result["shapes"] for row in entry["rows"]}
-    return [name for name in PEERS if name in seen and name != "fastbp"]
+    return [name for name in PEERS if name in seen and name != OURS]
 
 
 def cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -57,7 +57,7 @@ def cells(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
             else (f"{entry['name']} {entry['shape']}")
         )
         row = [name]
-        if ours := found.get("fastbp"):
+        if ours := found.get(OURS):
             share = share_of_roof(result, entry, ours)
             speed = gflops(entry, ours)
             row += [_number(ours["us"]), str(ours["threads"]), f"{speed:.1f}"]

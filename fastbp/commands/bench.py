@@ -128,11 +128,13 @@ def _check_card(device: str) -> None:
 
 
 def _peers(wanted: list[str] | None, installed: list[str], known: list[str]) -> list[str]:
+    from ..bench.peers import OURS
+
     for name in wanted or []:
         options.check_choice("--peer", name, known)
         if name not in installed:
             raise options.refuse("--peer", f"{name!r} is not installed; here are {installed}.")
-    return ["fastbp", *(name for name in wanted or installed if name != "fastbp")]
+    return [OURS, *(name for name in wanted or installed if name != OURS)]
 
 
 def _stored(result: dict[str, Any], output: Path | None) -> dict[str, Any]:

@@ -52,8 +52,13 @@ class Spec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+OURS: Final = "fastbp"
+"""The peer whose time the others' are divided by."""
+REFERENCE: Final = "numpy"
+"""The peer whose losses all must have."""
+
 PEERS: Final[dict[str, Spec]] = {
-    "fastbp": Spec("fastbp_peer", "fastbp"),
+    OURS: Spec("fastbp_peer", "fastbp"),
     "fastbp bf16": Spec("fastbp_peer", "fastbp", tolerance=2e-2, options={"precision": "bfloat16"}),
     "torch": Spec("torch_peer", "torch"),
     "torch.compile": Spec("torch_peer", "torch", options={"compiled": True}),
@@ -61,7 +66,7 @@ PEERS: Final[dict[str, Spec]] = {
     "torch bf16": Spec("torch_peer", "torch", tolerance=2e-2, options={"bfloat16": True}),
     "jax": Spec("jax_peer", "jax", by_affinity=True),
     "sklearn": Spec("sklearn_peer", "sklearn", two_classes_differ=True),
-    "numpy": Spec("numpy_loop", "numpy"),
+    REFERENCE: Spec("numpy_loop", "numpy"),
 }
 
 
