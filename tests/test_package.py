@@ -90,6 +90,16 @@ def test_source_archive_can_build_the_same(built):
     assert needed <= names
 
 
+def test_source_archive_can_be_tested_and_read(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    folders = ("benchmarks", "docs", "examples", "tests", "tools")
+    files = [*ROOT.glob("*.md"), *(f for name in folders for f in (ROOT / name).rglob("*.*"))]
+    needed = {file.relative_to(ROOT).as_posix() for file in files if file.is_file()}
+    assert {name for name in needed if "__pycache__" not in name} <= names
+
+
 def test_importing_fastbp_brings_no_optional_package_and_no_kernels_module():
     code = (
         "import sys, fastbp\n"
