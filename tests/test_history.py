@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastbp import run
 from fastbp.epochs import BY_LAYER, SCALARS
 from fastbp.history import History
 
@@ -46,6 +47,10 @@ def test_values_are_plain() -> None:
     assert history.metrics["accuracy"] == history["accuracy"] == history.accuracy == [0, 0.25, 0.5]
     assert len(history) == 3
     assert json.loads(json.dumps(history.to_dict())) == history.to_dict()
+
+
+def test_a_fit_records_every_column_by_layer() -> None:
+    assert [*run._FIGURES] == [*BY_LAYER]
 
 
 def test_what_was_not_recorded_is_empty_and_a_slip_is_an_error() -> None:
