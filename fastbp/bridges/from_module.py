@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from torch import nn
@@ -83,31 +84,40 @@ def _flat(module: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
 
 def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
     """Give a module to its layer; the stage after it, in the order of a `Dense`."""
+    take = next((take for kind, take in _TAKES.items() if _is(part, kind)), _take_activation)
+    return take(layer, stage, where, part)
+
+
+def _take_norm(layer: Found, stage: str, where: str, part: nn.Module) -> str:
+    if layer.batch_norm or stage == "dropout":
+        raise _out_of_order(where, layer)
+    if part.momentum is None:
+        raise ValueError(f"{where} has momentum=None, a running mean of all batches; give 0.1")
+    form = "sigma" if isinstance(part, SigmaBatchNorm1d) else "sqrt"
+    position = "before" if stage == "linear" else "after"
+    with naming(where):
+        layer.batch_norm = BatchNorm(position, form, part.eps, part.momentum)
+    names = ("weight", "bias", "running_mean", "running_var")
+    layer.take_norm(where, {name: getattr(part, name) for name in names})
+    return "linear" if position == "before" else "after"
+
+
+def _take_dropout(layer: Found, stage: str, where: str, part: nn.Module) -> str:
+    if stage == "dropout":
+        raise _out_of_order(where, layer)
+    with naming(where):
+        layer.dropout = check_probability("dropout", part.p)
+    return "dropout"
+
+
+def _take_activation(layer: Found, stage: str, where: str, part: nn.Module) -> str:
     kind = type(part)
-    if _is(part, nn.BatchNorm1d) or _is(part, SigmaBatchNorm1d):
-        if layer.batch_norm or stage == "dropout":
-            raise _out_of_order(where, layer)
-        if part.momentum is None:
-            raise ValueError(f"{where} has momentum=None, a running mean of all batches; give 0.1")
-        form = "sigma" if isinstance(part, SigmaBatchNorm1d) else "sqrt"
-        position = "before" if stage == "linear" else "after"
-        with naming(where):
-            layer.batch_norm = BatchNorm(position, form, part.eps, part.momentum)
-        names = ("weight", "bias", "running_mean", "running_var")
-        layer.take_norm(where, {name: getattr(part, name) for name in names})
-        return "linear" if position == "before" else "after"
-    if _is(part, nn.Dropout):
-        if stage == "dropout":
-            raise _out_of_order(where, layer)
-        with naming(where):
-            layer.dropout = check_probability("dropout", part.p)
-        return "dropout"
-    if kind is nn.Identity and _is(part, kind):
-        layer.identity |= stage == "linear" and not layer.batch_norm
-        return stage
     if kind not in NAMES or not _is(part, kind):
         raise ValueError(f"{where} has no counterpart in a network: {_way_out(part)}")
     name = NAMES[kind]
+    if name == "identity":
+        layer.identity |= stage == "linear" and not layer.batch_norm
+        return stage
     for setting, allowed in SETTINGS.get(name, ()):
         if getattr(part, setting) not in allowed:
             raise ValueError(
@@ -119,6 +129,14 @@ def _add(layer: Found, stage: str, where: str, part: nn.Module) -> str:
         raise _out_of_order(where, layer)
     layer.activation = name
     return "dropout" if early else "activation"
+
+
+_TAKES: Final[dict[type[nn.Module], Callable[[Found, str, str, nn.Module], str]]] = {
+    nn.BatchNorm1d: _take_norm,
+    SigmaBatchNorm1d: _take_norm,
+    nn.Dropout: _take_dropout,
+}
+"""What takes a module of this type; any other is an activation or nothing."""
 
 
 def _out_of_order(where: str, layer: Found) -> ValueError:
