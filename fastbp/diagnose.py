@@ -83,11 +83,24 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
 (layer 0) vanish.
       Try: a larger init_scale (or init='glorot_uniform'), less weight_decay, batch_norm=True.
     """
-    early = []
+    first = None
     if history.start and layers:
-        early = [figures_of(layers, {name: [row] for name, row in history.start.items()}, True)]
-    if early and len(history) == 0 and history.stopped:  # it diverged in its first epoch
-        return Diagnosis(findings_of(early[0]), history.stopped)
+        first = figures_of(layers, {name: [row] for name, row in history.start.items()}, True)
+    unjudged = _cannot_judge(history, layers, first)
+    return _blame(history, layers, first) if unjudged is None else unjudged
+
+
+def _cannot_judge(
+    history: History, layers: Sequence[LayerFacts], first: Figures | None
+) -> Diagnosis | None:
+    """What is to be said where there are no epochs to judge by, or not all numbers of theirs.
+
+    Args:
+        first: the figures before the first step, if they are known: they may tell the cause.
+    """
+    # It diverged in its first epoch.
+    if first is not None and len(history) == 0 and history.stopped:
+        return Diagnosis(findings_of(first), history.stopped)
     if len(history) == 0 or not history.weight_norm:
         return Diagnosis(note="Nothing was recorded by layer: there is nothing to judge.")
     if not layers:
@@ -96,9 +109,16 @@ def diagnose(history: History, layers: Sequence[LayerFacts]) -> Diagnosis:
             "fastbp.diagnose.diagnose(history, fastbp.diagnose.layer_facts(network))."
         )
     if any(not math.isfinite(v) for row in history.weight_norm for v in row):
-        return Diagnosis((findings_of(early[0]) if early else []) or [_not_finite(history, layers)])
+        found = [] if first is None else findings_of(first)
+        return Diagnosis(found or [_not_finite(history, layers)])
+    return None
+
+
+def _blame(history: History, layers: Sequence[LayerFacts], first: Figures | None) -> Diagnosis:
+    """What was wrong from the start, where it still is or training has run away; else what is."""
     # Of the epoch in which it diverged nothing was recorded by layer.
     note = history.stopped if "not finite" in history.stopped else ""
+    early = [] if first is None else [first]
     early.append(figures_of(layers, _epochs(history, slice(0, 1)), True))
     late = figures_of(layers, _epochs(history, slice(-5, None)), False)
     now = findings_of(late)
