@@ -131,31 +131,34 @@ def _trainers(networks: Any, options: dict[str, Any]) -> list[Trainer]:
                 f"{name}={shown(options[name])} would be one for all networks; give fit_many "
                 "Trainers, each with a checkpoint of its own."
             )
+    listed = list(networks)
     found: list[Trainer] = []
-    bare = False
-    for place, item in enumerate(networks):
+    for place, item in enumerate(listed):
         with naming(f"networks[{place}]"):
-            if isinstance(item, Trainer):
-                if item._world.size > 1:
-                    raise ValueError(
-                        f"distributed={item.distributed!r}: fit_many trains networks side by side "
-                        "in one process; give each rank some of them, without distributed."
-                    )
-                found.append(item)
-            elif isinstance(item, Network):
-                found.append(Trainer(item, **_own(options)))
-                bare = True
-            else:
-                raise TypeError(f"{shown(item)} must be a fastbp.Network or a fastbp.Trainer.")
+            found.append(_trainer(item, options))
     if not found:
         raise ValueError("networks is empty; give at least one fastbp.Network.")
-    if options and not bare:
+    if options and not any(isinstance(item, Network) for item in listed):
         raise ValueError(
             f"{next(iter(options))}=... is for Networks, and networks holds Trainers only; give it "
             "to them."
         )
     _check_apart(found)
     return found
+
+
+def _trainer(item: Any, options: dict[str, Any]) -> Trainer:
+    """A Trainer as it is, or one of a Network."""
+    if isinstance(item, Network):
+        return Trainer(item, **_own(options))
+    if not isinstance(item, Trainer):
+        raise TypeError(f"{shown(item)} must be a fastbp.Network or a fastbp.Trainer.")
+    if item._world.size > 1:
+        raise ValueError(
+            f"distributed={item.distributed!r}: fit_many trains networks side by side in one "
+            "process; give each rank some of them, without distributed."
+        )
+    return item
 
 
 def _own(options: dict[str, Any]) -> dict[str, Any]:
