@@ -63,35 +63,57 @@ def welcome(server: socket.socket, token: str, count: int) -> dict[int, Rank]:
     return ranks
 
 
+class Watch:
+    """Which ranks are left, and since when all must end.
+
+    Attributes:
+        left: the ranks that are still connected, by descriptor.
+        first: the first to go, in a fit or not; None while all are there.
+        since: when the end became certain; 0 while it is not.
+    """
+
+    def __init__(self, ranks: dict[int, Rank]) -> None:
+        self.left, self.count = dict(ranks), len(ranks)
+        self.first: Rank | None = None
+        self.since = 0.0
+
+    def hear(self, descriptor: int) -> bool:
+        """What a rank says; whether it is still there."""
+        rank = self.left[descriptor]
+        try:
+            word = rank.connection.recv(1)
+        except OSError:  # the host is gone
+            word = b""
+        if word:
+            rank.state = word
+            if word == EXCUSED:  # it has said what happened; now it ends all
+                self.since = self.since or time.monotonic()
+            return True
+        del self.left[descriptor]
+        self.first = self.first or rank
+        if rank.state != RESTING and not self.since:
+            self.since = time.monotonic()
+            if rank.state == FITTING:
+                report(self.first, self.count)
+        return False
+
+    def overdue(self) -> bool:
+        """The launcher has had its time to end the others."""
+        return self.since > 0.0 and time.monotonic() - self.since > MERCY
+
+
 def watch(ranks: dict[int, Rank]) -> None:
     """Until every connection has closed. The system tells of them in the order of events."""
     events = select.epoll() if hasattr(select, "epoll") else select.poll()
     for descriptor in ranks:
         events.register(descriptor, select.POLLIN)
-    left, since = dict(ranks), 0.0
-    first: Rank | None = None  # to go, in a fit or not
-    while left:
-        found = events.poll(0.5) if since else events.poll()
-        for descriptor, _ in found:
-            rank = left[descriptor]
-            try:
-                word = rank.connection.recv(1)
-            except OSError:  # the host is gone
-                word = b""
-            if word:
-                rank.state = word
-                if word == EXCUSED:  # it has said what happened; now it ends all
-                    since = since or time.monotonic()
-                continue
-            events.unregister(descriptor)
-            del left[descriptor]
-            first = first or rank
-            if rank.state != RESTING and not since:
-                since = time.monotonic()
-                if rank.state == FITTING:
-                    report(first, len(ranks))
-        if since and time.monotonic() - since > MERCY:
-            end(left)
+    state = Watch(ranks)
+    while state.left:
+        for descriptor, _ in events.poll(0.5) if state.since else events.poll():
+            if not state.hear(descriptor):
+                events.unregister(descriptor)
+        if state.overdue():
+            end(state.left)
             return
 
 
