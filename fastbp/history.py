@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import (
     Iterable,
     Mapping,
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .epochs import Epochs
-from .errors import plural, shown
+from .errors import plural
 
 if TYPE_CHECKING:
     from .diagnose import Diagnosis, LayerFacts
@@ -184,27 +183,9 @@ class History(Epochs):
                 of names than of classes; bad data.
             OSError: the file cannot be written.
         """
-        from .outcome import Confusion, outcome_of
-        from .report import write_report
+        from .report import report
 
-        if not len(self):
-            raise ValueError("history.report: there are no epochs to report; call fit first.")
-        if (network is None) != (data is None):
-            raise ValueError("history.report: give network and data, or neither of them")
-        if data is not None and (not isinstance(data, tuple | list) or len(data) != 2):
-            raise TypeError("history.report: data must be (X, y)")
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"history.report: path={shown(path)} must be a file's name")
-        if not isinstance(title, str | None):
-            raise TypeError(f"history.report: title={shown(title)} must be a text")
-        summary, outcome = self.summary, self.outcome
-        if network is not None and data is not None:
-            summary, outcome = network.summary(), outcome_of(network, *data)
-        names = None if classes is None else [str(name) for name in classes]
-        counted = len(outcome.counts) if isinstance(outcome, Confusion) else None
-        if names is not None and counted is not None and len(names) != counted:
-            raise ValueError(f"classes has {len(names)} names, and there are {counted} classes")
-        write_report(self, Path(path), summary, outcome, title, names)
+        report(self, path, network, data, title, classes)
 
     def _repr_html_(self) -> str:
         from .report import notebook

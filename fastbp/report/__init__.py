@@ -1,5 +1,5 @@
 """One page about a training: curves, results, the network, the diagnosis; nothing from the net."""
 
-from .page import notebook, write_report
+from .page import notebook, report
 
-__all__ = ["notebook", "write_report"]
+__all__ = ["notebook", "report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
@@ -10,27 +11,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atomic import replacing
-from ..errors import plural
+from ..errors import plural, shown
+from ..outcome import Confusion, Outcome, outcome_of
 from . import sections
 
 if TYPE_CHECKING:
     from ..history import History
-    from ..outcome import Outcome
+    from ..network import Network
 
 
-def write_report(
+def report(
     history: History,
-    path: Path,
-    summary: Any,
-    outcome: Outcome | None,
+    path: str | Path,
+    network: Network | None,
+    data: tuple[Any, Any] | None,
     title: str | None,
-    classes: Sequence[str] | None,
+    classes: Sequence[Any] | None,
 ) -> None:
     """`History.report`: the file appears whole or not at all."""
-    text = _page(history, summary, outcome, title or "Training", classes)
-    with replacing(path) as temporary:
+    _check(history, path, network, data, title)
+    summary, outcome = history.summary, history.outcome
+    if network is not None and data is not None:
+        summary, outcome = network.summary(), outcome_of(network, *data)
+    names = None if classes is None else [str(name) for name in classes]
+    counted = len(outcome.counts) if isinstance(outcome, Confusion) else None
+    if names is not None and counted is not None and len(names) != counted:
+        raise ValueError(f"classes has {len(names)} names, and there are {counted} classes")
+    text = _page(history, summary, outcome, title or "Training", names)
+    with replacing(Path(path)) as temporary:
         # A name of a file that is no UTF-8 comes in halves of characters.
         temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def _check(history: History, path: Any, network: Any, data: Any, title: Any) -> None:
+    """Refuse what no page can be made of."""
+    if not len(history):
+        raise ValueError("history.report: there are no epochs to report; call fit first.")
+    if (network is None) != (data is None):
+        raise ValueError("history.report: give network and data, or neither of them")
+    if data is not None and (not isinstance(data, tuple | list) or len(data) != 2):
+        raise TypeError("history.report: data must be (X, y)")
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"history.report: path={shown(path)} must be a file's name")
+    if not isinstance(title, str | None):
+        raise TypeError(f"history.report: title={shown(title)} must be a text")
 
 
 def _page(
