@@ -26,7 +26,16 @@ class State:
         history: the `History` so far, this epoch included.
         network: the `Network`; its parameters may be read and written.
         trainer: the `Trainer`, or the estimator that trains.
-        metrics: the epoch's values by name: loss, validation_loss, lr, accuracy, ...
+        metrics: the epoch's values by name, as `History.record` has them: "epoch", "loss", and
+            where there are any "lr", "seconds", "validation_loss", metrics and lists by layer (an
+            estimator has none of these).
+
+    >>> from fastbp import Dense, Network, Trainer
+    >>> def enough(state):
+    ...     return "it is small enough" if state.metrics["loss"] < 1 else None
+    >>> trainer = Trainer(Network(1, [Dense(1)], seed=0))
+    >>> trainer.fit([[0.0]], [[0.0]], epochs=9, callbacks=enough)
+    History(1 epoch: loss 0, stopped: it is small enough)
     """
 
     epoch: int

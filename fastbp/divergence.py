@@ -19,6 +19,14 @@ class DivergenceError(ArithmeticError):
     Args:
         what: what happened, which the attribute `what` keeps.
         advice: what to try, the rest of the message.
+
+    >>> from fastbp import SGD, Dense, Network, Trainer
+    >>> trainer = Trainer(Network(1, [Dense(1)], seed=0), SGD(1e30))
+    >>> try:
+    ...     trainer.fit([[1.0]], [[1.0]], epochs=9)
+    ... except DivergenceError as error:
+    ...     print(error.what)
+    training diverged in epoch 1, batch 0: the loss, a weight or an optimizer's row is not finite.
     """
 
     def __init__(self, what: str, advice: str = "") -> None:

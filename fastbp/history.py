@@ -153,6 +153,10 @@ class History(Epochs):
             ImportError: matplotlib is not installed (extra `plot`).
             ValueError: there are no epochs to draw, or an ending that matplotlib does not know.
             OSError: the file cannot be written.
+
+        >>> history = History({"loss": [0.5, 0.25], "lr": [0.1, 0.1]})
+        >>> [axes.get_title() for axes in history.plot().axes]
+        ['Loss', 'Rate']
         """
         from .plotting import plot_history
 
@@ -182,6 +186,13 @@ class History(Epochs):
             ValueError, TypeError: there are no epochs; only one of network and data; another number
                 of names than of classes; bad data.
             OSError: the file cannot be written.
+
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     page = Path(folder, "run.html")
+        ...     History({"loss": [0.5, 0.25]}).report(page, title="Two epochs")
+        ...     page.read_text(encoding="utf-8").count("<h1>Two epochs</h1>")
+        1
         """
         from .report import report
 

@@ -41,6 +41,12 @@ class Schedule:
             total: the number of steps made when this `fit` ends, earlier fits included; None
                 where it is not known.
             state: what `initial_state` made; not to be changed here.
+
+        >>> class Halved(Schedule):
+        ...     def at(self, steps, total, state):
+        ...         return 0.1 * 0.5**steps
+        >>> Halved().rates(0, 3).tolist()
+        [0.1, 0.05, 0.025]
         """
         raise NotImplementedError(f"{type(self).__name__} must define at(steps, total, state)")
 
@@ -89,7 +95,13 @@ class Schedule:
         return {}
 
     def observe(self, state: ScheduleState, record: Mapping[str, Any]) -> None:
-        """Take note of a finished epoch: change `state` in place by the epoch's values, by name."""
+        """Take note of a finished epoch: change `state` in place.
+
+        Args:
+            state: what `initial_state` made.
+            record: the epoch's values by name ("loss", "validation_loss", metrics, ...), and under
+                "step" how many steps have been made in all.
+        """
 
 
 @dataclass(frozen=True)

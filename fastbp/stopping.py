@@ -45,7 +45,12 @@ class Stopping:
         """Forget what was seen: a fit begins."""
 
     def update(self, record: Record) -> str | None:
-        """The reason to stop after this epoch, or None."""
+        """The reason to stop after this epoch, or None.
+
+        Args:
+            record: the epoch's values by name, as `History.record` has them: "epoch", "loss",
+                "lr", lists by layer, and "validation_loss" and metrics where there are any.
+        """
         raise NotImplementedError
 
     def due(self) -> bool:

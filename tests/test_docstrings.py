@@ -22,7 +22,7 @@ MODULES = sorted(
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
     }
 )
-# Modules that cannot be imported without a package which is optional.
+# Modules that cannot be imported, or whose examples cannot run, without an optional package.
 OPTIONAL = {
     "fastbp.bench.peers.jax_peer": "jax",
     "fastbp.bench.peers.sklearn_peer": "sklearn",
@@ -37,6 +37,7 @@ OPTIONAL = {
     "fastbp.bridges.torch_modules": "torch",
     "fastbp.bridges.skl2onnx_converter": "skl2onnx",
     "fastbp.frames": "pandas",
+    "fastbp.history": "matplotlib",
     **{name: "sklearn" for name in MODULES if name.startswith("fastbp.sklearn_api.")},
 }
 
