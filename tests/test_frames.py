@@ -145,3 +145,34 @@ def test_sparse_columns_of_pandas_are_numbers():
 def test_integers_of_128_bits_are_read():
     frame = polars.DataFrame({"a": [1, 4], "b": [2, 5]}).cast(polars.Int128)
     assert from_frame(frame, "X").tolist() == [[1.0, 2.0], [4.0, 5.0]]
+
+
+@pytest.mark.parametrize("frame", FRAMES.values(), ids=FRAMES)
+def test_columns_are_gone_through_and_not_looked_up(frame, monkeypatch):
+    """A look-up costs as much as there are columns: 10,000 of them took minutes."""
+    narwhals = pytest.importorskip("narwhals")
+
+    def look_up(table, place):
+        raise AssertionError(f"column {place} is looked up")
+
+    monkeypatch.setattr(narwhals.DataFrame, "__getitem__", look_up)
+    np.testing.assert_array_equal(from_frame(frame(COLUMNS), "X"), NUMBERS)
+
+
+KINDS = {
+    "bytes": "u1 i1", "float32": "f4 f4", "narrow": "f2 f4", "one": "f2", "one float32": "f4",
+    "whole": "i8 u8", "all": "b i8 f4 f8 u2", "booleans": "b b", "one boolean": "b",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", KINDS.values(), ids=KINDS)
+def test_columns_of_numpy_are_read_at_once_as_they_are_one_by_one(kinds, monkeypatch):
+    drawn = np.random.default_rng(0).uniform(0, 2, 5)
+    frame = pandas.DataFrame(
+        {place: (drawn + place).astype(kind) for place, kind in enumerate(kinds.split())}
+    )
+    at_once = from_frame(frame, "X")
+    monkeypatch.setattr("fastbp.frames._plain", lambda table: None)
+    one_by_one = from_frame(frame, "X")
+    assert at_once.dtype == one_by_one.dtype
+    np.testing.assert_array_equal(at_once, one_by_one)
