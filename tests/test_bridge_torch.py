@@ -1,5 +1,7 @@
 """PyTorch: modules compute what the network computes, train as it trains, and come back."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -310,6 +312,51 @@ def test_a_state_dict_is_read_by_its_numbers():
     named.add_module("second", nn.Linear(2, 3))
     named.add_module("first", nn.Linear(3, 1))
     assert Network.from_torch(named.state_dict(), ["tanh", "identity"]).inputs == 2
+
+
+def as_in_a_file(module):
+    """Its numbers as safetensors hands them out."""
+    return dict(sorted(module.state_dict().items()))
+
+
+def chain(names, widths, bias=True):
+    """Linear layers by name, in this order."""
+    module, pairs = nn.Sequential(), itertools.pairwise(widths)
+    for name, (inputs, outputs) in zip(names, pairs, strict=True):
+        parent, _, own = name.rpartition(".")
+        if parent:
+            module.add_module(parent, nn.Sequential())
+        module.get_submodule(parent).add_module(own, nn.Linear(inputs, outputs, bias))
+    return module
+
+
+@pytest.mark.parametrize("name", ["fc{}", "{}.0", "block{}.linear"])
+def test_layers_of_a_file_are_in_the_order_of_their_numbers(name):
+    module = chain(list(map(name.format, range(1, 13))), [4] * 13)
+    net = Network.from_torch(as_in_a_file(module), ["identity"] * 12)
+    X = data("float32")
+    # float32: 12 layers of sums of 4 products of order 1.
+    assert net.forward(X) == pytest.approx(module(torch.from_numpy(X)).detach().numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("widths", [[4, 4, 4, 4], [4, 8, 8, 4], [8, 4, 8], [2, 3, 4, 3, 2, 3]])
+def test_a_file_whose_layers_fit_in_several_orders_is_refused(widths):
+    names = ["inp", "hidden", "out", "rest", "tail"][: len(widths) - 1]
+    state = as_in_a_file(chain(sorted(names), widths))
+    with pytest.raises(ValueError, match=r"order of the alphabet.*name the layers by their places"):
+        Network.from_torch(state, ["identity"] * len(names))
+    places = {name: place for place, name in enumerate(sorted(names))}
+    numbered = {f"{places[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in state.items()}
+    assert Network.from_torch(numbered, ["identity"] * len(names)).inputs == widths[0]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_module_s_own_order_and_one_that_alone_fits_are_taken(bias):
+    module = chain(["inp", "out", "zero"], [4, 4, 4, 4], bias)
+    net = Network.from_torch(module.state_dict(), ["identity"] * 3)
+    assert np.array_equal(net.layers[1].W, module.out.weight.detach().numpy().T)
+    alone = as_in_a_file(chain(["a", "b", "c"], [4, 8, 8, 2], bias))
+    assert Network.from_torch(alone, ["identity"] * 3).inputs == 4
 
 
 @pytest.mark.parametrize("how", ["pruned", "spectral"])

@@ -67,8 +67,10 @@ class Bridges:
         Args:
             source: an `nn.Sequential` of Linear, BatchNorm1d, activations and Dropout (nested
                 ones, Identity and a Flatten at the front are fine), or the state dict of any
-                module that applies its Linear and BatchNorm1d in the order of the dict. What
-                `affine=False` leaves out is gamma = 1 and beta = 0, which training may change.
+                module that applies its Linear and BatchNorm1d in the order of the dict. One that
+                a file hands out by the alphabet (safetensors) is put in the order of the numbers
+                in its names. What `affine=False` leaves out is gamma = 1 and beta = 0, which
+                training may change.
             layers: for a state dict, which has no activations: a `Dense` for each Linear, or the
                 name of its activation alone. Where batch norm stands comes from the `Dense`; with
                 a name alone it is taken to be before the activation.
@@ -82,7 +84,8 @@ class Bridges:
             ImportError: PyTorch is not installed (extra `torch`).
             TypeError: neither an `nn.Sequential` nor a state dict, or a state dict without layers.
             ValueError: a module, an order or a setting that a network does not have; the message
-                names it.
+                names it. Or a state dict in alphabetical order, whose layers fit together in
+                several.
 
         Example (needs PyTorch):
             net = fastbp.Network.from_torch(module, output="softmax")
