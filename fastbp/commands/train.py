@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..trainer import Trainer
 
 TASKS = ("auto", "classification", "regression")
+INTERRUPTED = "interrupted"
 
 
 def train(
@@ -87,9 +88,15 @@ def train(
     console = Console(highlight=False, quiet=not leads)
     _introduce(console, table, split, net)
     history = _fit(trainer, split, epochs)
-    if leads:  # of several ranks one tells and writes
+    if leads:  # of several ranks one tells and writes; the training outlives who reads of it
+        _write(split, net, history, out, report, data.name)
         console.print(_results(split, net, history))
-        _write(console, split, net, history, out, report, data.name)
+        for what, path in (("model", out), ("report", report)):
+            if path is not None:
+                console.print(f"{what}: {path}", soft_wrap=True, markup=False)
+    if history.stopped == INTERRUPTED:
+        console.print(f"{INTERRUPTED}: what was stored has not all of {plural(epochs, 'epoch')}")
+        raise typer.Exit(130)
 
 
 def _check_files(data: Path, target: str, out: Path, report: Path | None) -> None:
@@ -105,11 +112,19 @@ def _check_files(data: Path, target: str, out: Path, report: Path | None) -> Non
 
 
 def _fit(trainer: Trainer, split: Split, epochs: int) -> History:
-    """Train; what goes wrong is said in words of the options."""
+    """Train; what goes wrong is said in words of the options.
+
+    Ctrl-C after the first epoch leaves the weights of the last step.
+    """
     from .. import DivergenceError
 
     try:
         return trainer.fit(split.X, split.y, epochs=epochs, validation=(split.Xv, split.yv))
+    except KeyboardInterrupt:
+        if not len(trainer.history):
+            raise
+        trainer.history.stopped = INTERRUPTED
+        return trainer.history
     except DivergenceError as error:
         less = " or less --weight-decay" if trainer.weight_decay > 0 else ""
         advice = f"Try a --rate below {trainer.optimizer.lr:g}{less}, or --batch-norm."
@@ -130,25 +145,17 @@ def _ranks() -> tuple[str | None, bool]:
 
 
 def _write(
-    console: Console,
-    split: Split,
-    net: Network,
-    history: History,
-    out: Path,
-    report: Path | None,
-    title: str,
+    split: Split, net: Network, history: History, out: Path, report: Path | None, title: str
 ) -> None:
     """Store the model with its preparation and, where wanted, the report."""
     from .. import io
 
     with options.writing("--out", out):
         io.save(net, out, {"fastbp.preparation": split.preparation.to_json()})
-    console.print(f"model: {out}", soft_wrap=True, markup=False)
     if report is not None:
         history.outcome = _own_unit(history.outcome, split.preparation.target)
         with options.writing("--report", report):
             history.report(report, title=title, classes=split.labels)
-        console.print(f"report: {report}", soft_wrap=True, markup=False)
 
 
 def _network(

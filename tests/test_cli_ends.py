@@ -1,0 +1,47 @@
+"""How commands end before their time: output that nobody reads, Ctrl-C, a lack of memory."""
+
+import numpy as np
+import pytest
+from cli_support import run
+
+from fastbp import Network, Trainer
+from fastbp.commands import train as command
+
+TRAIN = ("train", "d.npz", "--target", "y", "--hidden", "4", "--report", "r.html")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder to work in, with a table of 40 rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    np.savez("d.npz", x=np.random.default_rng(0).normal(size=(40, 2)), y=np.arange(40) % 2)
+    return tmp_path
+
+
+def test_a_training_outlives_what_goes_wrong_when_it_is_told_of(capsys, folder, monkeypatch):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_results", interrupted)
+    assert run(capsys, *TRAIN, "--epochs", "1")[0] == 130
+    assert Network.load("model.safetensors").inputs == 2
+    assert "1 epoch" in (folder / "r.html").read_text()
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_what_ctrl_c_leaves_is_stored(capsys, folder, monkeypatch, epochs):
+    fit = Trainer.fit
+
+    def interrupted(trainer, *data, **how):
+        if epochs:
+            fit(trainer, *data, **{**how, "epochs": epochs})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "fit", interrupted)
+    status, out, _ = run(capsys, *TRAIN)
+    assert status == 130
+    assert (folder / "model.safetensors").exists() == bool(epochs)
+    assert ("interrupted: what was stored has not all of 30 epochs" in out) == bool(epochs)
+    if epochs:
+        assert "Stopped: interrupted." in (folder / "r.html").read_text()
