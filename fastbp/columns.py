@@ -110,14 +110,18 @@ class Category:
         """(n, width) float32."""
         column = table.column(self.name, "the input column")
         texts = table.written(self.name)
-        there = {*texts.tolist()} - {MISSING}
-        if column.dtype.kind != "O" and there and there.isdisjoint(self.values):
+        if column.dtype.kind != "O" and self.stranger(table):
             raise ValueError(
                 f"column {self.name!r} holds numbers, and was trained on as texts (such as "
                 f"{shown(next((v for v in self.values if v), ''))}), none of which they are; "
                 "write it as in the data to train on"
             )
         return (texts[:, None] == np.array(self.values, dtype=object)).astype(np.float32)
+
+    def stranger(self, table: Table) -> str:
+        """A text of the column, where none of them was there in training; else nothing."""
+        there = {*table.written(self.name).tolist()} - {MISSING}
+        return min(there) if there and there.isdisjoint(self.values) else MISSING
 
 
 @dataclass(frozen=True)

@@ -286,3 +286,25 @@ def test_a_target_is_no_file_but_of_images(said: Callable[..., str]) -> None:
 def test_what_only_python_reads_as_a_number_is_another_label() -> None:
     found = Classes("y", ("1", "10")).places(np.array(["10", "1_0", "\u0661", "1.0", "01"], object))
     assert found.tolist() == [1, -1, -1, 0, -1]
+
+
+def test_dates_are_spelt_alike_in_whatever_unit_they_are_kept(said: Callable[..., str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow.parquet")
+    days = pandas.DatetimeIndex(np.array(["2020-01-01", "2020-01-02T12:00:00.25"], "M8[ns]"))
+    spelt = ["2020-01-01", "2020-01-02 12:00:00.25"]
+    for unit in ("s", "ms", "us", "ns"):
+        kept = days[:1] if unit == "s" else days
+        pandas.DataFrame({"d": kept.astype(f"datetime64[{unit}]")}).to_parquet("d.parquet")
+        assert read(Path("d.parquet")).columns["d"].tolist() == spelt[: len(kept)]
+    pandas.DataFrame({"d": days.date}).to_parquet("d.parquet")
+    assert read(Path("d.parquet")).columns["d"].tolist() == ["2020-01-01", "2020-01-02"]
+
+
+def test_a_column_of_which_no_text_was_trained_on_is_named(said: Callable[..., str]) -> None:
+    data = csv("k.csv", ["c", *"pq" * 20], ["y", *range(40)])
+    said("train", data, "--target", "y", "--epochs", 1)
+    text = "no text of column 'c' (such as 'new') was trained on (such as 'p')"
+    for cells, told in ((["new", "", "old"], True), (["new", "p"], False), (["", ""], False)):
+        data = csv("k.csv", ["c", *cells], ["a", *range(len(cells))])
+        assert (text in said("predict", "model.safetensors", data)) == told

@@ -40,6 +40,7 @@ def predict(
     table = options.table("DATA", data, preparation.texts, preparation.names)
     with options.blaming("DATA"):
         X = preparation.inputs(table)
+    _warn_of_strangers(table, preparation)
     with options.blaming("MODEL"):
         columns = _columns(net.forward(X), preparation)
     if out is None:
@@ -55,6 +56,21 @@ def predict(
     console.print(f"{plural(len(table), 'row')}: {out}", soft_wrap=True, markup=False)
     if (score := _score(columns, table, preparation)) is not None:
         console.print(score, markup=False)
+
+
+def _warn_of_strangers(table: Table, preparation: Preparation) -> None:
+    """A line for each column of texts none of which is known: it says nothing to the network."""
+    from ..columns import Category
+    from ..errors import shown
+
+    for column in preparation.columns:
+        if isinstance(column, Category) and (text := column.stranger(table)):
+            known = next((value for value in column.values if value), "")
+            typer.echo(
+                f"fastbp: no text of column {column.name!r} (such as {shown(text)}) was trained "
+                f"on (such as {shown(known)}): it counts for nothing",
+                err=True,
+            )
 
 
 def _print(columns: dict[str, Array]) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ..engine import Array
 from ..extras import require
 from .table import MISSING, Table, spelt
+
+_FRACTION: Final = re.compile(r"(?:\.0+|(\.\d*[1-9])0*)(?!\d)")  # of a second, with trailing zeros
 
 
 def read_parquet(path: Path, texts: Collection[str]) -> Table:
@@ -54,7 +57,18 @@ def _column(column: Any, name: str, path: Path, pyarrow: Any) -> Array:
         raise ValueError(
             f"{str(path)!r}: column {name!r} is of type {kind}; write the file without it"
         ) from None
+    if types.is_temporal(kind):
+        texts = [text and _date(text) for text in texts]
     return np.array([MISSING if text is None else text for text in texts], dtype=object)
+
+
+def _date(text: str) -> str:
+    """One spelling whatever unit it is kept in: without zeros of a fraction, or midnight's.
+
+    >>> _date("2020-01-01 00:00:00.000"), _date("2020-01-01 12:00:00.250000Z")
+    ('2020-01-01', '2020-01-01 12:00:00.25Z')
+    """
+    return _FRACTION.sub(r"\1", text).removesuffix(" 00:00:00")
 
 
 def _written(column: Any) -> Array:
