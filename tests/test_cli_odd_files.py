@@ -247,3 +247,36 @@ def test_a_target_of_one_column_is_scored(capsys, folder):
     np.savez("bytes.npz", X=x[:3], y=np.array([b"a\xff", b"b", b"c"]))
     _, _, error = run(capsys, "train", "bytes.npz", "--target", "y")
     assert "'bytes.npz': 'y' holds bytes that are no ASCII" in " ".join(error.split())
+
+
+def test_columns_that_nobody_wants_may_hold_anything(capsys, folder):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    numbers, lists = list(range(40)), [[1]] * 40
+    odd = {"list": lists, "map": pyarrow.array([[("k", 1)]] * 40, pyarrow.map_("string", "int64"))}
+    parquet.write_table(pyarrow.table({"x": numbers, "y": numbers, **odd}), "p.parquet")
+    np.savez(
+        "n.npz", x=np.arange(40), y=np.arange(40),
+        one=1.0, days=np.zeros(40, "M8[D]"), short=np.zeros(3), things=np.array([{}]),
+    )  # fmt: skip
+    write("d.csv", "x,y,z,z,,\n" + "".join(f"{i},{i},1,2,,\n" for i in range(40)))
+    files = {
+        "p.parquet": ["list", "map"], "d.csv": ["z", ""],
+        "n.npz": ["one", "days", "short", "things"],
+    }  # fmt: skip
+    for name, ignored in files.items():
+        left_out = [part for column in ignored for part in ("--ignore", column)]
+        train = ("train", name, "--target", "y", "--epochs", "1", "--hidden", "0")
+        assert run(capsys, *train)[0] == 2
+        assert run(capsys, *train, *left_out)[::2] == (0, "")
+        assert run(capsys, "predict", "model.safetensors", name)[::2] == (0, "")
+        error = run(capsys, *train, *left_out, "--ignore", "ys")[2]
+        assert "is not in the data; did you mean 'y'? It has 'x', 'y'," in error
+
+
+def test_a_column_that_is_not_there_is_named_beside_all_that_are(capsys, folder):
+    np.savez("n.npz", x=np.arange(40), y=np.arange(40))
+    np.savez("m.npz", xs=np.arange(40), z=np.array([{}]))
+    run(capsys, "train", "n.npz", "--target", "y", "--epochs", "1", "--hidden", "0")
+    error = run(capsys, "predict", "model.safetensors", "m.npz")[2]
+    assert "'x' is not in the data; did you mean 'xs'? It has 'xs', 'z'." in error

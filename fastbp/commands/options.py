@@ -12,6 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..files import Table
+    from ..files.table import Wanted
 
 
 MOST = 10**9
@@ -100,11 +101,17 @@ def reason(error: Exception, path: Path) -> str:
     return str(error)
 
 
-def table(option: str, path: Path, texts: Collection[str], keep: Collection[str] = ()) -> Table:
-    """The table in a data file, with what was written of `texts`; what is wrong is one line."""
+def table(
+    option: str,
+    path: Path,
+    texts: Collection[str],
+    keep: Collection[str] = (),
+    wanted: Wanted = lambda name: True,
+) -> Table:
+    """The table in a data file, as `files.read` has it; what is wrong is one line."""
     from ..files import read
 
     try:
-        return read(path, texts, keep)
+        return read(path, texts, keep, wanted)
     except (ValueError, OSError, ImportError) as error:
         raise refuse(option, reason(error, path)) from None

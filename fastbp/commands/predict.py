@@ -37,7 +37,9 @@ def predict(
         if out.suffix.lower() == ".parquet":
             options.check_package("--out", "pyarrow", "parquet")
     net, preparation = _stored(model)
-    table = options.table("DATA", data, preparation.texts, preparation.names)
+    table = options.table(
+        "DATA", data, preparation.texts, preparation.names, {*preparation.names}.__contains__
+    )
     with options.blaming("DATA"):
         X = preparation.inputs(table)
     _warn_of_strangers(table, preparation)

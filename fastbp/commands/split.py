@@ -34,7 +34,9 @@ def load(data: Path, target: str, ignore: list[str]) -> tuple[Table, str]:
     """The table with its target, less what is to be ignored; and the target's name in it."""
     import numpy as np
 
-    table = options.table("DATA", data, [target], [target, *ignore])
+    table = options.table(
+        "DATA", data, [target], [target, *ignore], lambda name: name not in ignore
+    )
     if list(table.columns) == ["pixels"]:  # images: their labels are in a file of their own
         labels = options.table("--target", Path(target), ["labels"])
         if list(labels.columns) != ["labels"] or len(labels) != len(table):

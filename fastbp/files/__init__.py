@@ -11,11 +11,11 @@ from .delimited import read_delimited
 from .idx import read_idx
 from .numpy_archive import read_npz
 from .parquet import read_parquet
-from .table import Table
+from .table import Table, Wanted
 
 __all__ = ["FORMATS", "Table", "format_of", "read"]
 
-FORMATS: Final[dict[str, Callable[[Path, Collection[str]], Table]]] = {
+FORMATS: Final[dict[str, Callable[[Path, Collection[str], Wanted], Table]]] = {
     ".csv": read_delimited,
     ".tsv": read_delimited,
     ".txt": read_delimited,
@@ -28,13 +28,18 @@ _INDEX: Final = re.compile(r"__index_level_\d+__")
 """pandas' name for a level of an index that has none."""
 
 
-def read(path: Path, texts: Collection[str] = (), keep: Collection[str] = ()) -> Table:
+def read(
+    path: Path,
+    texts: Collection[str] = (),
+    keep: Collection[str] = (),
+    wanted: Wanted = lambda name: True,
+) -> Table:
     """The table in a file; its ending says how it is written, `.gz` after it that it is packed.
 
     IDX files have no ending of their own: `train-images-idx3-ubyte` is one by its name. Of the
     columns named in `texts` what was written is kept. Names of rows (a first column without a name,
     as pandas and R write them to CSV, and pandas' unnamed index in Parquet) are left out, but for
-    those in `keep`.
+    those in `keep`. A column that is not wanted is there by its name alone, and may hold anything.
 
     Raises:
         ValueError: an ending that is not known, or a file that is not what its ending says; one
@@ -50,7 +55,7 @@ def read(path: Path, texts: Collection[str] = (), keep: Collection[str] = ()) ->
             f"{str(path)!r} has no ending that says what it is; known are "
             f"{', '.join(FORMATS)} (IDX by '-idx' in the name)"
         )
-    table = FORMATS[suffix](path, texts)
+    table = FORMATS[suffix](path, texts, wanted)
     first = next(iter(table.columns))
     rows = [n for n in table.columns if _INDEX.fullmatch(n) or (n == first == "")]
     return table.without(set(rows) - set(keep)) if len(rows) < len(table.columns) else table

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..engine import Array
 from ..errors import plural
-from .table import MISSING, Table, content
+from .table import MISSING, Table, Wanted, check_unlike, content, unread
 
 BLANK: Final = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 """Cells that stand for a missing value, in lower case."""
@@ -31,7 +31,7 @@ _QUOTED: Final = re.compile(r'(^|[,;\t|\r\n]) *"(?:[^"]|"")*"')  # with what com
 _COMMA: Final = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # a number with a decimal comma
 
 
-def read_delimited(path: Path, texts: Collection[str]) -> Table:
+def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
     """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
 
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
@@ -54,19 +54,22 @@ def read_delimited(path: Path, texts: Collection[str]) -> Table:
         names = [f"c{index}" for index in range(len(names))]
     else:
         rows, numbers = rows[1:], numbers[1:]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{str(path)!r} has two columns named {twice!r}")
+    check_unlike(filter(wanted, names), path)
     for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(names):
             raise ValueError(
                 f"{str(path)!r}: row {number} has {plural(len(row), 'cell')}, the first "
                 f"line has {len(names)}"
             )
-    cells = zip(*rows, strict=True) if rows else ()
-    found = dict(zip(names, map(_stripped, cells), strict=False))
-    columns = {name: _column(column, delimiter) for name, column in found.items()}
-    kept = {name: _texts(found[name]) for name in texts if name in found}
+    columns, kept = {}, {}
+    for place, name in enumerate(names):
+        if not wanted(name):
+            columns[name] = unread(len(rows))
+            continue
+        cells = _stripped([row[place] for row in rows])
+        columns[name] = _column(cells, delimiter)
+        if name in texts:
+            kept[name] = _texts(cells)
     table = Table(columns, rows=np.array(numbers), texts=kept)  # blank lines have numbers, too
     return table.checked(path)
 
@@ -120,7 +123,7 @@ def _plain(cell: str) -> bool:
     return cell.isascii() and "_" not in cell
 
 
-def _stripped(cells: tuple[str, ...]) -> list[str]:
+def _stripped(cells: list[str]) -> list[str]:
     """The cells without spaces around them; blank ones are MISSING."""
     stripped = (cell.strip() for cell in cells)
     return [MISSING if cell.lower() in BLANK else cell for cell in stripped]

@@ -13,13 +13,13 @@ from typing import Final
 
 import numpy as np
 
-from .table import Table, content, numbers, written
+from .table import Table, Wanted, content, numbers, written
 
 _TYPES: Final = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MOST: Final = 32  # dimensions
 
 
-def read_idx(path: Path, texts: Collection[str]) -> Table:
+def read_idx(path: Path, texts: Collection[str], wanted: Wanted) -> Table:  # noqa: ARG001
     """One array: labels (n,) as the column "labels", images (n, ...) as the block "pixels"."""
     data = content(path)
     where = f"{str(path)!r} is not an IDX file"

@@ -11,17 +11,18 @@ import numpy as np
 
 from ..engine import Array
 from ..errors import one_line
-from .table import Table, numbers, written
+from .table import Table, Wanted, numbers, unread, written
 
 
-def read_npz(path: Path, texts: Collection[str]) -> Table:
+def read_npz(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
     """Each array is a column (n,), or a block of columns (n, ...), flattened to (n, m)."""
     with path.open("rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError(f"{str(path)!r} is not an NPZ file: store with numpy.savez")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+            names = stored.files
+            arrays = {name: stored[name] for name in filter(wanted, names)}
     except (ValueError, zipfile.BadZipFile, EOFError, KeyError, MemoryError) as error:
         problem = one_line(error)
         raise ValueError(f"{str(path)!r} is not an NPZ file of plain arrays: {problem}") from None
@@ -30,9 +31,12 @@ def read_npz(path: Path, texts: Collection[str]) -> Table:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise ValueError(f"{str(path)!r} is not an NPZ file: {name!r} in it is no array")
-    columns = {name: _block(name, array, path) for name, array in arrays.items()}
+    blocks = {name: _block(name, array, path) for name, array in arrays.items()}
+    # Where nobody wants what is there, a name is wrong, which is said elsewhere.
+    rows = 1 if names and not blocks else len(Table(blocks).checked(path))
+    columns = {name: blocks.get(name, unread(rows)) for name in names}
     kept = {n: written(arrays[n]) for n in texts if n in arrays and arrays[n].ndim == 1}
-    return Table(columns, texts=kept).checked(path)
+    return Table(columns, texts=kept)
 
 
 def _block(name: str, array: Array, path: Path) -> Array:

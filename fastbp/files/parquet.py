@@ -11,25 +11,26 @@ import numpy as np
 
 from ..engine import Array
 from ..extras import require
-from .table import MISSING, Table, spelt
+from .table import MISSING, Table, Wanted, check_unlike, spelt, unread
 
 _FRACTION: Final = re.compile(r"(?:\.0+|(\.\d*[1-9])0*)(?!\d)")  # of a second, with trailing zeros
 
 
-def read_parquet(path: Path, texts: Collection[str]) -> Table:
-    """All columns: numbers and booleans as float64, all else as texts."""
+def read_parquet(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
+    """Numbers and booleans as float64, all else as texts."""
     parquet = require("pyarrow.parquet", "parquet", f"reading {path.name!r}")
     pyarrow = require("pyarrow", "parquet", f"reading {path.name!r}")
-    path.open("rb").close()  # the system's own words where it cannot be read
     try:
-        names = parquet.read_schema(path).names
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"{str(path)!r} has two columns named {twice[0]!r}")
-        table = parquet.read_table(path)
+        with path.open("rb") as file:  # a path may be taken for a URI
+            table = parquet.ParquetFile(file).read()
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         raise ValueError(f"{str(path)!r} is not a Parquet file: {_line(error)}") from None
+    check_unlike(filter(wanted, table.column_names), path)
     columns, kept = {}, {}
     for name, column in zip(table.column_names, table.columns, strict=True):
+        if not wanted(name):
+            columns[name] = unread(len(column))
+            continue
         columns[name] = _column(column, name, path, pyarrow)
         if name in texts:
             kept[name] = columns[name] if columns[name].dtype.kind == "O" else _written(column)

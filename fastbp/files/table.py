@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from ..errors import nearest, shown
 
 MISSING = ""
 """A text that is not there; a number that is not there is NaN."""
+
+
+Wanted = Callable[[str], bool]
+"""Whether a column of this name is to be read."""
 
 
 @dataclass
@@ -100,6 +105,26 @@ def content(path: Path) -> bytes:
         return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{str(path)!r} cannot be unpacked: {error}") from None
+
+
+def check_unlike(names: Iterable[str], path: Path) -> None:
+    """Refuse two columns of one name.
+
+    Raises:
+        ValueError: there are.
+    """
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{str(path)!r} has two columns named {twice[0]!r}")
+
+
+def unread(rows: int) -> Array:
+    """What stands for a column that nobody wants: its name is known, whatever it holds.
+
+    >>> unread(2).tolist()
+    [nan, nan]
+    """
+    return np.broadcast_to(np.nan, rows)
 
 
 def numbers(cells: Array) -> Array:
