@@ -1,8 +1,11 @@
 """Files and paths that people have and do not expect: open quotes, blank columns, long names."""
 
+import io
 import os
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -280,3 +283,22 @@ def test_a_column_that_is_not_there_is_named_beside_all_that_are(capsys, folder)
     run(capsys, "train", "n.npz", "--target", "y", "--epochs", "1", "--hidden", "0")
     error = run(capsys, "predict", "model.safetensors", "m.npz")[2]
     assert "'x' is not in the data; did you mean 'xs'? It has 'xs', 'z'." in error
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_that_is_damaged_is_told_so(folder, way):
+    array = io.BytesIO()
+    np.save(array, np.random.default_rng(0).integers(9, size=1000))
+    with zipfile.ZipFile("a.npz", "w", way) as archive:
+        archive.writestr("x.npy", array.getvalue())
+    whole = Path("a.npz").read_bytes()
+    assert len(read(folder / "a.npz")) == 1000
+    entry = whole.rindex(b"PK\1\2")
+    flags, method = entry + 8, entry + 10
+    for places, value in ((range(45, 75), 0xFF), ([flags, 6], 1), ([method, 8], 99)):
+        bad = bytearray(whole)
+        for place in places:
+            bad[place] = value
+        Path("a.npz").write_bytes(bad)
+        with pytest.raises(ValueError, match=r"a.npz' is not an NPZ file of plain arrays: ."):
+            read(folder / "a.npz")
