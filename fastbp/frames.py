@@ -98,14 +98,14 @@ def _common(kinds: set[np.dtype[Any]]) -> np.dtype[Any]:
 
 def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
     """One column as numbers, or as the objects that it holds."""
-    kind = column.dtype
+    try:
+        kind = column.dtype
+    except NotImplementedError:  # of Arrow's own, within pandas
+        return _unknown(column, where, way_out)
     if len(column) and column.null_count() == len(column):
         raise _missing(column, where)
-    if str(kind) == "Unknown":  # of pandas' own: sparse ones are numbers
-        array = np.asarray(column.to_numpy())
-        if array.dtype.kind in "biuf":
-            return array
-        raise TypeError(f"{where} holds {_what(str(column.to_native().dtype))}; {way_out}")
+    if str(kind) == "Unknown":
+        return _unknown(column, where, way_out)
     if not kind.is_numeric() and str(kind) != "Boolean":
         if str(kind) == "Object":  # Python's own numbers, perhaps
             return np.asarray(column.to_numpy())
@@ -120,6 +120,23 @@ def _column(column: Any, where: str, way_out: str) -> NDArray[Any]:
         column = column.cast(narwhals.Float64)
     array = np.asarray(column.to_numpy())
     return array.astype(np.float64) if array.dtype.kind == "O" else array  # decimals
+
+
+def _unknown(column: Any, where: str, way_out: str) -> NDArray[Any]:
+    """A column of a type that narwhals does not know: pandas' sparse ones are numbers, say."""
+    native = column.to_native()
+    kind = str(native.type if hasattr(native, "type") else native.dtype)
+    try:
+        array = np.asarray(column.to_numpy())
+    except NotImplementedError:  # Arrow's unions
+        array = np.empty(0, object)
+    if kind.startswith("decimal"):  # of 32, 64 or 256 bits
+        if column.null_count():
+            raise _missing(column, where)
+        return array.astype(np.float64)
+    if array.dtype.kind in "biuf":
+        return array
+    raise TypeError(f"{where} holds {_what(kind)}; {way_out}")
 
 
 def _missing(column: Any, where: str) -> ValueError:

@@ -1,6 +1,7 @@
 """Data frames of three libraries: the same numbers, and the column that will not do is named."""
 
 import decimal
+import re
 import sys
 
 import numpy as np
@@ -176,3 +177,30 @@ def test_columns_of_numpy_are_read_at_once_as_they_are_one_by_one(kinds, monkeyp
     one_by_one = from_frame(frame, "X")
     assert at_once.dtype == one_by_one.dtype
     np.testing.assert_array_equal(at_once, one_by_one)
+
+
+UNKNOWN = {
+    "fixed_size_binary[2]": lambda: pyarrow.array([b"ab"] * 2, pyarrow.binary(2)),
+    "list_view": lambda: pyarrow.array([[1]] * 2, pyarrow.list_view(pyarrow.int64())),
+    "sparse_union": lambda: pyarrow.UnionArray.from_sparse(
+        pyarrow.array([0, 0], pyarrow.int8()), [pyarrow.array([1, 2])]
+    ),
+}
+
+
+@pytest.mark.parametrize("within", ["pyarrow", "pandas"])
+def test_types_that_narwhals_does_not_know_are_named_or_read(within):
+    def frame(values):
+        if within == "pyarrow":
+            return pyarrow.table({"a": values})
+        return pandas.DataFrame({"a": pandas.arrays.ArrowExtensionArray(values)})
+
+    for kind, values in UNKNOWN.items():
+        with pytest.raises(TypeError, match=rf"X\['a'\] holds {re.escape(kind)}.*; encode it"):
+            from_frame(frame(values()), "X")
+    for bits in (32, 64, 256):
+        kind = getattr(pyarrow, f"decimal{bits}", lambda *digits: pytest.skip("pyarrow 18 has it"))
+        values = pyarrow.array([decimal.Decimal("1.5"), None], kind(5, 1))
+        assert from_frame(frame(values[:1]), "X").tolist() == [[1.5]]
+        with pytest.raises(ValueError, match=r"X\['a'\] is missing in row 1"):
+            from_frame(frame(values), "X")
