@@ -41,11 +41,11 @@ def estimators():
     return pairs
 
 
-def run(pipeline, dtype, **options):
+def run(pipeline, dtype, opset=17, **options):
     sample = X[:1].astype(dtype)
     chosen = {type(pipeline[-1]): options} if options else None
     model = skl2onnx.to_onnx(
-        pipeline, sample, target_opset={"": 17, "ai.onnx.ml": 3}, options=chosen
+        pipeline, sample, target_opset={"": opset, "ai.onnx.ml": 3}, options=chosen
     )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, {"X": X.astype(dtype)})
@@ -102,3 +102,23 @@ def test_the_shape_of_a_regression_is_declared(outputs):
     onnx_model = skl2onnx.to_onnx(model, X[:1].astype(np.float32), target_opset=17)
     assert onnx_model.graph.output[0].type.tensor_type.shape.dim[1].dim_value == outputs
     onnx.checker.check_model(onnx_model, full_check=True)
+
+
+@pytest.mark.parametrize("opset", [13, 15, 17, 18])
+def test_older_and_newer_opsets(opset):
+    register_skl2onnx(Classifier, Regressor)
+    for kind, activation in zip(LABELS, ("relu", "tanh", "logistic", "identity"), strict=True):
+        model = Classifier((5,), activation, max_iter=3, random_state=0)
+        pipeline = make_pipeline(StandardScaler(), model).fit(X, LABELS[kind])
+        # float32: sums of 5 products of order 1, of inputs of 5 that spread by 0.1 and more.
+        found = run(pipeline, "float32", opset, zipmap=False)[1]
+        assert found == pytest.approx(pipeline.predict_proba(X), abs=1e-5)
+
+
+def test_an_opset_that_is_too_old_is_named():
+    register_skl2onnx(Classifier, Regressor)
+    pipeline = make_pipeline(StandardScaler(), Regressor(hidden_layer_sizes=(5,), max_iter=3)).fit(
+        X, X[:, 0]
+    )
+    with pytest.raises(ValueError, match=r"target_opset=12 is too old.*give 13 or more"):
+        run(pipeline, "float32", 12)

@@ -188,7 +188,7 @@ def register_skl2onnx(*estimators: type) -> None:
     """Teach skl2onnx fastbp's estimators, alone and within Pipelines; once in a process is enough.
 
     Labels, probabilities and the options `zipmap`, `nocl` and `output_class_labels` are as for
-    scikit-learn's own.
+    scikit-learn's own. `target_opset` may be 13 or more, of which 17 is used at most.
 
     Args:
         estimators: classes like scikit-learn's MLPClassifier and MLPRegressor; by default

@@ -19,6 +19,8 @@ from .onnx_graph import OPSET, Graph, add_network
 
 _OPTIONS: Final = {"zipmap": [True, False, "columns"], "nocl": [True, False],
                    "output_class_labels": [False, True]}  # fmt: skip
+_OLDEST: Final = 13
+"""The opset since which all that a graph is written with means what it does in 17."""
 
 
 def register(estimators: tuple[type, ...]) -> None:
@@ -43,7 +45,9 @@ def _regressor_shapes(operator: Any) -> None:
 
 def convert(scope: Any, operator: Any, container: Any) -> None:
     """Add an estimator's network, and for a classifier its labels, to the model under way."""
-    estimator = operator.raw_operator
+    estimator, opset = operator.raw_operator, min(container.target_opset, OPSET)
+    if opset < _OLDEST:
+        raise ValueError(f"target_opset={opset} is too old for a network; give {_OLDEST} or more")
     double = isinstance(operator.inputs[0].type, DoubleTensorType)
     root = f"{scope.get_unique_operator_name('fastbp')}."
     graph = Graph(np.dtype(np.float64 if double else np.float32), root)
@@ -66,7 +70,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
             list(node.input),
             list(node.output),
             op_domain=node.domain,
-            op_version=1 if node.domain else OPSET,
+            op_version=1 if node.domain else opset,
             name=node.name,
             **attributes,
         )
