@@ -1,4 +1,4 @@
-"""How commands end before their time: output that nobody reads, Ctrl-C, a lack of memory."""
+"""How commands end: output that nobody reads or that has no room, Ctrl-C, a lack of memory."""
 
 import numpy as np
 import pytest
@@ -45,3 +45,15 @@ def test_what_ctrl_c_leaves_is_stored(capsys, folder, monkeypatch, epochs):
     assert ("interrupted: what was stored has not all of 30 epochs" in out) == bool(epochs)
     if epochs:
         assert "Stopped: interrupted." in (folder / "r.html").read_text()
+
+
+@pytest.mark.parametrize("columns", ["0", "200"])
+def test_names_are_printed_as_they_are_whatever_width_a_terminal_says(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    path = "a:smile:.safetensors"
+    status, out, _ = run(capsys, *TRAIN, "--epochs", "1", "--out", path)
+    assert (status, f"model: {path}" in out) == (0, True)
+    np.savez("d.npz", x=np.zeros((40, 2)), **{"y:heart:": np.arange(40) % 2})
+    _, out, _ = run(capsys, *TRAIN[:2], "--target", "y:heart:", "--epochs", "1")
+    assert "target 'y:heart:': 2" in out
+    assert "held out" in out

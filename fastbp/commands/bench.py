@@ -42,8 +42,6 @@ def bench(
     ] = None,
 ) -> None:
     """Time training steps of fastbp and of every installed peer, interleaved in one run."""
-    from rich.console import Console
-
     from ..bench import peers, runner, shapes
 
     if output is not None:
@@ -66,7 +64,7 @@ def bench(
         chosen = [one.on_a_card() for one in chosen]
     names = _peers(peer, known, list(peers.PEERS))
     numbers = _threads_of(device, threads, most)
-    console = Console(highlight=False, stderr=True)
+    console = options.console(stderr=True)
     with console.status("starting") as status:
         result = runner.run(chosen, names, numbers, repeats, status.update, device)
     _print(_stored(result, output))
@@ -74,7 +72,6 @@ def bench(
 
 def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | None) -> None:
     """Steps on several ranks, and the sums between them."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..bench import scaling
@@ -82,7 +79,7 @@ def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | 
     options.check_package("--ranks", "mpi4py", "mpi")
     if scaling.launcher() is None:
         raise options.refuse("--ranks", "there is no mpiexec: pip install 'fastbp[mpi]'")
-    with Console(highlight=False, stderr=True).status("starting") as status:
+    with options.console(stderr=True).status("starting") as status:
         try:
             result = scaling.run(shapes, ranks, repeats, status.update)
         except RuntimeError as error:
@@ -94,7 +91,7 @@ def _on_ranks(shapes: list[Any], ranks: list[int], repeats: int, output: Path | 
         printed.add_column(heading, justify="right" if place else "left")
     for row in rows:
         printed.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 120).print(printed)
+    options.console(width=None if sys.stdout.isatty() else 120).print(printed)
 
 
 def _threads_of(device: str, text: str | None, most: int) -> list[int]:
@@ -108,12 +105,10 @@ def _threads_of(device: str, text: str | None, most: int) -> list[int]:
 
 def _print(result: dict[str, Any]) -> None:
     """The table of what was measured."""
-    from rich.console import Console
-
     from ..bench import table
 
     # A file or a pipe has no width: room for every peer.
-    printed = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    printed = options.console(width=None if sys.stdout.isatty() else 160)
     for line in table.render(result):
         printed.print(line, soft_wrap=isinstance(line, str), markup=False)
 

@@ -37,11 +37,9 @@ def demo(
     """Train on 1442 real handwritten digits and recognise 355 others."""
     if plot is not None:
         options.check_plotting("--plot", plot)
-    from rich.console import Console
-
     from ..datasets import load_digits, stratified_split
 
-    console = Console(highlight=False)
+    console = options.console()
     split = stratified_split(*load_digits())
     net, history = _train(split, epochs, seed, threads)
     predicted = net.predict(split.X_test)

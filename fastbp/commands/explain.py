@@ -45,13 +45,11 @@ def explain(
 ) -> None:
     """Print every quantity of one forward and backward pass, beside what the kernels compute."""
     widths = _widths(net)
-    from rich.console import Console
-
     from ..kernels.tables import ACTIVATIONS, LOSS_ALIASES, LOSSES
 
     options.check_choice("--activation", activation, ACTIVATIONS)
     options.check_choice("--loss", loss, [*LOSSES, *LOSS_ALIASES])
-    console = Console(highlight=False)
+    console = options.console()
     loss = LOSS_ALIASES.get(loss, loss)
     last = (LOSSES[loss].pairs or ("identity",))[0]
     activations = [activation] * (len(widths) - 2) + [last]

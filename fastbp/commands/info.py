@@ -7,6 +7,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from . import options
+
 _PACKAGES = (
     "fastbp",
     "numpy",
@@ -22,9 +24,7 @@ _PACKAGES = (
 
 def info() -> None:
     """Print processor, vector width, threads, cache and versions."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = options.console()
     for name, value in collect().items():
         console.print(f"{name:<16} {value}", soft_wrap=True, markup=False)
 

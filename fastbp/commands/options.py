@@ -6,11 +6,13 @@ import contextlib
 import importlib.util
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from ..files import Table
     from ..files.table import Wanted
 
@@ -22,6 +24,19 @@ MOST = 10**9
 def refuse(option: str, problem: str) -> typer.BadParameter:
     """The error for a wrong option: one line, exit status 2; to be raised by the caller."""
     return typer.BadParameter(problem, param_hint=f"'{option}'")
+
+
+def console(**how: Any) -> Console:
+    """Where a command prints: names and numbers as they are, none of them a picture or coloured.
+
+    A terminal that does not know its width says 0 (COLUMNS), which is room for nothing.
+    """
+    from rich.console import Console
+
+    made = Console(emoji=False, highlight=False, **how)
+    if not made.width:
+        made.width = 80
+    return made
 
 
 def check_replaceable(option: str, path: Path, *read: Path) -> None:

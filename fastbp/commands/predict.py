@@ -50,11 +50,9 @@ def predict(
         return
     with options.writing("--out", out):
         _write(out, columns, getattr(preparation.target, "labels", ()))
-    from rich.console import Console
-
     from ..errors import plural
 
-    console = Console(highlight=False)
+    console = options.console()
     console.print(f"{plural(len(table), 'row')}: {out}", soft_wrap=True, markup=False)
     if (score := _score(columns, table, preparation)) is not None:
         console.print(score, markup=False)

@@ -83,9 +83,7 @@ def train(
     net = _network(split, widths, activation, dropout, batch_norm, seed)
     trainer = _trainer(net, optimizer, rate, batch_size, weight_decay, patience, threads, split)
     trainer.distributed = distributed
-    from rich.console import Console
-
-    console = Console(highlight=False, quiet=not leads)
+    console = options.console(quiet=not leads)
     _introduce(console, table, split, net)
     history = _fit(trainer, split, epochs)
     if leads:  # of several ranks one tells and writes; the training outlives who reads of it
