@@ -302,3 +302,16 @@ def test_an_archive_that_is_damaged_is_told_so(folder, way):
         Path("a.npz").write_bytes(bad)
         with pytest.raises(ValueError, match=r"a.npz' is not an NPZ file of plain arrays: ."):
             read(folder / "a.npz")
+
+
+def test_columns_numbered_from_0_are_a_header_and_a_lack_of_one_is_told(capsys, folder):
+    for head, columns, told in (
+        ("0,1,2", ["0", "1", "2"], False), ("0,1,3", ["c0", "c1", "c2"], True),
+        ("0,1.0,2", ["c0", "c1", "c2"], True),
+    ):  # fmt: skip
+        write("d.csv", head + "\n" + "".join(f"{i},{i % 7},{i % 2}\n" for i in range(40)))
+        assert list(read(folder / "d.csv").columns) == columns
+        _, out, _ = run(capsys, "train", "d.csv", "--target", columns[2], "--epochs", "1")
+        assert ("(no header line)" in out) == told
+    write("one.csv", "0\n1\n2\n")
+    assert read(folder / "one.csv").columns["c0"].tolist() == [0, 1, 2]

@@ -210,7 +210,7 @@ def _introduce(console: Console, table: Table, split: Split, net: Network) -> No
     console.print(
         f"{len(table):,} rows: {len(split.X):,} to train on, {len(split.Xv):,} held out; "
         f"{columns} as {plural(net.inputs, 'input')}; target "
-        f"{split.preparation.target.name!r}: {what}",
+        f"{split.preparation.target.name!r}: {what}{'' if table.header else ' (no header line)'}",
         markup=False,
     )
     console.print(str(net.summary()), markup=False, soft_wrap=True)

@@ -32,8 +32,9 @@ _COMMA: Final = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # a number with a de
 
 
 def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
-    """A table with a header line; without one (all its cells are numbers) columns are c0, c1, ...
+    """A table with a header line; without one columns are c0, c1, ...
 
+    A first line of numbers is none, but for 0, 1, 2, ..., which pandas gives columns without names.
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
     is one of numbers where every cell that is not blank is a number, or every one true or false;
     else one of texts. Where cells are not separated by commas, numbers may have a decimal comma.
@@ -49,8 +50,10 @@ def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
     if not rows:
         raise ValueError(f"{str(path)!r} is empty")
     names = [cell.strip() for cell in rows[0]]
-    headless = all(_is_number(_pointed(cell, delimiter)) for cell in names)
-    if headless:
+    header = not all(_is_number(_pointed(cell, delimiter)) for cell in names) or (
+        len(names) > 1 and names == [*map(str, range(len(names)))]
+    )
+    if not header:
         names = [f"c{index}" for index in range(len(names))]
     else:
         rows, numbers = rows[1:], numbers[1:]
@@ -70,8 +73,8 @@ def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
         columns[name] = _column(cells, delimiter)
         if name in texts:
             kept[name] = _texts(cells)
-    table = Table(columns, rows=np.array(numbers), texts=kept)  # blank lines have numbers, too
-    return table.checked(path)
+    # Blank lines have numbers, too.
+    return Table(columns, rows=np.array(numbers), texts=kept, header=header).checked(path)
 
 
 def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:

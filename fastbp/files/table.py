@@ -34,12 +34,14 @@ class Table:
         rows: of some rows alone, their places among those of the file.
         texts: of the columns that were asked for, (n,) of str objects as they were written: `01`
             is not `1`, and no digit of a long number is lost.
+        header: the file names its columns.
     """
 
     columns: dict[str, Array]
     first: int = 0
     rows: Array | None = None
     texts: dict[str, Array] = field(default_factory=dict)
+    header: bool = True
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
