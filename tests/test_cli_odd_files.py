@@ -315,3 +315,24 @@ def test_columns_numbered_from_0_are_a_header_and_a_lack_of_one_is_told(capsys, 
         assert ("(no header line)" in out) == told
     write("one.csv", "0\n1\n2\n")
     assert read(folder / "one.csv").columns["c0"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (["999", "1,000", "-1,200"], "'1,000': a comma that may be"),
+        (["1.234", "2,5"], "'2,5' and '1.234': a comma that may be"),
+        (["12,345", "", "1"], "'12,345': a comma that may be"),
+        (["0,125", "1,250"], ""), (["1,000", "1,5"], ""), (["1.5", "2"], ""),
+        (["1,234", "x"], ""), (["1234,567", "1"], ""),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_commas_that_may_be_for_thousands_are_refused(folder, cells, message, delimiter):
+    write("d.csv", f"a{delimiter}b\n" + "".join(f"{cell}{delimiter}1\n" for cell in cells))
+    if not message:
+        read(folder / "d.csv")
+        return
+    with pytest.raises(ValueError, match=rf"d.csv': column 'a' has {message}"):
+        read(folder / "d.csv")
+    read(folder / "d.csv", wanted=lambda name: name == "b")

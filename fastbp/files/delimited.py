@@ -29,15 +29,18 @@ _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTED: Final = re.compile(r'(^|[,;\t|\r\n]) *"(?:[^"]|"")*"')  # with what comes before the cell
 _COMMA: Final = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")  # a number with a decimal comma
+_THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # and one that may have another
 
 
 def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
     """A table with a header line; without one columns are c0, c1, ...
 
-    A first line of numbers is none, but for 0, 1, 2, ..., which pandas gives columns without names.
     The delimiter is that of , ; tab | which the first line has most of, outside of quotes. A column
     is one of numbers where every cell that is not blank is a number, or every one true or false;
     else one of texts. Where cells are not separated by commas, numbers may have a decimal comma.
+
+    Raises:
+        ValueError: it is no such table, or what its commas mean cannot be told.
     """
     try:
         text = content(path).decode("utf-8-sig")
@@ -50,9 +53,7 @@ def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
     if not rows:
         raise ValueError(f"{str(path)!r} is empty")
     names = [cell.strip() for cell in rows[0]]
-    header = not all(_is_number(_pointed(cell, delimiter)) for cell in names) or (
-        len(names) > 1 and names == [*map(str, range(len(names)))]
-    )
+    header = _is_header(names, delimiter)
     if not header:
         names = [f"c{index}" for index in range(len(names))]
     else:
@@ -73,6 +74,8 @@ def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
         columns[name] = _column(cells, delimiter)
         if name in texts:
             kept[name] = _texts(cells)
+        if delimiter != "," and columns[name].dtype.kind == "f":
+            _check_commas(cells, f"{str(path)!r}: column {name!r}")
     # Blank lines have numbers, too.
     return Table(columns, rows=np.array(numbers), texts=kept, header=header).checked(path)
 
@@ -113,6 +116,12 @@ def _delimiter(text: str) -> str:
     return max(_DELIMITERS, key=_LINE.match(head)[0].count)  # type: ignore[index]
 
 
+def _is_header(cells: list[str], delimiter: str) -> bool:
+    """Whether a first line has names: not numbers alone, but for pandas' own, 0, 1, 2, ..."""
+    own = len(cells) > 1 and cells == [*map(str, range(len(cells)))]
+    return own or not all(_is_number(_pointed(cell, delimiter)) for cell in cells)
+
+
 def _is_number(cell: str) -> bool:
     try:
         float(cell)
@@ -146,6 +155,22 @@ def _column(cells: list[str], delimiter: str) -> Array:
         with suppress(KeyError):
             return np.array([_TRUTH[cell.lower()] if cell else np.nan for cell in cells])
     return _texts(cells)
+
+
+def _check_commas(cells: list[str], where: str) -> None:
+    """Refuse numbers whose commas may be for thousands: 1,234 beside no other, or beside 1.5.
+
+    Raises:
+        ValueError: they are such.
+    """
+    commas = [cell for cell in cells if _COMMA.fullmatch(cell)]
+    points = [cell for cell in cells if "." in cell]
+    if commas and (points or all(map(_THOUSANDS.fullmatch, commas))):
+        beside = f" and {points[0]!r}" if points else ""
+        raise ValueError(
+            f"{where} has {commas[0]!r}{beside}: a comma that may be a decimal one or one for "
+            "thousands; write such numbers with a point, or without a comma"
+        )
 
 
 def _texts(cells: list[str]) -> Array:
