@@ -71,9 +71,16 @@ def as_array(value: Any, name: str) -> Array:
         )
     try:
         array = np.asarray(value)
+        if array.dtype.kind == "O" and not array.ndim and hasattr(value, "__dlpack__"):
+            array = np.from_dlpack(value)
     except ValueError:
         raise ValueError(_ragged(value, name)) from None
-    except (TypeError, RuntimeError, AttributeError) as error:  # tensors on a device, for instance
+    except (
+        TypeError,
+        RuntimeError,
+        AttributeError,
+        BufferError,
+    ) as error:  # tensors on a device, for instance
         kind = type(value).__name__
         raise TypeError(f"{name} ({kind}) cannot be read as an array: {one_line(error)}") from error
     kind = array.dtype.kind

@@ -37,11 +37,12 @@ def from_frame(value: Any, name: str) -> NDArray[Any]:
     float64. Booleans are 0 and 1.
 
     Args:
-        value: an eager data frame or series that narwhals knows.
+        value: an eager data frame or series that narwhals knows, or that PyArrow can take over.
         name: what messages call it.
 
     Raises:
-        ImportError: narwhals is not installed (extra `tables`).
+        ImportError: narwhals is not installed (extra `tables`), or PyArrow (extra `parquet`),
+            where the frame is known by its interchange protocol alone.
         TypeError: a column of text, categories, dates or nested values; a lazy frame.
         ValueError: a missing value.
 
@@ -53,8 +54,9 @@ def from_frame(value: Any, name: str) -> NDArray[Any]:
     try:
         table = nw.from_native(value, allow_series=True)
     except (TypeError, nw.exceptions.DuplicateError):
-        # An Index, a name that occurs twice, and what else there may be: NumPy's own reading.
-        return np.asarray(value)
+        if hasattr(value, "__array__"):  # an Index, a name that occurs twice: NumPy's own reading
+            return np.asarray(value)
+        return from_frame(_exchanged(value, name), name)
     if isinstance(table, nw.LazyFrame):
         raise TypeError(f"{name} is lazy ({type(value).__name__}); give {name}.collect()")
     if isinstance(table, nw.Series):
@@ -71,6 +73,21 @@ def from_frame(value: Any, name: str) -> NDArray[Any]:
     for index, array in enumerate(arrays):
         matrix[:, index] = array
     return matrix
+
+
+def _exchanged(value: Any, name: str) -> Any:
+    """PyArrow's table or column of what can be had by an interchange protocol alone."""
+    asker = f"{name} is a {type(value).__name__}; reading it"
+    if hasattr(value, "__arrow_c_stream__"):
+        pyarrow = require("pyarrow", "parquet", asker)
+        try:
+            return pyarrow.table(value)
+        except pyarrow.ArrowInvalid:  # a column
+            return pyarrow.chunked_array(value)
+    if hasattr(value, "__dataframe__"):
+        return require("pyarrow.interchange", "parquet", asker).from_dataframe(value)
+    kind = type(value).__name__
+    raise TypeError(f"{name} ({kind}) is no table or column of numbers; make one of it first.")
 
 
 def _plain(table: Any) -> NDArray[Any] | None:

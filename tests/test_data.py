@@ -342,3 +342,23 @@ def test_pythons_own_numbers_are_taken_at_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.undo()
     with pytest.raises(ValueError, match=r"X\[0, 1\]=1000.* is too large for float64"):
         as_matrix(np.array([[1, 10**400]], dtype=object), 2, np.float64)
+
+
+class Exported:
+    """An array on the host that is known by DLPack alone."""
+
+    def __init__(self, held: np.ndarray[Any, Any]) -> None:
+        self.held = held
+
+    def __dlpack__(self, **how: Any) -> Any:
+        return self.held.__dlpack__(**how)
+
+    def __dlpack_device__(self) -> Any:
+        return self.held.__dlpack_device__()
+
+
+def test_arrays_known_by_dlpack_alone() -> None:
+    held = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(as_matrix(Exported(held), 3, np.float64), held)
+    with pytest.raises(TypeError, match=r"X \(Exported\) cannot be read as an array: "):
+        as_matrix(Exported(np.zeros(2, "M8[s]")), None, np.float64)

@@ -204,3 +204,45 @@ def test_types_that_narwhals_does_not_know_are_named_or_read(within):
         assert from_frame(frame(values[:1]), "X").tolist() == [[1.5]]
         with pytest.raises(ValueError, match=r"X\['a'\] is missing in row 1"):
             from_frame(frame(values), "X")
+
+
+class Stream:
+    """A table or column known by Arrow's C stream alone."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.held.__arrow_c_stream__(requested_schema)
+
+
+class Interchange:
+    """A table known by the data frame interchange protocol alone."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __dataframe__(self, nan_as_null=False, allow_copy=True):
+        return self.held.__dataframe__(nan_as_null, allow_copy)
+
+
+def reader(table):
+    return pyarrow.RecordBatchReader.from_batches(table.schema, table.to_batches())
+
+
+@pytest.mark.parametrize("known_by", [Stream, Interchange, reader])
+def test_frames_known_by_their_interchange_alone(known_by, monkeypatch):
+    table = pyarrow.table({"a": [1, 2], "b": [0.5, 1.5]})
+    assert from_frame(known_by(table), "X").tolist() == [[1, 0.5], [2, 1.5]]
+    assert from_frame(Stream(pyarrow.chunked_array([[1], [2]])), "y").tolist() == [1, 2]
+    with pytest.raises(TypeError, match=r"X\['a'\] holds text"):
+        from_frame(known_by(pyarrow.table({"a": ["x"]})), "X")
+    for module in ("pyarrow", "pyarrow.interchange"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"X is a \w+; reading it needs pyarrow.*parquet\]"):
+        from_frame(known_by(table), "X")
+
+
+def test_what_pandas_has_that_is_no_table_is_named():
+    with pytest.raises(TypeError, match=r"X \(DataFrameGroupBy\) is no table or column"):
+        from_frame(pandas.DataFrame({"a": [1, 1], "b": [1, 2]}).groupby("a"), "X")
