@@ -75,12 +75,7 @@ def as_array(value: Any, name: str) -> Array:
             array = np.from_dlpack(value)
     except ValueError:
         raise ValueError(_ragged(value, name)) from None
-    except (
-        TypeError,
-        RuntimeError,
-        AttributeError,
-        BufferError,
-    ) as error:  # tensors on a device, for instance
+    except (TypeError, RuntimeError, AttributeError, BufferError) as error:  # of a device, say
         kind = type(value).__name__
         raise TypeError(f"{name} ({kind}) cannot be read as an array: {one_line(error)}") from error
     kind = array.dtype.kind
@@ -88,6 +83,11 @@ def as_array(value: Any, name: str) -> Array:
         raise TypeError(
             f"{name} is complex ({array.dtype}); give real numbers, such as {name}.real and "
             f"{name}.imag side by side."
+        )
+    if kind == "V" and array.dtype.type is not np.void:  # of ml_dtypes, as JAX's
+        raise TypeError(
+            f"{name} is of dtype {array.dtype}, which NumPy does not know as numbers; give "
+            f"{name}.astype('float32')."
         )
     if kind in "USTMmV":
         raise TypeError(

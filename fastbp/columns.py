@@ -57,7 +57,7 @@ class Numeric:
         """(n, width) float32."""
         column = table.column(self.name, "the input column")
         if column.dtype.kind == "O":
-            raise ValueError(f"column {self.name!r} holds texts, and was trained on as numbers")
+            raise _no_number(f"column {self.name!r}", column)
         block = column.reshape(len(column), -1)
         if block.shape[1] != self.width:
             raise ValueError(
@@ -193,7 +193,7 @@ class Scaled:
         """(n, 1)."""
         column = table.column(self.name, "the target")
         if column.dtype.kind == "O":
-            raise ValueError(f"target {self.name!r} holds texts, and was trained on as numbers")
+            raise _no_number(f"target {self.name!r}", column)
         scaled: Array = ((column - self.mean) / self.scale)[:, None]
         return scaled
 
@@ -210,6 +210,13 @@ def _moments(numbers: Array, what: str) -> tuple[float, float]:
     if not (math.isfinite(mean) and math.isfinite(scale)):
         raise ValueError(f"{what} has numbers too large for their mean and spread; scale it first")
     return mean, 0.0 if scale <= 8 * np.finfo(np.float64).eps * abs(mean) else scale
+
+
+def _no_number(what: str, column: Array) -> BadCell:
+    """The error for texts where there were numbers: the first that is none, if there is one."""
+    row = next((row for row, text in enumerate(column) if text and _respelt(text) is None), 0)
+    found = f"{what} holds texts, and was trained on as numbers: it is {shown(column[row])}"
+    return BadCell(found, row, "")
 
 
 def _respelt(text: str) -> str | None:

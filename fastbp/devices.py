@@ -5,6 +5,7 @@ Nothing of CUDA is imported before a network is asked onto a card.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -65,10 +66,11 @@ def is_on_card(value: Any) -> bool:
     """
     if isinstance(value, np.ndarray | list | tuple | int | float):
         return False
-    if hasattr(value, "__cuda_array_interface__"):
-        return True
-    where = getattr(value, "__dlpack_device__", None)
+    with suppress(RuntimeError):  # PyTorch's where there is none: of a sparse tensor, say
+        if hasattr(value, "__cuda_array_interface__"):
+            return True
     try:
+        where = getattr(value, "__dlpack_device__", None)
         return where is not None and int(where()[0]) == 2  # kDLCUDA of dlpack.h
     except Exception:  # noqa: BLE001 - whatever it is, it is no array of a card
         return False

@@ -58,7 +58,8 @@ def from_frame(value: Any, name: str) -> NDArray[Any]:
             return np.asarray(value)
         return from_frame(_exchanged(value, name), name)
     if isinstance(table, nw.LazyFrame):
-        raise TypeError(f"{name} is lazy ({type(value).__name__}); give {name}.collect()")
+        ready = "compute" if hasattr(value, "compute") else "collect"  # Dask's, and all others'
+        raise TypeError(f"{name} is lazy ({type(value).__name__}); give {name}.{ready}()")
     if isinstance(table, nw.Series):
         return _column(table, name, "encode it as numbers first.")
     if (matrix := _plain(table)) is not None:

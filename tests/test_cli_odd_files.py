@@ -336,3 +336,11 @@ def test_commas_that_may_be_for_thousands_are_refused(folder, cells, message, de
     with pytest.raises(ValueError, match=rf"d.csv': column 'a' has {message}"):
         read(folder / "d.csv")
     read(folder / "d.csv", wanted=lambda name: name == "b")
+
+
+def test_a_text_among_numbers_is_named_with_its_row(capsys, folder):
+    write("d.csv", "a,y\n" + "".join(f"{i}.5,{i}.25\n" for i in range(40)))
+    run(capsys, "train", "d.csv", "--target", "y", "--epochs", "1", "--hidden", "0")
+    write("d.csv", "a,y\n1,2\n,2\n1x,2\n3,4\n")
+    error = run(capsys, "predict", "model.safetensors", "d.csv")[2]
+    assert "column 'a' holds texts, and was trained on as numbers: it is '1x' in row 4" in error

@@ -362,3 +362,21 @@ def test_arrays_known_by_dlpack_alone() -> None:
     np.testing.assert_array_equal(as_matrix(Exported(held), 3, np.float64), held)
     with pytest.raises(TypeError, match=r"X \(Exported\) cannot be read as an array: "):
         as_matrix(Exported(np.zeros(2, "M8[s]")), None, np.float64)
+
+
+def test_numbers_that_numpy_does_not_know_are_told_so() -> None:
+    types = pytest.importorskip("ml_dtypes")
+    for kind in ("bfloat16", "float8_e4m3fn", "int4"):
+        array = np.ones((2, 2)).astype(getattr(types, kind))
+        with pytest.raises(TypeError, match=rf"X is of dtype {kind}.*give X.astype\('float32'\)"):
+            as_matrix(array, 2, np.float64)
+    with pytest.raises(TypeError, match="X holds records"):
+        as_matrix(np.zeros(2, "f4, f4"), 2, np.float64)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+def test_sparse_tensors_are_told_apart() -> None:
+    torch = pytest.importorskip("torch")
+    for sparse in (torch.eye(3).to_sparse_csr(), torch.eye(3).to_sparse()):
+        with pytest.raises(TypeError, match=r"X \(Tensor\) cannot be read as an array: "):
+            as_matrix(sparse, 3, np.float64)

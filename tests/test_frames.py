@@ -246,3 +246,10 @@ def test_frames_known_by_their_interchange_alone(known_by, monkeypatch):
 def test_what_pandas_has_that_is_no_table_is_named():
     with pytest.raises(TypeError, match=r"X \(DataFrameGroupBy\) is no table or column"):
         from_frame(pandas.DataFrame({"a": [1, 1], "b": [1, 2]}).groupby("a"), "X")
+
+
+@pytest.mark.filterwarnings("ignore:Dask support is moving")
+def test_a_lazy_frame_of_dask_is_told_its_own_word():
+    dask = pytest.importorskip("dask.dataframe")
+    with pytest.raises(TypeError, match=r"X is lazy \(DataFrame\); give X.compute\(\)"):
+        from_frame(dask.from_pandas(pandas.DataFrame(COLUMNS), npartitions=1), "X")
