@@ -57,3 +57,15 @@ def test_names_are_printed_as_they_are_whatever_width_a_terminal_says(capsys, mo
     _, out, _ = run(capsys, *TRAIN[:2], "--target", "y:heart:", "--epochs", "1")
     assert "target 'y:heart:': 2" in out
     assert "held out" in out
+
+
+@pytest.mark.parametrize("method", ["__init__", "fit"])
+def test_a_lack_of_memory_is_one_line_about_the_units(capsys, monkeypatch, method):
+    def lacking(*given, **how):
+        raise MemoryError("Unable to allocate 3 TiB")
+
+    monkeypatch.setattr(Trainer, method, lacking)
+    status, _, error = run(capsys, *TRAIN)
+    assert status == 2
+    assert "'--hidden'" in error
+    assert "Unable to allocate 3 TiB" in error

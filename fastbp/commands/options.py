@@ -50,11 +50,13 @@ def check_replaceable(option: str, path: Path, *read: Path) -> None:
 
 
 @contextlib.contextmanager
-def blaming(option: str) -> Iterator[None]:
+def blaming(
+    option: str, kinds: tuple[type[Exception], ...] = (ValueError, TypeError, MemoryError)
+) -> Iterator[None]:
     """What is refused within is said to be wrong with the option."""
     try:
         yield
-    except (ValueError, TypeError, MemoryError) as error:
+    except kinds as error:
         raise refuse(option, str(error)) from None
 
 

@@ -127,6 +127,9 @@ def _fit(trainer: Trainer, split: Split, epochs: int) -> History:
         less = " or less --weight-decay" if trainer.weight_decay > 0 else ""
         advice = f"Try a --rate below {trainer.optimizer.lr:g}{less}, or --batch-norm."
         raise options.refuse("--rate", f"{error.what} {advice}") from None
+    except MemoryError as error:
+        problem = f"there is too little memory to train so many units on such batches: {error}"
+        raise options.refuse("--hidden", problem) from None
     except ValueError as error:  # one row with batch norm
         raise options.refuse("DATA", str(error)) from None
 
@@ -191,7 +194,8 @@ def _trainer(
         chosen = chosen if rate is None else replace(chosen, lr=rate)  # type: ignore[type-var]
     with options.blaming("--weight-decay"):
         check_not_negative("weight_decay", weight_decay)
-    with options.blaming("--batch-size"):  # 1, with batch norm
+    # An optimizer's numbers are as many as the weights; a batch of 1 goes ill with batch norm.
+    with options.blaming("--batch-size"), options.blaming("--hidden", (MemoryError,)):
         return Trainer(
             net,
             chosen,
