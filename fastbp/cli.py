@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Final
 
@@ -55,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:  # commands answer for their files
         if error.filename is not None or error.errno not in _OF_OUTPUT:
             raise
-        print(f"fastbp: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        _complain(f"the output cannot be written: {error.strerror or error}")
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what it holds is not tried again
         sys.exit(1)
     except Exception as error:
@@ -66,6 +67,12 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         message = " ".join(error.format_message().split())
         if message:
-            print(f"fastbp: {message} (see fastbp --help)", file=sys.stderr)
+            _complain(f"{message} (see fastbp --help)")
         sys.exit(error.exit_code)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(what: str) -> None:
+    """A line on standard error, if that is open and takes one: the status says it, too."""
+    with suppress(OSError):
+        typer.echo(f"fastbp: {what}", err=True)

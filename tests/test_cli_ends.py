@@ -1,5 +1,10 @@
 """How commands end: output that nobody reads or that has no room, Ctrl-C, a lack of memory."""
 
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from cli_support import run
@@ -69,3 +74,11 @@ def test_a_lack_of_memory_is_one_line_about_the_units(capsys, monkeypatch, metho
     assert status == 2
     assert "'--hidden'" in error
     assert "Unable to allocate 3 TiB" in error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_an_error_that_cannot_be_told_is_a_status(where):
+    command = f"{shlex.quote(sys.executable)} -m fastbp train none.csv --target y {where}"
+    done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
