@@ -344,3 +344,16 @@ def test_a_text_among_numbers_is_named_with_its_row(capsys, folder):
     write("d.csv", "a,y\n1,2\n,2\n1x,2\n3,4\n")
     error = run(capsys, "predict", "model.safetensors", "d.csv")[2]
     assert "column 'a' holds texts, and was trained on as numbers: it is '1x' in row 4" in error
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_what_programs_put_around_a_table_is_no_row(folder, end):
+    lines = ["sep=;", "a,b;c", "1;2", "   ", "3;4", "", "\x1a"]
+    write("excel.csv", end.join(lines))
+    table = read(folder / "excel.csv")
+    assert {name: column.tolist() for name, column in table.columns.items()} == {
+        "a,b": [1, 3], "c": [2, 4],
+    }  # fmt: skip
+    assert [table.number(row) for row in range(2)] == [3, 5]
+    write("one.csv", end.join(["a", "1", "  ", "", "3"]))
+    np.testing.assert_array_equal(read(folder / "one.csv").columns["a"], [1, np.nan, 3])

@@ -25,6 +25,7 @@ MOST_OF_A_LINE: Final = 1_000_000
 """Characters of a header that are looked at for the delimiter."""
 
 _DELIMITERS: Final = ",;\t|"
+_TOLD: Final = re.compile(r"sep=([,;\t|])(?=[\r\n])", re.IGNORECASE)  # its end is a blank line
 _TRUTH: Final = {"true": 1.0, "false": 0.0}
 _LINE: Final = re.compile(r"[^\r\n]*")
 _QUOTED: Final = re.compile(r'(^|[,;\t|\r\n]) *"(?:[^"]|"")*"')  # with what comes before the cell
@@ -42,14 +43,7 @@ def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
     Raises:
         ValueError: it is no such table, or what its commas mean cannot be told.
     """
-    try:
-        text = content(path).decode("utf-8-sig")
-        delimiter = _delimiter(text)
-        read = list(enumerate(_read(text, delimiter, path), start=1))
-        rows = [row for _, row in read if row]
-        numbers = [number for number, row in read if row]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{str(path)!r} is not a text in UTF-8 ({error.reason})") from None
+    delimiter, rows, numbers = _rows(path)
     if not rows:
         raise ValueError(f"{str(path)!r} is empty")
     names = [cell.strip() for cell in rows[0]]
@@ -78,6 +72,27 @@ def read_delimited(path: Path, texts: Collection[str], wanted: Wanted) -> Table:
             _check_commas(cells, f"{str(path)!r}: column {name!r}")
     # Blank lines have numbers, too.
     return Table(columns, rows=np.array(numbers), texts=kept, header=header).checked(path)
+
+
+def _rows(path: Path) -> tuple[str, list[list[str]], list[int]]:
+    """The delimiter, the rows less the blank ones, and their numbers in the file.
+
+    Excel's first line, `sep=;`, and DOS's last character, Ctrl-Z, are no rows.
+    """
+    try:
+        text = content(path).decode("utf-8-sig").removesuffix("\x1a")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{str(path)!r} is not a text in UTF-8 ({error.reason})") from None
+    told = _TOLD.match(text)
+    delimiter = told[1] if told else _delimiter(text)
+    read = _read(text[told.end() :] if told else text, delimiter, path)
+    several = any(len(row) > 1 for row in read)  # else a blank cell is a row with a missing value
+    rows, numbers = [], []
+    for number, row in enumerate(read, start=1):
+        if len(row) > 1 or (row and (row[0].strip() or not several)):
+            rows.append(row)
+            numbers.append(number)
+    return delimiter, rows, numbers
 
 
 def _read(text: str, delimiter: str, path: Path) -> list[list[str]]:
