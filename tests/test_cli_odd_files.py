@@ -1,5 +1,6 @@
 """Files and paths that people have and do not expect: open quotes, blank columns, long names."""
 
+import csv
 import io
 import os
 import subprocess
@@ -357,3 +358,25 @@ def test_what_programs_put_around_a_table_is_no_row(folder, end):
     assert [table.number(row) for row in range(2)] == [3, 5]
     write("one.csv", end.join(["a", "1", "  ", "", "3"]))
     np.testing.assert_array_equal(read(folder / "one.csv").columns["a"], [1, np.nan, 3])
+
+
+def test_an_array_without_a_name_is_a_column(folder):
+    np.savez("n.npz", **{"": np.arange(3), "y": np.arange(3)})
+    assert list(read(folder / "n.npz").columns) == ["", "y"]
+
+
+def test_a_path_that_looks_like_a_uri_is_a_file(folder):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    with open("s3:x.parquet", "wb") as file:
+        parquet.write_table(pyarrow.table({"a": [1, 2]}), file)
+    assert read(Path("s3:x.parquet")).columns["a"].tolist() == [1, 2]
+
+
+def test_a_label_with_a_carriage_return_is_read_as_it_was(capsys, folder):
+    write("d.csv", "a,y\n" + "".join(f'{2 * i},"p\rq"\n{2 * i + 1},r\n' for i in range(20)))
+    run(capsys, "train", "d.csv", "--target", "y", "--epochs", "1", "--hidden", "0")
+    run(capsys, "predict", "model.safetensors", "d.csv", "--out", "p.csv")
+    with open("p.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["prediction", "probability of p\rq", "probability of r"]
+    assert len(rows) == 41

@@ -185,7 +185,13 @@ def _write_delimited(file: Any, columns: dict[str, Array], delimiter: str) -> No
     A value is the network's output times a scale plus a mean: beside a large mean, digits beyond
     float32's 7 tell the rows apart.
     """
-    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    writer = csv.writer(
+        file,
+        delimiter=delimiter,
+        lineterminator="\n",
+        # It quotes what ends lines elsewhere only where it quotes all.
+        quoting=csv.QUOTE_ALL if "\r" in "".join(columns) else csv.QUOTE_MINIMAL,
+    )
     writer.writerow(columns)
     cells = [
         values if name == "prediction" and values.dtype.kind == "U"

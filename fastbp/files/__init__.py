@@ -57,7 +57,8 @@ def read(
         )
     table = FORMATS[suffix](path, texts, wanted)
     first = next(iter(table.columns))
-    rows = [n for n in table.columns if _INDEX.fullmatch(n) or (n == first == "")]
+    nameless = first == "" and FORMATS[suffix] is read_delimited
+    rows = [n for n in table.columns if _INDEX.fullmatch(n) or (nameless and n == first)]
     return table.without(set(rows) - set(keep)) if len(rows) < len(table.columns) else table
 
 
