@@ -11,6 +11,7 @@ from cli_support import run
 
 from fastbp import Network, Trainer
 from fastbp.commands import train as command
+from fastbp.commands.drawing import curve
 
 TRAIN = ("train", "d.npz", "--target", "y", "--hidden", "4", "--report", "r.html")
 
@@ -82,3 +83,18 @@ def test_an_error_that_cannot_be_told_is_a_status(where):
     command = f"{shlex.quote(sys.executable)} -m fastbp train none.csv --target y {where}"
     done = subprocess.run(["sh", "-c", command], stdout=subprocess.PIPE, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+def test_a_picture_that_needs_tex_is_refused_at_once(capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    status, out, error = run(capsys, "demo", "--plot", "x.pgf")
+    assert (status, out) == (2, "")
+    assert "'x.pgf' ends in none of" in error
+    assert " png" in error
+
+
+def test_a_fifth_curve_is_drawn_too():
+    drawn = "\n".join(curve({name: [2.0**-place] for place, name in enumerate("abcde")}, 20))
+    assert "o a   x b   + c   * d   o e" in drawn
+    assert sum(line.count("o") for line in drawn.splitlines()[:-1]) == 2

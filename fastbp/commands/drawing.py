@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -43,7 +44,7 @@ def side_by_side(blocks: Sequence[Sequence[str]], gap: int = 3) -> list[str]:
 
 
 def curve(series: Mapping[str, Sequence[float]], width: int = 64, height: int = 10) -> list[str]:
-    r"""Curves over epochs on a logarithmic axis; the mark of each is its position in `series`.
+    r"""Curves over epochs on a logarithmic axis; each has a mark by its position in `series`.
 
     Example:
         >>> print("\n".join(curve({"loss": [1.0, 0.1, 0.01]}, width=5, height=3)))
@@ -53,7 +54,8 @@ def curve(series: Mapping[str, Sequence[float]], width: int = 64, height: int = 
                  +-----
                   1   3   o loss
     """
-    marks = "ox+*"
+    marks = itertools.cycle("ox+*")
+    marked = [(next(marks), name, line) for name, line in series.items()]
     values = [v for line in series.values() for v in line if v > 0 and math.isfinite(v)]
     epochs = max((len(line) for line in series.values()), default=0)
     if not values:
@@ -61,7 +63,7 @@ def curve(series: Mapping[str, Sequence[float]], width: int = 64, height: int = 
     low, high = math.log10(min(values)), math.log10(max(values))
     span = (high - low) or 1.0
     grid = [[" "] * width for _ in range(height)]
-    for mark, line in zip(marks, series.values(), strict=False):
+    for mark, _, line in marked:
         for epoch, value in enumerate(line):
             if value > 0 and math.isfinite(value):
                 column = round(epoch / max(epochs - 1, 1) * (width - 1))
@@ -72,7 +74,7 @@ def curve(series: Mapping[str, Sequence[float]], width: int = 64, height: int = 
         tick = 10 ** (high - span * index / max(height - 1, 1))
         label = f"{tick:.3g}" if index in {0, height // 2, height - 1} else ""
         rows.append(f"{label:>15} |{''.join(cells)}".rstrip())
-    legend = "   ".join(f"{mark} {name}" for mark, name in zip(marks, series, strict=False))
+    legend = "   ".join(f"{mark} {name}" for mark, name, _ in marked)
     ticks = f"1{epochs:>{width - 1}}"
     return [*rows, f"{'':>15} +{'-' * width}", f"{'':>15}  {ticks}   {legend}"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import shutil
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,12 @@ def check_plotting(option: str, path: Path) -> None:
     check_replaceable(option, path)
     if importlib.util.find_spec("matplotlib") is None:
         raise refuse(option, "drawing needs matplotlib: pip install 'fastbp[plot]'")
+    from matplotlib import rcParams
     from matplotlib.backend_bases import FigureCanvasBase
 
-    allowed = FigureCanvasBase.get_supported_filetypes()
+    allowed = {*FigureCanvasBase.get_supported_filetypes()}
+    if shutil.which(rcParams["pgf.texsystem"]) is None:  # TeX says how wide its letters are
+        allowed.discard("pgf")
     if path.suffix.lower().lstrip(".") not in allowed:
         raise refuse(option, f"{path.name!r} ends in none of {', '.join(sorted(allowed))}.")
 
