@@ -314,6 +314,12 @@ def test_a_state_dict_is_read_by_its_numbers():
     assert Network.from_torch(named.state_dict(), ["tanh", "identity"]).inputs == 2
 
 
+def test_a_dropout_of_nothing_is_no_part():
+    plain = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh())
+    module = nn.Sequential(plain[0], nn.Dropout(0.0), plain[1], nn.Dropout(0.0), plain[2])
+    assert same_numbers(Network.from_torch(module), Network.from_torch(plain))
+
+
 def as_in_a_file(module):
     """Its numbers as safetensors hands them out."""
     return dict(sorted(module.state_dict().items()))

@@ -107,7 +107,7 @@ def _take_dropout(layer: Found, stage: str, where: str, part: nn.Module) -> str:
         raise _out_of_order(where, layer)
     with naming(where):
         layer.dropout = check_probability("dropout", part.p)
-    return "dropout"
+    return "dropout" if layer.dropout else stage  # of nothing it is no part
 
 
 def _take_activation(layer: Found, stage: str, where: str, part: nn.Module) -> str:
