@@ -87,7 +87,7 @@ def writable_type(array: np.ndarray) -> np.ndarray:
 def array(
     argument: str, value: Any, shape: tuple[int | None, ...], dtype: Any = None
 ) -> np.ndarray:
-    """A C-contiguous float32 or float64 array of the shape (None: any), as Numba wants it."""
+    """A C-contiguous, aligned float32 or float64 array of the shape (None: any), for Numba."""
     if not isinstance(value, np.ndarray):
         kind = type(value).__name__
         raise TypeError(f"{argument}: expected a NumPy array, got {kind}; use np.asarray")
@@ -102,10 +102,15 @@ def array(
             f"{argument}: expected {np.dtype(dtype)} like the other arrays, got {value.dtype}"
         )
     check_shape(argument, value.shape, shape)
-    if not (value.flags.c_contiguous and value.flags.aligned):
+    if not value.flags.c_contiguous:
         raise ValueError(
             f"{argument}: expected a C-contiguous array, got strides {value.strides} for shape "
             f"{value.shape}; use np.ascontiguousarray"
+        )
+    if not value.flags.aligned:  # np.ascontiguousarray would hand it back as it is
+        raise ValueError(
+            f"{argument}: expected an array aligned to its dtype, got {value.dtype} at address "
+            f"{value.ctypes.data:#x}; use .copy()"
         )
     return writable_type(value)
 

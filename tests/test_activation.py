@@ -226,6 +226,10 @@ def test_what_bad_arguments_get() -> None:
         cpu.activate("relu", Z[0])
     with pytest.raises(ValueError, match="Z: expected a C-contiguous array"):
         cpu.activate("relu", np.zeros((4, 4), np.float32)[:, :3])
+    askew = np.frombuffer(bytes(25), np.float32, offset=1).reshape(2, 3)
+    with pytest.raises(ValueError, match=r"Z: expected an array aligned .*; use \.copy\(\)"):
+        cpu.activate("relu", askew)
+    cpu.activate("relu", askew.copy())
     with pytest.raises(TypeError, match="out: expected float32 like the other arrays, got float64"):
         cpu.activate("relu", Z, out=np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"out: expected shape \(2, 3\), got \(3, 2\)"):
