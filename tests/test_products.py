@@ -23,7 +23,7 @@ from product_support import (
     shapes,
 )
 
-from fastbp.kernels import reference
+from fastbp.kernels import apply_derivative, reference
 from fastbp.kernels.cpu.jit import JIT_DISABLED
 from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
 from fastbp.kernels.cpu.operands import A_COLUMNS, PACK_ROWS
@@ -230,6 +230,20 @@ def test_relu_and_masks_hand_nan_on(dtype: str, loops: str) -> None:
         assert np.isnan(backward(D, W, judge)[n // 2]).all()
         judge[:] = 0  # a unit that was off does
         assert (backward(D, W, judge) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_relus_derivative_chooses_in_the_product_and_multiplies_by_itself(
+    dtype: str, loops: str
+) -> None:
+    """They differ where dL/dA is not finite and the unit is off, and where its output is NaN."""
+    inf, nan = np.inf, np.nan
+    dA = np.array([[inf, -inf, nan, 2, 2, inf, 2]], dtype)
+    A = np.array([[0, 0, 0, 0, nan, nan, 1]], dtype)
+    chosen = backward(np.ones((1, 1), dtype), dA.T.copy(), A)
+    np.testing.assert_array_equal(chosen, [[0, 0, 0, 0, 2, inf, 2]])
+    for apply in (apply_derivative, reference.apply_derivative):
+        np.testing.assert_array_equal(apply("relu", dA, A), [[nan, nan, nan, 0, nan, nan, 2]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

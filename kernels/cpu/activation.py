@@ -149,6 +149,8 @@ def apply_derivative(
     """dL/dZ = dL/dA * f'(Z); for softmax the Jacobian's product with each row, a (dA - sum a dA).
 
     At the kinks step' is 0 (as everywhere), relu'(0) is 0, leaky_relu'(0) is its slope below 0.
+    A dA that is inf or NaN is NaN where f' is 0; where the training loop takes relu' as it forms
+    dL/dA, that is 0.
 
     Args:
         activation: a name of `tables.ACTIVATIONS` or its code.

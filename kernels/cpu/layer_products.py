@@ -126,7 +126,11 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
 
 @serial
 def input_rows(D, W, judge, C, lo, hi, n, m, finish, bf16, scratch):  # type: ignore[no-untyped-def]
-    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T; by FINISH_MASK 0 where relu's output `judge` is."""
+    """C[lo:hi, :m] = D[lo:hi, :n] W[:m, :n]^T; by FINISH_MASK 0 where relu's output `judge` is.
+
+    That is a choice, as in PyTorch: 0 though the sum is inf, and the sum where `judge` is NaN;
+    `derivative_rows` multiplies by 0, or by NaN.
+    """
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
         call_product(
