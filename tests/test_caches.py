@@ -321,6 +321,47 @@ def test_who_fails_to_compile_lets_others_try(tmp_path: Path) -> None:
     run(tmp_path, code=FAILING)
 
 
+FORKING = """
+import os
+import signal
+from fastbp.kernels.cpu import cold, jit
+from fastbp.kernels.cpu.entries import open_lock, take
+
+@jit.serial
+def one(x):
+    return x
+
+children = []
+
+def fork():
+    children.append(os.fork())
+    if children[-1] == 0:
+        signal.pause()
+
+cache = one._cache
+path = cache._lock_path().with_name("cold.lock")
+try:
+    cache._wait()
+    fork()
+    cache._release()
+    free = [take(open_lock(cache._lock_path()))]
+    with cold.leading(path) as first:
+        fork()
+    free.append(take(open_lock(path)))
+finally:
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+assert first and free == [True, True], free
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_is_forked_meanwhile_keeps_no_lock(tmp_path: Path) -> None:
+    """A lock belongs to what was opened, and the child has that open, too."""
+    run(tmp_path, code=FORKING)
+
+
 def test_who_has_no_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container that runs with any user id."""
     monkeypatch.setattr(jit.config, "CACHE_DIR", "")

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from .entries import LOCKS, open_lock, take
+from .entries import LOCKS, let_go, open_lock, take
 from .jit import cache_directory
 
 MOST: Final = 4
@@ -81,7 +80,7 @@ def leading(path: Path) -> Iterator[bool]:
         yield lock is None or take(lock)
     finally:
         if lock is not None:
-            os.close(lock)
+            let_go(lock)
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
         try:
             return take(lock)
         finally:
-            os.close(lock)
+            let_go(lock)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None: then this process is to compile it, and no other."""
@@ -165,7 +165,7 @@ class EntriesCache(FunctionCache):  # type: ignore[misc]
 
     def _release(self) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            let_go(self._lock)
             self._lock = None
 
 
@@ -188,3 +188,10 @@ def take(lock: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def let_go(lock: int) -> None:
+    """Unlock and close: closed alone it stays locked while a child forked meanwhile has it open."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
