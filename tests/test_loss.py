@@ -237,6 +237,17 @@ def test_in_place_and_padded_windows_give_the_same_bits(name: str, dtype: Any) -
         np.testing.assert_array_equal(over, delta)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("name", "f"), PAIRS)
+def test_the_loss_of_no_outputs_is_0(name: str, f: str, dtype: Any) -> None:
+    none = np.empty((2, 0), dtype)
+    for backend in (cpu, reference):
+        losses, delta = backend.loss_and_delta(name, f, none, none, losses=np.full(2, 7.0))
+        assert losses.tolist() == [0, 0]
+        assert delta.shape == (2, 0)
+        assert backend.loss_forward(name, none, none).tolist() == [0, 0]
+
+
 @pytest.mark.skipif(JIT_DISABLED, reason="one thread without the JIT")
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -266,5 +266,8 @@ def loss_and_delta(
     inputs = {"Z": Z, "Y": Y, "weight": W}
     dZ = output("out", out, Z.shape, Z.dtype, inputs, in_place=("Z",))
     values = output("losses", losses, Z.shape[:1], np.float64, {**inputs, "out": dZ})
-    launch(_pair_share, _pair_shares, Z.size, code, Z, Y, W, values, dZ)
+    if Z.size > 0:
+        launch(_pair_share, _pair_shares, Z.size, code, Z, Y, W, values, dZ)
+    else:
+        values[:] = 0  # of no outputs; softmax's sum would be 0, and its logarithm -inf
     return values if losses is None else losses, dZ if out is None else out

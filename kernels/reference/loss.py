@@ -97,8 +97,9 @@ def loss_gradient(
 def _from_logits(name: str, Z: Array, Y: Array) -> tuple[Array, Array]:
     """Losses (n,) and dL/dZ (n, k) of one pair, finite for any finite logits."""
     if name == "cross_entropy":
-        top = Z.max(axis=1, keepdims=True)
-        log_sum = np.log(np.exp(Z - top).sum(axis=1, keepdims=True))
+        top = Z.max(axis=1, keepdims=True, initial=-np.inf)
+        with np.errstate(divide="ignore"):  # no outputs: log 0, times none of them
+            log_sum = np.log(np.exp(Z - top).sum(axis=1, keepdims=True))
         mass = Y.sum(axis=1, keepdims=True)
         return (Y * ((top - Z) + log_sum)).sum(axis=1), softmax(Z) * mass - Y
     if name == "binary_cross_entropy":
