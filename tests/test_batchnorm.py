@@ -210,13 +210,17 @@ def test_the_parallel_shares_give_the_bits_of_one() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_running_statistics(dtype: str) -> None:
-    """The new statistic weighs `momentum`, the variance unbiased: PyTorch's convention."""
+@pytest.mark.parametrize(("rows", "unbiased"), [(8, 8 / 7), (1, 1)])
+def test_running_statistics(rows: int, unbiased: float, dtype: str) -> None:
+    """The new statistic weighs `momentum`, the variance unbiased: PyTorch's convention.
+
+    One row has no unbiased variance: its 0 stays.
+    """
     rng = np.random.default_rng(3)
     mean, variance, running_mean, running_variance = rng.uniform(1, 2, (4, 21)).astype(dtype)
     want_mean = 0.9 * running_mean + 0.1 * mean
-    want_variance = 0.9 * running_variance + 0.1 * variance * 8 / 7
-    bodies.running_columns(mean, variance, running_mean, running_variance, 8, 0.1, 0, 21)
+    want_variance = 0.9 * running_variance + 0.1 * variance * unbiased
+    bodies.running_columns(mean, variance, running_mean, running_variance, rows, 0.1, 0, 21)
     eps = np.finfo(dtype).eps
     assert np.abs(running_mean / want_mean - 1).max() < 4 * eps
     assert np.abs(running_variance / want_variance - 1).max() < 4 * eps

@@ -162,6 +162,16 @@ def test_log_losses_are_clamped_alike(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_poisson_is_taken_from_the_least_normal_number_on(dtype: Any) -> None:
+    """Twice as large a number would change the loss by 9 log 2 of 800."""
+    info = np.finfo(dtype)
+    A = np.array([[0.0], [info.tiny], [2 * info.tiny]], dtype)
+    want = 9 * (math.log(9) - np.log(np.maximum(A[:, 0], info.tiny).astype(np.float64))) - 9
+    got = cpu.loss_forward("poisson", A, np.full_like(A, 9))
+    np.testing.assert_allclose(got, want, rtol=4 * info.eps)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "name, y", [("cross_entropy", 1), ("binary_cross_entropy", 1), ("poisson", 9)]
 )

@@ -12,7 +12,7 @@ import pytest
 from fastbp.kernels.cpu import random as bodies
 from fastbp.kernels.cpu import random_doors as doors
 from fastbp.kernels.cpu.jit import JIT_DISABLED
-from fastbp.kernels.cpu.philox import CHUNK
+from fastbp.kernels.cpu.philox import CHUNK, LANES
 from fastbp.kernels.cpu.random_doors import dropout, normals, perturb, philox, uniforms
 from fastbp.kernels.reference import random as truth
 from fastbp.kernels.tables import DROPOUT, INIT, NOISE, SHUFFLE
@@ -66,6 +66,21 @@ def test_masks_equal_the_reference(shape: tuple[int, int], dtype: str, p: float)
     assert (out == want).all()
     if p == 0:
         assert (out == A).all()
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 37])
+def test_a_word_at_the_limit_is_kept(count: int) -> None:
+    """Dropped are the words below p 2^32: as many as p says, where that is whole."""
+    limit = 2**31
+    words = (limit - 1 + np.arange(1, 1 + count + LANES) % 3).astype(np.uint32)
+    mask = np.full(count, 7, np.uint8)
+    _mark(mask, words, limit, count)
+    assert mask.tolist() == (words[:count] >= limit).tolist()
+
+
+@bodies.serial
+def _mark(mask: Any, words: Any, limit: int, count: int) -> None:
+    bodies.mark(mask, words, np.uint32(limit), count)
 
 
 def test_a_mask_is_its_address_alone() -> None:
@@ -245,6 +260,22 @@ def test_draws_equal_the_reference(size: int) -> None:
     bodies.sample(parts[:67], size, 7, 1, 1000)
     bodies.sample(parts[67:], size, 7, 1, 1067)
     assert (parts == order).all()
+
+
+@pytest.mark.parametrize("bound", [3, 5, 60001, 2**31 + 1, 3 * 2**30 - 1])
+def test_the_last_word_that_is_rejected(bound: int) -> None:
+    """2^32 % bound words are too many: those whose product with it ends in a smaller number."""
+    excess = 2**32 % bound
+    for low in (0, excess - 1, excess, excess + 1):
+        word = low * pow(bound, -1, 2**32) % 2**32  # word * bound ends in `low`
+        want = truth.accept(word, bound)
+        assert (want is None) == (low < excess)
+        assert _accept(word, bound) == (bound if want is None else want)
+
+
+@bodies.serial
+def _accept(word: int, bound: int) -> int:
+    return np.int64(bodies.accept(np.uint64(word), np.uint64(bound)))
 
 
 @compiled

@@ -335,6 +335,20 @@ def test_the_smallest_eps_divides_nothing_by_nothing(name: str, dtype: str) -> N
     assert np.isfinite(w[0])
 
 
+@pytest.mark.parametrize("run", [update, reference_update])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", [n for n in NAMES if dict(UPDATES[n].hyper).get("eps")])
+def test_an_eps_of_0_is_0(name: str, dtype: str, run: Any) -> None:
+    """It may be wanted: then a gradient that has been 0 from the start is divided by 0."""
+    w, rows = np.ones(40, dtype), np.zeros((len(UPDATES[name].rows), 40), dtype)
+    gradient = np.zeros(40, dtype)
+    gradient[0] = 1.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        run(name, w, gradient, rows, step=1, lr=0.1, **{**dict(UPDATES[name].hyper), "eps": 0.0})
+    assert np.isnan(w[1:]).all()
+    assert np.isfinite(w[0])
+
+
 def test_a_step_that_no_int64_holds_is_refused() -> None:
     with pytest.raises(ValueError, match=r"step: expected an integer from 1 to 2\^63 - 1"):
         update("sgd", np.ones(1), np.ones(1), np.empty((0, 1)), step=2**80, lr=0.1)
