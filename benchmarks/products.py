@@ -16,9 +16,9 @@ import numpy as np
 
 from fastbp.engine import aligned
 from fastbp.kernels.cpu.layer_products import NO_PREFETCH, gradient_rows, input_rows, linear_rows
-from fastbp.kernels.cpu.learn import BLOCK
+from fastbp.kernels.cpu.learn import FUSED_ELEMENTS
 from fastbp.kernels.cpu.scratch import keeps_panels, panels_of_block, scratch_elements
-from fastbp.kernels.cpu.shares import ROWS, TALL
+from fastbp.kernels.cpu.shares import GRADIENT_ROWS, TALL
 from fastbp.kernels.cpu.tile_table import bind_tiles
 from fastbp.kernels.cpu.tiles import FINISH_NONE
 from fastbp.kernels.layout import FIELDS, LD, M, leading_dimension
@@ -49,7 +49,7 @@ def pairs(b: int, m: int, n: int, rng: Any) -> list[Callable[[], Any]]:
     W, G = (_window(m, n, rng, padded=False) for _ in range(2))
     bias = np.zeros(n, np.float32)
     a, d, c, da, g = A[:, :m].copy(), D[:, :n].copy(), C[:, :n].copy(), A[:, :m].copy(), W.copy()
-    tall = max(BLOCK // n // ROWS * ROWS, TALL)
+    tall = max(FUSED_ELEMENTS // n // GRADIENT_ROWS * GRADIENT_ROWS, TALL)
     keeps = m > tall and keeps_panels.py_func(scratch, b, D.shape[1], 0)
 
     def gradient() -> None:

@@ -16,7 +16,7 @@ from product_support import same
 
 from fastbp.kernels import input_gradient, linear_forward, reference, weight_gradient
 from fastbp.kernels.cpu import bf16
-from fastbp.kernels.cpu.bf16_learn import ROWS
+from fastbp.kernels.cpu.bf16_learn import BLOCK_ROWS
 from fastbp.kernels.cpu.bf16_product import (
     COLUMNS,
     DEEP,
@@ -298,4 +298,4 @@ def test_no_tile_reads_or_writes_beyond_an_array(instruction: str) -> None:
 
 
 def test_a_block_of_rows_of_the_weight_phase_is_whole_tiles() -> None:
-    assert ROWS % 32 == 0
+    assert BLOCK_ROWS % 32 == 0

@@ -17,7 +17,7 @@ from .lanes import fma, like, select
 from .memory import segment
 from .stream import root, stream
 
-BLOCK = 64  # columns a pass: 4 cache lines of float32, so 128 rows of it stay in a 32 KB L1
+COLUMNS_A_PASS = 64  # 4 cache lines of float32, so 128 rows of it stay in a 32 KB L1
 
 
 def _sum_4(m: Any, k: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
@@ -63,8 +63,8 @@ def statistics_columns(Z: Any, mean: Any, variance: Any, rows: int, lo: int, hi:
     """
     ld = Z.shape[1]
     full = rows - rows % 4
-    for start in range(lo, hi, BLOCK):
-        n = min(BLOCK, hi - start)
+    for start in range(lo, hi, COLUMNS_A_PASS):
+        n = min(COLUMNS_A_PASS, hi - start)
         k = segment(Z, start, n)
         m = segment(mean, start, n)
         v = segment(variance, start, n)
@@ -200,8 +200,8 @@ def batchnorm_sums_columns(
     ldu = dU.shape[1]
     ldh = normalized.shape[1]
     full = rows - rows % 4
-    for start in range(lo, hi, BLOCK):
-        n = min(BLOCK, hi - start)
+    for start in range(lo, hi, COLUMNS_A_PASS):
+        n = min(COLUMNS_A_PASS, hi - start)
         dg = segment(dgamma, start, n)
         db = segment(dbeta, start, n)
         for j in range(n):

@@ -17,10 +17,10 @@ from .operands import KEEP, KEPT
 from .tile_table import BF16_SLOT, call_product, tile_address
 from .tiles import FINISH_NONE, START_ZERO
 
-ROWS: Final = 96  # of W at once: dL/dW takes 203 KB, A^T 98 where a batch is 512
+BLOCK_ROWS: Final = 96  # of W at once: dL/dW takes 203 KB, A^T 98 where a batch is 512
 _LD: Final = COLUMNS + 16  # whole cache lines that no power of two keeps apart
-BLOCK: Final = ROWS * _LD
-BF16_LEARN_BYTES: Final = BF16_SCRATCH_BYTES + 4 * BLOCK
+BLOCK_ELEMENTS: Final = BLOCK_ROWS * _LD
+BF16_LEARN_BYTES: Final = BF16_SCRATCH_BYTES + 4 * BLOCK_ELEMENTS
 """Scratch of one thread: the product's, then a block of dL/dW."""
 
 
@@ -33,13 +33,13 @@ def learn_bf16(
 
     The sums are those of `layer_products.gradient_rows`: the depth is cut alike.
     """
-    block = segment(scratch, BF16_SCRATCH_BYTES // 4, BLOCK)
+    block = segment(scratch, BF16_SCRATCH_BYTES // 4, BLOCK_ELEMENTS)
     product, g, room = tile_address(BF16_SLOT), address(block, 0), address(scratch, 0)
     for first in range(0, n, COLUMNS):
         width = min(COLUMNS, n - first)
         ld = n if n <= COLUMNS else _LD  # whole rows are applied together
-        for start in range(lo, hi, ROWS):
-            stop = min(start + ROWS, hi)
+        for start in range(lo, hi, BLOCK_ROWS):
+            stop = min(start + BLOCK_ROWS, hi)
             call_product(
                 product,
                 (

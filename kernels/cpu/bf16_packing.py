@@ -26,7 +26,7 @@ GROUP: Final = 16  # units of a group, and pairs of a step
 STEP: Final = 32  # depth of a step
 PANEL: Final = 2 * GROUP
 TILE_BYTES: Final = 1024
-AHEAD: Final = 8  # rows prefetched where they are read one by one
+READ_AHEAD: Final = 8  # rows prefetched where they are read one by one
 TILES, PAIRS = range(2)
 DEPTH_CONTIGUOUS, UNIT_CONTIGUOUS = range(2)
 
@@ -169,7 +169,7 @@ def _pair_of_rows(
         at = simd.at(simd.at(row, at), GROUP * group)
         there = None if guard is None else builder.icmp_signed(">", left, number(i))
         if guard is None:
-            emit_prefetch(simd.builder, simd.at(at, builder.mul(source_row, number(AHEAD))))
+            emit_prefetch(simd.builder, simd.at(at, builder.mul(source_row, number(READ_AHEAD))))
         found.append(simd.load(at, _both(simd, guard, there)))
     return simd.as_pairs(simd.interleaved(simd.rounded(*found)))
 

@@ -39,14 +39,14 @@ from .product import PRODUCT_SIGNATURE
 from .tile_table import BF16_SLOT, TILE_TABLE
 from .tiles import FINISH_NONE, START_C
 
-ROWS: Final = 256  # of A packed at once ...
+PACKED_ROWS: Final = 256  # of A packed at once ...
 DEEP: Final = 2048  # ... over so much of the depth: 1 MB, half of an L2
 DEPTH: Final = 512  # of B packed at once ...
 COLUMNS: Final = 512  # ... of so many columns where they are kept for the next call, 512 KB ...
 FEW_COLUMNS: Final = 128  # ... else so few that what is added up stays in the L2
 SLICE: Final = 256  # of the depth multiplied at once: 32 rows and 32 columns share an L1
 _A_AT: Final = 2 * ROOM_BYTES
-_B_AT: Final = _A_AT + 2 * ROWS * DEEP
+_B_AT: Final = _A_AT + 2 * PACKED_ROWS * DEEP
 BF16_SCRATCH_BYTES: Final = _B_AT + 2 * COLUMNS * DEPTH + 64
 """Of one thread: a tile, A and B as they are multiplied, and what it takes to align them."""
 
@@ -90,8 +90,8 @@ def make_bf16_product(instruction: str) -> Any:
         form_b = DEPTH_CONTIGUOUS if transposed != 0 else UNIT_CONTIGUOUS
         wide = COLUMNS if depth <= DEPTH and columns <= COLUMNS else FEW_COLUMNS
         begin_tiles(0, ())
-        for top in range(0, rows, ROWS):
-            high = min(ROWS, rows - top)
+        for top in range(0, rows, PACKED_ROWS):
+            high = min(PACKED_ROWS, rows - top)
             c_here, beside_here = c + top * c_row * 4, beside + top * beside_row * 4
             deep = 0
             while deep < depth or deep == 0:

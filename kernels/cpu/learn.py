@@ -22,13 +22,13 @@ from .layer_products import NARROW_ROWS
 from .memory import segment, window
 from .outer import REPEATED
 from .scratch import ROOM, keeps_panels, panels_of_block, room_of
-from .shares import COLUMNS, FLAT, ROWS, TALL, row_of, share, share_of_rows
+from .shares import COLUMNS, FLAT, GRADIENT_ROWS, TALL, row_of, share, share_of_rows
 from .table import reached
 from .update import SGD
 
 learn_bf16 = reached(bf16_learn.learn_bf16, "MM iiiii VM iV fff V", bf16=True)
 
-BLOCK: Final = 8192
+FUSED_ELEMENTS: Final = 8192
 """Elements of dL/dW formed before they are applied, TALL rows at least: 32 KB, an L1's worth."""
 
 
@@ -108,7 +108,7 @@ def learn_fused(
                 p, lo, hi, parameters, state, arena, code, rates, l2, shrink, room_of(scratch)
             )
         else:
-            tall = min(max(BLOCK // n // ROWS * ROWS, TALL), NARROW_ROWS)
+            tall = min(max(FUSED_ELEMENTS // n // GRADIENT_ROWS * GRADIENT_ROWS, TALL), NARROW_ROWS)
             keeps = hi - lo > tall and keeps_panels(scratch, rows, p[LD], p[BF16])
             for start in range(lo, hi, tall):
                 panels = panels_of_block(keeps, start == lo)

@@ -15,7 +15,7 @@ from .prefetch import emit_prefetch
 from .tiles import TileSet
 from .vectors import Vectors
 
-AHEAD = 12
+COPY_AHEAD = 12
 """Rows by which a copy prefetches: rows lie pages apart, where no hardware prefetcher follows."""
 
 # (target, source, source_row, depth, columns): target is (depth, width), zero beyond `columns`.
@@ -40,7 +40,7 @@ def build_copy(module: ir.Module, tiles: TileSet, itemsize: int, vectors: int) -
     with Loop(builder, depth, 1) as p:
         into = simd.at(target, builder.mul(p, ir.Constant(I64, width)))
         out_of = simd.at(source, builder.mul(p, source_row))
-        ahead = simd.at(out_of, builder.mul(source_row, ir.Constant(I64, AHEAD)))
+        ahead = simd.at(out_of, builder.mul(source_row, ir.Constant(I64, COPY_AHEAD)))
         for v in range(vectors):
             emit_prefetch(simd.builder, simd.at(ahead, v * simd.lanes))
             guard = mask if v == vectors - 1 else None

@@ -18,7 +18,7 @@ from .jit import parallel, serial
 from .memory import segment
 from .shares import FLAT, share
 
-BLOCK: Final = 2048
+EXIT_EVERY: Final = 2048
 """Elements between two chances to leave early: 8 KB of float32."""
 
 PARALLEL_FROM: Final = 1 << 20
@@ -39,8 +39,8 @@ def screen_span(bits: Any, exponent: Any, lo: int, hi: int) -> int:
     kind = bits.dtype.type
     carry = exponent & (~exponent + kind(1))
     sign = kind(exponent + carry)
-    for start in range(lo, hi, BLOCK):
-        n = min(BLOCK, hi - start)
+    for start in range(lo, hi, EXIT_EVERY):
+        n = min(EXIT_EVERY, hi - start)
         block = segment(bits, start, n)
         carried = kind(0)
         for i in range(n):

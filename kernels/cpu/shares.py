@@ -28,10 +28,10 @@ PANELS = 64
 SHARED_BYTES = 256 << 10
 """From so large a W on threads share a product's columns: by rows each would pack all of W."""
 
-ROWS = 48
+GRADIENT_ROWS = 48
 """Blocks of rows of dL/dW are multiples of this: whole tiles of every height."""
 
-TALL = 4 * ROWS
+TALL = 4 * GRADIENT_ROWS
 """Rows of dL/dW formed at once: what one packing of a wide layer's A^T serves."""
 
 FLAT = 4096
