@@ -109,7 +109,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                     widest * lanes, itemsize,
                 )  # fmt: skip
                 for row in range(0, rows, high):
-                    these = min(high, rows - row)
+                    these, tile = min(high, rows - row), row // height
+                    near_here = near + tile // by * 2 * CACHE_LINE
                     panel(
                         vectors,
                         (
@@ -123,8 +124,8 @@ def make_product(tiles: TileSet, itemsize: int) -> Any:
                             b_step, c_row, beside_row, here - width + lanes,
                             prefetched + row * 16 if prefetched != 0 and column == 0 else 0,
                             done * itemsize,
-                            1 if whole else 0, near + row // height // by * 2 * CACHE_LINE,
-                            near_row, by, near_depth, near_tiles - row // height, begin, end,
+                            1 if whole else 0, near_here, near_row, by, near_depth,
+                            near_tiles - tile, begin, end,
                         ),
                     )  # fmt: skip
                 column += here
