@@ -42,7 +42,7 @@ def polynomial(x: Any, coefficients: tuple[float, ...]) -> Any:
     return result
 
 
-def clip(x: Any, low: float, high: float) -> Any:
+def clip(x: Any, low: Any, high: Any) -> Any:
     """x held in [low, high]; NaN stays NaN."""
     x = select(x < low, low, x)
     return select(x > high, high, x)

@@ -142,7 +142,7 @@ def update_rows(
 
 
 _scaled = stream({0: rules.scale}, 1)
-_clipped = stream({0: rules.clip}, 1)
+_clipped = stream({0: rules.clip_value}, 1)
 
 
 @serial

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .lanes import fma, select
+from .elementary import clip
+from .lanes import fma
 from .stream import root
 
 
@@ -87,8 +88,6 @@ def scale(g: Any, factor: Any) -> Any:
     return g * factor
 
 
-def clip(g: Any, high: Any) -> Any:
-    """g held in [-high, high]; NaN stays NaN."""
-    low = -high
-    g = select(g > high, high, g)
-    return select(g < low, low, g)
+def clip_value(g: Any, limit: Any) -> Any:
+    """g held in [-limit, limit]; NaN stays NaN."""
+    return clip(g, -limit, limit)
