@@ -14,8 +14,7 @@ from .bodies import clip_value_span, update_rows
 from .jit import serial
 from .memory import address, segment
 from .operands import KEEP, KEPT
-from .tile_table import BF16_SLOT, call_product, tile_address
-from .tiles import FINISH_NONE, START_ZERO
+from .tile_table import BF16_SLOT, product_of, tile_address
 
 BLOCK_ROWS: Final = 96  # of W at once: dL/dW takes 203 KB, A^T 98 where a batch is 512
 _LD: Final = COLUMNS + 16  # whole cache lines that no power of two keeps apart
@@ -40,13 +39,10 @@ def learn_bf16(
         ld = n if n <= COLUMNS else _LD  # whole rows are applied together
         for start in range(lo, hi, BLOCK_ROWS):
             stop = min(start + BLOCK_ROWS, hi)
-            call_product(
-                product,
-                (
-                    stop - start, width, rows, address(A, start), 1, A.shape[1],
-                    address(delta, first), delta.shape[1], 0, g, ld, g, g, 0, START_ZERO,
-                    FINISH_NONE, room, 0, 0, 0, KEPT if start > lo else KEEP,
-                ),
+            product_of(
+                product, stop - start, width, rows, address(A, start), 1, A.shape[1],
+                address(delta, first), delta.shape[1], 0, g, ld, room,
+                panels=KEPT if start > lo else KEEP,
             )  # fmt: skip
             whole = (stop - start - 1) * ld + width
             if clip_value > 0:

@@ -8,9 +8,8 @@ import numpy as np
 
 from .jit import inline, serial
 from .memory import address
-from .operands import FORGET
 from .product import host_tiles
-from .tile_table import BF16_SLOT, call_product, tile_address
+from .tile_table import BF16_SLOT, product_of, tile_address
 from .tiles import (
     CLAIM_BESIDE,
     FINISH_BITS,
@@ -52,14 +51,11 @@ def linear_rows(A, W, bias, C, lo, hi, m, n, finish, bf16, scratch, prefetched, 
     if tiles != 0:
         a, c = address(A, lo * A.shape[1]), address(C, lo * C.shape[1])
         ahead = address(prefetched, 2 * lo) if prefetched.size > 0 else 0
-        call_product(
-            tiles,
-            (
-                hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
-                address(bias, 0), address(claimed, lo * claimed.shape[1]), claimed.shape[1],
-                START_BIAS if biased else START_ZERO, finish,
-                address(scratch, 0), 0, 0, ahead, FORGET,
-            ),
+        product_of(
+            tiles, hi - lo, n, m, a, A.shape[1], 1, address(W, 0), W.shape[1], 0, c, C.shape[1],
+            address(scratch, 0), bias=address(bias, 0),
+            beside=address(claimed, lo * claimed.shape[1]), beside_row=claimed.shape[1],
+            start=START_BIAS if biased else START_ZERO, finish=finish, prefetched=ahead,
         )  # fmt: skip
         return
     zero = C.dtype.type(0)
@@ -98,20 +94,16 @@ def gradient_rows(A, D, G, first, lo, hi, batch, n, bf16, scratch, claimed, pane
         narrow = n <= NARROW_BYTES // G.itemsize and bf16 == 0
         if narrow and batch >= NARROW_BATCH and rows <= NARROW_ROWS:
             c = address(scratch, 0)
-            call_product(
-                tiles,
-                (
-                    n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
-                    c, NARROW_ROWS, c, w, rows, START_ZERO, finish, c, g, G.shape[1], 0, FORGET,
-                ),
+            product_of(
+                tiles, n, rows, batch, address(D, 0), 1, D.shape[1], address(A, lo), A.shape[1], 0,
+                c, NARROW_ROWS, c, beside=w, beside_row=rows, finish=finish,
+                across=g, across_row=G.shape[1],
             )  # fmt: skip
             return
-        call_product(
-            tiles,
-            (
-                hi - lo, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
-                g, G.shape[1], g, w, n, START_ZERO, finish, address(scratch, 0), 0, 0, 0, panels,
-            ),
+        product_of(
+            tiles, rows, n, batch, address(A, lo), 1, A.shape[1], address(D, 0), D.shape[1], 0,
+            g, G.shape[1], address(scratch, 0), beside=w, beside_row=n, finish=finish,
+            panels=panels,
         )  # fmt: skip
         return
     zero = G.dtype.type(0)
@@ -133,14 +125,10 @@ def input_rows(D, W, judge, C, lo, hi, n, m, finish, bf16, scratch):  # type: ig
     """
     tiles = _address_of_tiles(C, bf16)
     if tiles != 0:
-        call_product(
-            tiles,
-            (
-                hi - lo, m, n, address(D, lo * D.shape[1]), D.shape[1], 1, address(W, 0),
-                W.shape[1], 1, address(C, lo * C.shape[1]), C.shape[1], address(W, 0),
-                address(judge, lo * judge.shape[1]), judge.shape[1], START_ZERO, finish,
-                address(scratch, 0), 0, 0, 0, FORGET,
-            ),
+        product_of(
+            tiles, hi - lo, m, n, address(D, lo * D.shape[1]), D.shape[1], 1, address(W, 0),
+            W.shape[1], 1, address(C, lo * C.shape[1]), C.shape[1], address(scratch, 0),
+            beside=address(judge, lo * judge.shape[1]), beside_row=judge.shape[1], finish=finish,
         )  # fmt: skip
         return
     zero = C.dtype.type(0)

@@ -19,8 +19,10 @@ from numba.extending import intrinsic
 
 from .emitted import load_address
 from .irtools import I64
-from .jit import JIT_DISABLED
+from .jit import JIT_DISABLED, piece
+from .operands import FORGET
 from .product import host_tiles, make_product
+from .tiles import FINISH_NONE, START_ZERO
 
 TILE_TABLE: Final = np.zeros(3, np.int64)  # product of float32, of float64; 0: plain loops
 BF16_SLOT: Final = 2  # product of bfloat16 operands, float32 beside
@@ -70,6 +72,22 @@ def call_product(typingctx: Any, address: Any, arguments: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, arguments), codegen
+
+
+@piece
+def product_of(
+    tiles, rows, columns, depth, a, a_row, a_step, b, b_row, transposed, c, c_row, scratch,
+    bias=0, beside=0, beside_row=0, start=START_ZERO, finish=FINISH_NONE, across=0, across_row=0,
+    prefetched=0, panels=FORGET,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """The product at the address `tiles`; what it is not told of, it does not do."""
+    call_product(
+        tiles,
+        (
+            rows, columns, depth, a, a_row, a_step, b, b_row, transposed, c, c_row, bias, beside,
+            beside_row, start, finish, scratch, across, across_row, prefetched, panels,
+        ),
+    )  # fmt: skip
 
 
 def _no_tiles(slot: int) -> int:
