@@ -16,7 +16,7 @@ from .bodies import (
     gradient_rows,
     input_rows,
 )
-from .jit import inline, serial
+from .jit import inline, piece, serial
 from .memory import segment, window
 from .ranks import RANKS, add_up
 from .scratch import keeps_panels, panels_of_block
@@ -55,19 +55,30 @@ def backward_rows(
             )  # fmt: skip
         if layer > 0:
             q = row_of(plan, layer - 1)
-            m = p[L.M]
             masked = q[L.ACT] == RELU and q[L.BN] != L.BN_AFTER and q[L.DROP] == 0
             finish = FINISH_MASK if masked else FINISH_NONE
-            weights = window(parameters, p[L.W], m, n)
-            if p[L.BF16] == 0 and by_columns(weights, m, T):
-                barrier(sync, T)
-                input_columns(t, T, rows, p, q, delta, parameters, arena, finish, scratch)
-                barrier(sync, T)
-            else:
-                input_rows(
-                    delta, weights, window(arena, q[L.F], rows, q[L.LD]),
-                    window(arena, q[L.D], rows, q[L.LD]), lo, hi, n, m, finish, p[L.BF16], scratch,
-                )  # fmt: skip
+            input_part(
+                t, T, rows, lo, hi, p, q, delta, parameters, arena, sync, finish, scratch
+            )  # fmt: skip
+
+
+@piece
+def input_part(
+    t: int, T: int, rows: int, lo: int, hi: int, p: Any, q: Any, delta: Any, parameters: Any,
+    arena: Any, sync: Any, finish: int, scratch: Any,
+) -> None:  # fmt: skip
+    """dZ W^T of one layer: by rows, or where W is large by columns, when all have met."""
+    m, n = p[L.M], p[L.N]
+    weights = window(parameters, p[L.W], m, n)
+    if p[L.BF16] == 0 and by_columns(weights, m, T):
+        barrier(sync, T)
+        input_columns(t, T, rows, p, q, delta, parameters, arena, finish, scratch)
+        barrier(sync, T)
+    else:
+        input_rows(
+            delta, weights, window(arena, q[L.F], rows, q[L.LD]),
+            window(arena, q[L.D], rows, q[L.LD]), lo, hi, n, m, finish, p[L.BF16], scratch,
+        )  # fmt: skip
 
 
 @inline

@@ -21,7 +21,7 @@ from .bodies import (
     scale_columns,
     statistics_columns,
 )
-from .jit import inline, serial
+from .jit import inline, piece, serial
 from .memory import segment, window
 from .ranks import RANKS, pool_statistics
 from .samples import copy_row
@@ -46,11 +46,9 @@ def forward_rows(
     layers = plan.shape[0]
     for layer in range(layers):
         p = row_of(plan, layer)
-        m, n, ld = p[L.M], p[L.N], p[L.LD]
+        n, ld = p[L.N], p[L.LD]
         pair = to_logits and layer == layers - 1
         A = source if layer == 0 else window(arena, p[L.IN], rows, p[L.IN_LD])
-        weights = window(parameters, p[L.W], m, n)
-        bias = segment(parameters, max(p[L.B], 0), n if p[L.B] >= 0 else 0)
         linear = window(arena, p[L.Z], rows, ld)
         output = window(arena, p[L.F], rows, ld)
         final = window(arena, p[L.O], rows, ld)
@@ -58,17 +56,8 @@ def forward_rows(
         finish = FINISH_RELU if fused else FINISH_NONE
         if training and T > 1 and p[L.BF16] == 0:
             finish += CLAIM_C + CLAIM_BESIDE
-        shared = p[L.BF16] == 0 and by_columns(weights, n, T)
-        ahead = prefetched if layer == 0 and not shared else segment(prefetched, 0, 0)
-        if shared:
-            barrier(sync, T)
-            linear_columns(t, T, rows, p, A, parameters, arena, finish, scratch)
-            barrier(sync, T)
-        else:
-            linear_rows(
-                A, weights, bias, linear, lo, hi, m, n, finish, p[L.BF16], scratch, ahead,
-                window(arena, p[L.D], rows, ld),
-            )  # fmt: skip
+        ahead = prefetched if layer == 0 else segment(prefetched, 0, 0)
+        linear_part(t, T, rows, lo, hi, p, A, parameters, arena, sync, finish, scratch, ahead)
         if p[L.BN] == L.BN_BEFORE:
             normalize_batch(
                 t, T, rows, lo, hi, p, reals[layer, L.EPS], parameters, running, arena, sync,
@@ -88,6 +77,26 @@ def forward_rows(
             mask = window(masks, p[L.MASK], rows, ld)
             p_drop = reals[layer, L.P_DROP]
             dropout_rows(final, mask, p_drop, seed, epoch, step, layer, first, lo, hi, n)
+
+
+@piece
+def linear_part(
+    t: int, T: int, rows: int, lo: int, hi: int, p: Any, A: Any, parameters: Any, arena: Any,
+    sync: Any, finish: int, scratch: Any, prefetched: Any,
+) -> None:  # fmt: skip
+    """finish(A W + b) of one layer: by rows, or where W is large by columns, when all have met."""
+    m, n, ld = p[L.M], p[L.N], p[L.LD]
+    weights = window(parameters, p[L.W], m, n)
+    if p[L.BF16] == 0 and by_columns(weights, n, T):
+        barrier(sync, T)
+        linear_columns(t, T, rows, p, A, parameters, arena, finish, scratch)
+        barrier(sync, T)
+    else:
+        bias = segment(parameters, max(p[L.B], 0), n if p[L.B] >= 0 else 0)
+        linear_rows(
+            A, weights, bias, window(arena, p[L.Z], rows, ld), lo, hi, m, n, finish, p[L.BF16],
+            scratch, prefetched, window(arena, p[L.D], rows, ld),
+        )  # fmt: skip
 
 
 @inline
