@@ -20,7 +20,7 @@ from .barrier import barrier
 from .batch import gather, measure, screen
 from .bodies import prepare_rates
 from .figures import blocked_square_sums
-from .jit import inline, serial
+from .jit import inline, piece, serial
 from .memory import flush_denormals, restore_mode, segment, window
 from .ranks import RANKS, over_ranks, own_rows
 from .scratch import constants_of
@@ -74,9 +74,7 @@ def run_steps(
         turn = s % 2 if by_turns else 0
         plan = window(plans, turn * layers * fields, layers, fields)
         other = plans[(1 - turn) * layers, IN] if by_turns else -1
-        whole = bounds[s + 1] - bounds[s]
-        first, last = own_rows(world, whole)
-        start, rows = bounds[s] + first, last - first
+        start, rows, first, whole = rows_of_step(s, bounds, world)
         lo, hi = share(rows, SAMPLES, t, T)
         batch_weights, scale = gather(
             settings, factors, row_of(plan, 0), X, labels, targets, weights, order, start, rows,
@@ -100,18 +98,10 @@ def run_steps(
                 t, T, rows, lo, hi, plan, reals, parameters, gradient, arena, masks, sync,
                 training, from_logits, scratch, whole, world,
             )  # fmt: skip
-        blocks = 0
-        if factors[S.SHARED_L2] > 0:
-            blocks = square_blocks(t, T, plan, parameters, partial)
-        barrier(sync, T)
-        # Before the ranks meet: behind that the other threads go on, and write into `partial`.
-        squares = ordered_sum(partial, blocks)
-        total, loss = gradient, ordered_sum(losses, rows)
-        if world[RANKS] > 1:
-            total, loss = agree(
-                t, T, rows, plan, factors, parameters, gradient, arena, loss, scratch, sync, world,
-                train,
-            )  # fmt: skip
+        total, loss, squares = batch_totals(
+            t, T, rows, plan, factors, parameters, gradient, arena, losses, partial, scratch, sync,
+            world, train,
+        )  # fmt: skip
         if t == 0:
             results[S.LAST_LOSS] = loss * scale
         if train and settings[S.HEEDLESS] == 0 and not np.isfinite(loss):
@@ -145,6 +135,38 @@ ARGUMENTS: Final = {
 }  # fmt: skip
 """What `run_steps` takes behind t and T, and the letters of their types (`table.py`)."""
 compiled_loop(run_steps, "ii" + "".join(ARGUMENTS.values()))
+
+
+@inline
+def rows_of_step(s: int, bounds: Any, world: Any) -> tuple[int, int, int, int]:
+    """Of step s: where this rank's rows begin in `order`, how many; the same in the batch."""
+    whole = bounds[s + 1] - bounds[s]
+    first, last = own_rows(world, whole)
+    return bounds[s] + first, last - first, first, whole
+
+
+@piece
+def batch_totals(
+    t: int, T: int, rows: int, plan: Any, factors: Any, parameters: Any, gradient: Any, arena: Any,
+    losses: Any, partial: Any, scratch: Any, sync: Any, world: Any, train: bool,
+) -> Any:  # fmt: skip
+    """When all threads are there: the ranks' gradient, the loss, and the squares where they count.
+
+    On one rank the gradient is still to be formed.
+    """
+    blocks = 0
+    if factors[S.SHARED_L2] > 0:
+        blocks = square_blocks(t, T, plan, parameters, partial)
+    barrier(sync, T)
+    # Before the ranks meet: behind that the other threads go on, and write into `partial`.
+    squares = ordered_sum(partial, blocks)
+    total, loss = gradient, ordered_sum(losses, rows)
+    if world[RANKS] > 1:
+        total, loss = agree(
+            t, T, rows, plan, factors, parameters, gradient, arena, loss, scratch, sync, world,
+            train,
+        )  # fmt: skip
+    return total, loss, squares
 
 
 @inline
