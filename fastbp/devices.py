@@ -5,7 +5,6 @@ Nothing of CUDA is imported before a network is asked onto a card.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
@@ -59,18 +58,13 @@ def cuda_problem() -> str:
 
 
 def is_on_card(value: Any) -> bool:
-    """Whether an array lies on a CUDA device, by its own word (its interface, or DLPack).
+    """Whether an array lies on a CUDA device, by its own word (DLPack, or its interface).
 
     >>> is_on_card(np.zeros(3)), is_on_card([1, 2])
     (False, False)
     """
     if isinstance(value, np.ndarray | list | tuple | int | float):
         return False
-    with suppress(RuntimeError):  # PyTorch's where there is none: of a sparse tensor, say
-        if hasattr(value, "__cuda_array_interface__"):
-            return True
-    try:
-        where = getattr(value, "__dlpack_device__", None)
-        return where is not None and int(where()[0]) == 2  # kDLCUDA of dlpack.h
-    except Exception:  # noqa: BLE001 - whatever it is, it is no array of a card
-        return False
+    from .kernels.cuda.dlpack import lies_on_card  # which imports nothing of CUDA
+
+    return lies_on_card(value)

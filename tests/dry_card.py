@@ -47,6 +47,7 @@ def dry() -> list[str]:
     RESULTS, BOUNDS = names.index("results"), names.index("bounds")
     device.Kernel.launch = launch  # type: ignore[method-assign]
     memory.allocate = lambda size, dtype, what: np.zeros(max(int(size), 1), dtype).view(Memory)
+    memory.current_device = lambda: 0
     programs.processors = lambda: 132
     devices.cuda_problem = lambda: ""
     return launched

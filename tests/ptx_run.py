@@ -70,6 +70,7 @@ class Emulated:
         memory.cuda.device_array = self.allocate
         memory.on_card = lambda value: isinstance(value, There)
         memory.view = lambda value: value
+        memory.current_device = lambda: 0
         programs.processors = lambda: PROCESSORS
         devices.cuda_problem = lambda: ""
 

@@ -103,6 +103,23 @@ def test_a_cards_array_on_the_cpu_is_refused_with_the_way_out():
         net.forward(OnCard())
 
 
+class Differentiated:
+    """A tensor on a card of which torch lends nothing before it is detached."""
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    @property
+    def __cuda_array_interface__(self):
+        raise RuntimeError("Can't get __cuda_array_interface__ on Variable that requires grad.")
+
+
+def test_a_tensor_that_requires_a_gradient_gets_the_same_line():
+    net = fastbp.Network(2, [fastbp.Dense(1)])
+    with pytest.raises(TypeError, match=r"X \(Differentiated\) lies on a CUDA device"):
+        net.forward(Differentiated())
+
+
 def test_missing_target_names_the_extra(python):
     code = (
         "import sys; sys.modules['numba.cuda'] = None\n"

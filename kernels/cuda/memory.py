@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .dlpack import device_of, interface, lies_on_card
 from .shim import SIMULATED, cuda
 
 
@@ -72,23 +73,46 @@ def read(there: Any, into: np.ndarray) -> None:
 
 
 def on_card(value: Any) -> bool:
-    """Whether an array's memory is a card's: CuPy, torch, Numba; or DLPack says so."""
-    if isinstance(value, np.ndarray):
-        return False
-    if hasattr(value, "__cuda_array_interface__") or hasattr(value, "_ary"):
-        return True
-    where = getattr(value, "__dlpack_device__", None)
-    return where is not None and int(where()[0]) == 2  # kDLCUDA
+    """Whether an array's memory is a card's: CuPy, torch, JAX, Numba; or the simulator's."""
+    return (SIMULATED and hasattr(value, "_ary")) or lies_on_card(value)
+
+
+def current_device() -> int:
+    """The number of the card that this thread computes on."""
+    return 0 if SIMULATED else int(cuda.get_current_device().id)
+
+
+def check_device(number: int, what: str) -> None:
+    """Refuse what lies on another card than this thread's.
+
+    Raises:
+        ValueError: it does.
+    """
+    here = current_device()
+    if number != here:
+        raise ValueError(
+            f"{what} on CUDA device {number}, and this thread computes on device {here}: call "
+            f"numba.cuda.select_device({number}) in it, or give a copy on the other one"
+        )
 
 
 def view(value: Any) -> Any:
-    """The card's array itself, under Numba's type and without a copy; it is kept alive."""
-    if hasattr(value, "_ary") or isinstance(value, cuda.devicearray.DeviceNDArray):
+    """The card's array itself, under Numba's type and without a copy; it is kept alive.
+
+    Raises:
+        ValueError: it lies on another card than this thread's current one.
+    """
+    if SIMULATED and hasattr(value, "_ary"):
+        return value
+    if isinstance(value, cuda.devicearray.DeviceNDArray):
+        check_device(int(value.gpu_data.context.device.id), "an array lies")
         return value
     if getattr(value, "requires_grad", False):
         value = value.detach()
-    if hasattr(value, "__cuda_array_interface__"):
+    where = device_of(value)
+    if where is None:
         return cuda.as_cuda_array(value)
+    check_device(where[1], "an array lies")
     return cuda.as_cuda_array(_Borrowed(value))
 
 
@@ -96,8 +120,6 @@ class _Borrowed:
     """A DLPack capsule's memory, by way of the library that offers it."""
 
     def __init__(self, value: Any) -> None:
-        from .dlpack import interface
-
         self._kept, self.__cuda_array_interface__ = interface(value)
 
 
