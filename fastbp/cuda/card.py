@@ -41,11 +41,13 @@ class Card:
         rows: the host's optimizer rows.
         ahead: the card's numbers are newer than the host's.
         unfit: the last training launch met a number that is not finite.
+        device: the number of the card.
     """
 
     def __init__(self, parameters: Array, running: Array, *, lent: bool = False) -> None:
         """lent: the optimizer's rows have been handed out before."""
         self.lock = threading.RLock()
+        self.device = memory.current_device()
         self._host = {"parameters": parameters, "running": running}
         self.parameters = memory.upload(parameters, "the network's parameters")
         self.running = memory.upload(running, "running statistics")
@@ -69,10 +71,15 @@ class Card:
     # --- numbers -------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Bring the host's arrays up to the card's."""
+        """Bring the host's arrays up to the card's.
+
+        Raises:
+            ValueError: this thread's current device is another card; so does `ready`.
+        """
         with self.lock:
             if not self.ahead:
                 return
+            memory.check_device(self.device, "the network lies")
             memory.read(self.parameters, self._host["parameters"])
             memory.read(self.running, self._host["running"])
             if self.rows is not None:
@@ -92,6 +99,7 @@ class Card:
     def ready(self, rows: Array | None = None) -> None:
         """Bring the card's numbers up to the host's; `rows`: the optimizer's, to train with."""
         with self.lock:
+            memory.check_device(self.device, "the network lies")
             if rows is not None and rows is not self.rows:
                 self.settle()
                 self.state = memory.upload(rows, "the optimizer's rows")

@@ -154,6 +154,17 @@ def test_bad_data_on_the_card_get_the_hosts_words():
         net.forward(memory.upload(X, "X").reshape(32, 3))
 
 
+def test_a_thread_of_another_card_is_refused_and_nothing_lost(monkeypatch):
+    run = trainer(network())
+    run.fit(X, Y)
+    wanted = run.network.forward(X)
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "current_device", lambda: 1)
+        with pytest.raises(ValueError, match=r"the network lies on CUDA device 0, .* on device 1"):
+            run.network.forward(X)
+    assert np.array_equal(run.network.forward(X), wanted)
+
+
 def test_out_of_memory_says_what_and_leaves_the_network_usable(monkeypatch):
     net = network()
     wanted = net.forward(X)
