@@ -12,6 +12,7 @@ import pytest
 import fastbp
 
 HERE = Path(__file__).parent
+WAY_OUT = "pip install --upgrade 'fastbp[cuda12]' or 'fastbp[cuda13]'"
 MEASURES = HERE.parent / "benchmarks" / "cuda.py"
 
 
@@ -127,7 +128,28 @@ def test_missing_target_names_the_extra(python):
         "try: fastbp.Network(2, [fastbp.Dense(1)], device='cuda')\n"
         "except ImportError as error: print(error)"
     )
-    assert "pip install 'fastbp[cuda12]' or 'fastbp[cuda13]'" in python("-c", code).stdout
+    assert WAY_OUT in python("-c", code).stdout
+
+
+def test_a_target_that_does_not_go_with_numba_is_named(python, tmp_path):
+    """As numba-cuda 0.24.0 fails beside Numba 0.68: with an AttributeError."""
+    (tmp_path / "older.py").write_text(
+        "import sys\n"
+        "from importlib import metadata\n"
+        "class Older:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'numba.cuda': raise AttributeError('no NPDatetime')\n"
+        "sys.meta_path.insert(0, Older())\n"
+        "version = metadata.version\n"
+        "metadata.version = lambda name: '0.24.0' if name == 'numba-cuda' else version(name)\n"
+        "import fastbp\n"
+        "try: fastbp.Network(2, [fastbp.Dense(1)], device='cuda')\n"
+        "except ImportError as error: print(error)\n"
+    )
+    said = python(str(tmp_path / "older.py")).stdout
+    assert "numba-cuda 0.24.0 fails with Numba 0." in said
+    assert WAY_OUT in said
+    assert "no NPDatetime" in said
 
 
 def test_products_compile_for_hopper(python):

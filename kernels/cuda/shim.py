@@ -8,23 +8,42 @@ MLIR and takes no intrinsics in LLVM's terms, which the tiles are written in: it
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Any
+from typing import Any, Final
 
+import numba
 from numba.core import config
+
+
+def _no_target(error: Exception) -> str:
+    """What is said where the import fails, of whatever an older numba-cuda raises: an
+    AttributeError from 0.24 to 0.30.3 beside Numba 0.68.
+    """
+    try:
+        found = f"numba-cuda {metadata.version('numba-cuda')} fails with Numba {numba.__version__}"
+    except metadata.PackageNotFoundError:
+        found = "Numba's CUDA target is not installed"
+    return (
+        f"fastbp's CUDA kernels cannot be had: {found}: pip install --upgrade 'fastbp[cuda12]' or "
+        f"'fastbp[cuda13]', whichever your driver has (nvidia-smi says) ({error})"
+    )
+
 
 try:
     from numba import cuda
-except ImportError as error:
-    raise ImportError(
-        "fastbp's CUDA kernels need Numba's CUDA target, which is not installed: "
-        "pip install 'fastbp[cuda12]' or 'fastbp[cuda13]', whichever your driver has (nvidia-smi "
-        f"says) ({error})"
-    ) from error
+except Exception as error:
+    raise ImportError(_no_target(error)) from error
 
 __all__ = ["SIMULATED", "cuda", "implementation", "problem", "version"]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 """NUMBA_ENABLE_CUDASIM=1: memory is Numba's simulator's, threads are `simulated.py`'s."""
+
+PER_THREAD: Final = (
+    "NUMBA_CUDA_PER_THREAD_DEFAULT_STREAM",
+    "CUDA_PYTHON_CUDA_PER_THREAD_DEFAULT_STREAM",
+)
+"""Either makes launches of two threads run at once. Blocks meet at a counter of the whole module
+(`device.sync_grid`): they would wait for ever."""
 
 LEAST = (8, 0)
 """Compute capability: the first one with asynchronous copies and fragments of float64."""
