@@ -85,6 +85,19 @@ def test_a_card_too_old_for_the_kernels_is_refused(has, fits, monkeypatch):
     assert found == "" if fits else "7.5, and the kernels need 8.0" in found
 
 
+def test_a_default_stream_for_each_thread_is_refused(monkeypatch):
+    from fastbp.kernels.cuda import shim
+
+    device = SimpleNamespace(compute_capability=(9, 0))
+    card = SimpleNamespace(is_available=lambda: True, get_current_device=lambda: device)
+    monkeypatch.setattr(shim, "cuda", card)
+    for name in shim.PER_THREAD:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "1")
+            assert shim.problem().startswith(f"{name} is set")
+        assert shim.problem() == ""
+
+
 def test_unknown_devices_are_refused():
     with pytest.raises(ValueError, match=r"device='gpu'.*cuda"):
         fastbp.Network(2, [fastbp.Dense(1)], device="gpu")

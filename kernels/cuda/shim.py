@@ -7,6 +7,7 @@ MLIR and takes no intrinsics in LLVM's terms, which the tiles are written in: it
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from typing import Any, Final
 
@@ -72,6 +73,9 @@ def problem() -> str:
     if SIMULATED:
         return ""
     if cuda.is_available():
+        asked = [name for name in PER_THREAD if os.environ.get(name, "0") not in ("", "0")]
+        if asked:
+            return f"{asked[0]} is set, and trainings share the one default stream: unset it"
         major, minor = cuda.get_current_device().compute_capability
         if (major, minor) >= LEAST:
             return ""
