@@ -45,7 +45,8 @@ def block_total(value: Any, shared: Any) -> Any:
     noinline()
     value = lanes_total(value, WARP)
     sync_block()
-    shared_store(shared, thread() // WARP, value)
+    if thread() % WARP == 0:  # all of its lanes have it
+        shared_store(shared, thread() // WARP, value)
     sync_block()
     total = shared_load(shared, 0)
     for warp in range(1, THREADS // WARP):
@@ -59,7 +60,8 @@ def block_maximum(value: Any, shared: Any) -> Any:
     noinline()
     value = lanes_maximum(value, WARP)
     sync_block()
-    shared_store(shared, thread() // WARP, value)
+    if thread() % WARP == 0:
+        shared_store(shared, thread() // WARP, value)
     sync_block()
     most = shared_load(shared, 0)
     for warp in range(1, THREADS // WARP):
