@@ -13,7 +13,7 @@ from .gather import gather_dense, gather_sparse, gather_targets, gather_weights
 from .learn import square_chunks, sum_of
 from .machine import device, thread
 from .reduce import block_total
-from .team import first_of
+from .team import U, first_of
 from .tiles import THREADS
 
 
@@ -96,12 +96,28 @@ def measure(
 
 
 @device
+def of_fit(loss: float, note: int, unfit: int) -> float:
+    """A row's loss; NaN of one that is noted as unfit."""
+    return np.nan if note == unfit else loss
+
+
+@device
 def total_loss(settings: Any, losses: Any, bad: Any, s: int, rows: int, doubles: Any) -> float:
-    """The sum of the batch's losses, by each block for itself; NaN where SCREEN met a bad row."""
-    total, notes = 0.0, notes_of(settings, s)
-    for i in range(thread(), rows, THREADS):
-        unfit = settings[S.SCREEN] != 0 and bad[notes + i] == settings[S.STAMP] + s
-        total += np.nan if unfit else losses[i]
+    """The sum of the batch's losses, by each block for itself; NaN where SCREEN met a bad row.
+
+    Four rows' loads at once: each waits for the L2 cache, and 4,096 rows are 16 a thread.
+    """
+    total, notes, i = 0.0, notes_of(settings, s), thread()
+    unfit = settings[S.STAMP] + s if settings[S.SCREEN] != 0 else S.NO_STAMP
+    while i + 3 * THREADS < rows:
+        j, k, m = i + THREADS, i + 2 * THREADS, i + 3 * THREADS
+        a, b, c, d = losses[U(i)], losses[U(j)], losses[U(k)], losses[U(m)]
+        e, f, g, h = bad[U(notes + i)], bad[U(notes + j)], bad[U(notes + k)], bad[U(notes + m)]
+        total = (total + of_fit(a, e, unfit)) + of_fit(b, f, unfit)
+        total, i = (total + of_fit(c, g, unfit)) + of_fit(d, h, unfit), m + THREADS
+    while i < rows:
+        loss, note = losses[U(i)], bad[U(notes + i)]
+        total, i = total + of_fit(loss, note, unfit), i + THREADS
     return block_total(total, doubles)
 
 

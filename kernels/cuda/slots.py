@@ -16,6 +16,8 @@ INFER: Final = 3
 SETTINGS: Final = 34
 L2, CLIP_VALUE, CLIP_NORM, NOISE, SHARED_L2, LEAST, MOST = range(7)
 FACTORS: Final = 7
+NO_STAMP: Final = -1
+"""No row is noted by it: stamps count from 1."""
 # Entries of `flags` (int64): whether something was met.
 NOT_FINITE, UNFIT = range(2)
 FLAGS: Final = 2
