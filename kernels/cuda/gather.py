@@ -51,6 +51,38 @@ def sample_of(order: Any, ordered: int, place: int) -> int:
 
 
 @device
+def put_input(
+    x: Any, arena: Any, at: int, ld: int, i: int, j: int, m: int, drawn: Any, bad: Any, notes: int,
+    stamp: int,
+) -> None:  # fmt: skip
+    """An element of the batch's row i, noted where it is not finite."""
+    sigma, step, epoch, seed = drawn
+    if not finite(x):
+        bad[notes + i] = stamp
+    arena[U(at + i * ld + j)] = noisy(x, i, j, m, sigma, step, epoch, seed)
+
+
+@device
+def gather_narrow(
+    X: Any, order: Any, ordered: int, start: int, i: int, rows: int, stride: int, arena: Any,
+    at: int, ld: int, j: int, m: int, drawn: Any, bad: Any, notes: int, stamp: int,
+) -> None:  # fmt: skip
+    """Element j of the rows i, i + stride, ...: four at once, as each waits for `order`, then X."""
+    while j < m and i + 3 * stride < rows:
+        k, n, o = i + stride, i + 2 * stride, i + 3 * stride
+        a, b = sample_of(order, ordered, start + i), sample_of(order, ordered, start + k)
+        c, d = sample_of(order, ordered, start + n), sample_of(order, ordered, start + o)
+        four = (X[U(a * m + j)], X[U(b * m + j)], X[U(c * m + j)], X[U(d * m + j)])
+        for q in range(4):
+            put_input(pick(four, q), arena, at, ld, i, j, m, drawn, bad, notes, stamp)
+            i += stride
+    while j < m and i < rows:
+        x = X[U(sample_of(order, ordered, start + i) * m + j)]
+        put_input(x, arena, at, ld, i, j, m, drawn, bad, notes, stamp)
+        i += stride
+
+
+@device
 def gather_dense(
     X: Any, order: Any, ordered: int, start: int, rows: int, arena: Any, at: int, ld: int, m: int,
     sigma: float, step: int, epoch: int, seed: int, bad: Any, notes: int,
@@ -60,6 +92,13 @@ def gather_dense(
     bits = lanes_of(m)
     lanes, teams = 1 << bits, THREADS >> bits
     i = part * teams + (thread() >> bits)
+    if m <= lanes:
+        drawn = (sigma, step, epoch, seed)
+        gather_narrow(
+            X, order, ordered, start, i, rows, parts * teams, arena, at, ld, thread() & lanes - 1,
+            m, drawn, bad, notes, stamp,
+        )  # fmt: skip
+        return
     while i < rows:
         source, to = sample_of(order, ordered, start + i) * m, at + i * ld
         j = thread() & lanes - 1
