@@ -202,15 +202,15 @@ def shared_reals(typingctx: Any, real: Any) -> Any:
     return kind(real), codegen
 
 
-@intrinsic
-def shared_doubles(typingctx: Any) -> Any:
-    """The block's shared memory in float64: a place a thread."""
-    kind = types.Array(types.float64, 1, "C")
+@intrinsic(prefer_literal=True)
+def shared_doubles(typingctx: Any, size: Any) -> Any:
+    """So many (a literal) float64 of the block's shared memory."""
+    kind, count = types.Array(types.float64, 1, "C"), size.literal_value
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shared_array(context, builder, kind, THREADS)
+        return _shared_array(context, builder, kind, count)
 
-    return kind(), codegen
+    return kind(size), codegen
 
 
 @intrinsic(prefer_literal=True)

@@ -31,8 +31,10 @@ from .machine import (
     thread,
 )
 from .phases import ENTRIES, GRAIN, WINDOW
+from .slots import FACTORS, SETTINGS  # by name: literals, to Numba
 from .step import launch_facts, open_window, step_of
 from .team import everyone
+from .tiles import THREADS
 from .update import STRIDE, rates_at
 
 ROOM_FOR_PHASES: Final = WINDOW * ENTRIES
@@ -48,6 +50,13 @@ def share_of(rows: int, part: int, parts: int) -> tuple[int, int, int, int]:
     lo, hi = before * GRAIN, pieces * (part + 1) // parts * GRAIN
     idle = part - before if hi == lo else -1
     return (lo if lo < rows else rows), (hi if hi < rows else rows), idle, parts - pieces
+
+
+@device
+def copy_all(source: Any, target: Any, size: int) -> None:
+    """Into shared memory, by the block."""
+    for e in range(thread(), size, THREADS):
+        target[e] = source[e]
 
 
 @device
@@ -70,17 +79,24 @@ def make(real: Any) -> Any:
 
     @kernel
     def run_steps(
-        plan: Any, reals: Any, table: Any, settings: Any, factors: Any, X: Any, labels: Any,
+        plan: Any, reals: Any, table: Any, told: Any, told_reals: Any, X: Any, labels: Any,
         targets: Any, weights: Any, order: Any, bounds: Any, constants: Any, parameters: Any,
         gradient: Any, state: Any, running: Any, running_size: int, arena: Any, masks: Any,
         losses: Any, bad: Any, partial: Any, scratch: Any, figures: Any, results: Any, flags: Any,
         out: Any, columns: Any, starts: Any,
     ) -> None:  # fmt: skip
-        """Steps 0.. of `bounds`; `results` counts those done and sums what they met."""
+        """Steps 0.. of `bounds`; `results` counts those done and sums what they met.
+
+        told, told_reals: settings and factors. Read from shared memory they cost no way to the L2
+        cache, which each does again after a meeting.
+        """
         cooperative()
-        shared, doubles = shared_reals(arena), shared_doubles()
+        shared, doubles = shared_reals(arena), shared_doubles(THREADS)
         window = shared_integers(ROOM_FOR_PHASES)
-        open_window(table, 0, settings[S.PHASES], window)
+        settings, factors = shared_integers(SETTINGS), shared_doubles(FACTORS)
+        copy_all(told, settings, SETTINGS)
+        copy_all(told_reals, factors, FACTORS)
+        open_window(table, 0, told[S.PHASES], window)  # which meets before and after
         part, parts = block(), blocks()
         net = (plan, reals, parameters, running, arena, masks)
         data = (X, labels, targets, weights, order, columns, starts)

@@ -167,13 +167,13 @@ def shared_reals(real: Any) -> Any:
 
 
 def shared_integers(size: int) -> Any:
-    """So many integers of the block's shared memory."""
-    return _place.block.shared("integers", size, np.int64)
+    """So many integers of the block's shared memory; of another number, other memory."""
+    return _place.block.shared(f"{size} integers", size, np.int64)
 
 
-def shared_doubles() -> Any:
-    """The block's shared memory in float64: a place a thread."""
-    return _place.block.shared("doubles", THREADS, np.float64)
+def shared_doubles(size: int) -> Any:
+    """So many float64 of the block's shared memory; of another number, other memory."""
+    return _place.block.shared(f"{size} doubles", size, np.float64)
 
 
 def like(x: Any, number: float) -> Any:
