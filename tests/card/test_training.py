@@ -158,6 +158,27 @@ def test_a_step_that_diverges_is_found_and_undone():
     assert words[0] == words[1]
 
 
+@pytest.mark.parametrize("row", [None, 3, 37, 99])
+def test_a_batch_of_many_turns_a_thread_and_what_its_map_holds(row, tmp_path):
+    """100 rows: some are loaded four at once, some alone."""
+    rng = np.random.default_rng(5)
+    X, y = rng.standard_normal((100, 4)).astype(np.float32), rng.integers(0, 3, 100)
+    if row is not None:
+        X[row, 2] = np.nan
+    np.save(tmp_path / "X.npy", X)
+    X = np.load(tmp_path / "X.npy", mmap_mode="r")
+    found = []
+    for net in both([Dense(5, "relu"), Dense(3, "softmax")], "cross_entropy", "float32", m=4):
+        trainer = Trainer(net, SGD(0.1), batch_size=100, progress=False)
+        if row is None:
+            found.append(trainer.fit(X, y, epochs=1).loss)
+            continue
+        with pytest.raises(ValueError, match=rf"X\[{row}, 2\]=nan is not finite"):
+            trainer.fit(X, y, epochs=1)
+    if found:
+        np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+
+
 def test_an_item_of_a_stream_does_not_depend_on_larger_ones_before():
     """float64, whose large tiles sum in another order than the small ones."""
     rng = np.random.default_rng(4)
