@@ -68,7 +68,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.filename is None:  # a write names no file
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # of a write
             error.filename = str(target)
         raise
     if os.name != "nt":  # Windows cannot open a directory

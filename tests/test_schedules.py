@@ -232,7 +232,7 @@ def test_as_schedule_refuses(value: Any, kind: type[Exception], words: str) -> N
      (lambda: fastbp.ReduceOnPlateau(0.1, factor=1.0), "factor=1.0"),
      (lambda: fastbp.ReduceOnPlateau(0.1, patience=0), "patience=0"),
      (lambda: fastbp.ReduceOnPlateau(0.1, mode="up"), "mode='up'"),
-     (lambda: fastbp.Cosine(0.1).rates(0, 1), r"give Cosine\(\.\.\., steps=\.\.\.\) or fit"),
+     (lambda: fastbp.Cosine(0.1).rates(0, 1), r"give Cosine\(\.\.\., steps=\.\.\.\), or epochs="),
      (lambda: fastbp.OneCycle(0.1).rates(0, 1), "OneCycle")],
 )  # fmt: skip
 def test_bad_schedules_are_named(make: Callable[[], Any], words: str) -> None:

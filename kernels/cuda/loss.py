@@ -95,7 +95,7 @@ def _make(real: Any) -> tuple[Any, Any]:
 
         By `team` threads, of which this is number `first`; nothing is stored of an absent row.
         """
-        if from_logits != 0 and code == CROSS:
+        if from_logits != 0 and code == CROSS and n > 0:  # of none softmax's sum is 0
             if team == THREADS:
                 loss = softmax_cross_row(Z, z, Y, y, A, a, D, d, n, c, shared)
             else:
