@@ -13,7 +13,7 @@ import pytest
 from small_fits import X, Y, bits_of, make_net, plain_net
 
 import fastbp
-from fastbp import BatchNorm, Dense, Network, Trainer, exclusive, kernels
+from fastbp import BatchNorm, Dense, Network, Trainer, kernels
 from fastbp.sampling import batch_bounds, fill_order
 
 # --- one fit or many, one thread or many ----------------------------------------------------------
@@ -396,20 +396,3 @@ def test_what_a_fit_is_laid_out_by_stays_during_it(name: str, value: Any) -> Non
     with pytest.raises(RuntimeError, match=f"trainer.{name} was set by a callback, and this fit"):
         trainer.fit(X, Y, epochs=2, callbacks=[change])
     assert len(trainer.history) == 1
-
-
-def test_a_mark_of_the_process_that_this_one_was_forked_from_says_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A child that is forked while a thread trains could never train that network."""
-    net, rule = make_net(), fastbp.TimeBudget(9)
-    with exclusive.exclusively(net), exclusive.rules_apart([rule]):
-        assert exclusive.is_training(net)
-        monkeypatch.setattr(exclusive.os, "getpid", lambda: -1)
-        assert not exclusive.is_training(net)
-        with exclusive.exclusively(net), exclusive.rules_apart([rule]):
-            assert exclusive.is_training(net)
-        monkeypatch.undo()
-        assert exclusive.is_training(net)
-        assert not exclusive.is_training(copy.deepcopy(net))
-    assert not exclusive.is_training(net)
