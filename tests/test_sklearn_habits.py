@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
+import scipy.sparse as sp
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import cross_val_score
@@ -73,6 +74,18 @@ def test_classes_weigh_in_given_held_out_data_as_in_drawn_ones(class_weight: Any
     assert model.validation_scores_[-1] == pytest.approx(expected, rel=1e-12)
     weights = compute_sample_weight(class_weight, y)
     np.testing.assert_allclose(weights, by_class[y])  # the same as in training
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_balanced_labels_held_out_may_be_sparse() -> None:
+    labels = np.stack([Y, X[:, 1] > 1], axis=1).astype(int)
+    fits = [
+        MLPClassifier(**SMALL, early_stopping=True, class_weight="balanced").fit(
+            X, made(labels), X_val=X[:20], y_val=made(labels[:20])
+        )
+        for made in (np.asarray, sp.csr_array)
+    ]
+    assert fits[0].validation_scores_ == fits[1].validation_scores_
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

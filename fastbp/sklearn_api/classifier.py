@@ -22,6 +22,7 @@ from ..engine import Array
 from ..losses import loss_named
 from ..network import Network
 from ..samples import Data
+from ..sparse import is_sparse
 from .base import BaseMLP, store
 from .inputs import outputs, validated
 
@@ -222,6 +223,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return None
         if self.class_weight != "balanced":
             return compute_sample_weight(self.class_weight, held)
+        y, held = (part.toarray() if is_sparse(part) else part for part in (y, held))
         both = np.concatenate([y, held])  # the weights of classes are those of y alone
         return compute_sample_weight("balanced", both, indices=np.arange(len(y)))[len(y) :]
 
